@@ -1,0 +1,140 @@
+"""Errors of femadj. Every one says what is wrong, where (cells, nodes, group names) and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+class FemadjError(Exception):
+    """Base of every error that femadj raises on purpose."""
+
+
+class InvalidMeshError(FemadjError, ValueError):
+    """A mesh whose arrays do not describe a valid mesh (shapes, indices, coordinates, orphans, duplicates)."""
+
+
+class UnsupportedCellError(InvalidMeshError):
+    """A cell type that femadj does not integrate."""
+
+
+class TangledMeshError(FemadjError, ValueError):
+    """Cells with a vanishing or flipped Jacobian at a quadrature point.
+
+    Attributes
+    ----------
+    cells : tuple of int
+        Global ids (zero-based, cells counted through the blocks in order) of the tangled cells.
+    """
+
+    def __init__(self, message: str, cells: Sequence[int]) -> None:
+        super().__init__(message)
+        self.cells = tuple(int(c) for c in cells)
+
+
+class UnknownGroupError(FemadjError, KeyError):
+    """A group name that the mesh does not have; the message lists those it has."""
+
+    def __init__(self, name: str, kind: str, known: Iterable[str]) -> None:
+        names = ", ".join(repr(k) for k in known) or "none at all"
+        self.name = name
+        super().__init__(f"there is no {kind} group {name!r}; the mesh has: {names}")
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0])
+
+
+class MeshFileError(FemadjError, OSError):
+    """A mesh file that cannot be read or written."""
+
+
+class MaterialError(FemadjError, ValueError):
+    """A material constant outside its physical range, or a material that does not cover the mesh."""
+
+
+class SupportError(FemadjError, ValueError):
+    """Supports that are missing, contradictory or given on components that do not exist."""
+
+
+class LoadError(FemadjError, ValueError):
+    """A load that does not fit the physics, the mesh or the dimension."""
+
+
+class ResponseError(FemadjError, ValueError):
+    """A response that cannot be evaluated on the given solution."""
+
+
+class SolverError(FemadjError, RuntimeError):
+    """A sparse direct solver that failed; the base of the numerical failures below."""
+
+
+class SolverUnavailableError(SolverError):
+    """A solver that was asked for by name and is not installed here."""
+
+
+class NonFiniteError(SolverError):
+    """NaN or infinity in a matrix or right-hand side.
+
+    Attributes
+    ----------
+    equations : tuple of int
+        The first equations (rows) concerned.
+    """
+
+    def __init__(self, message: str, equations: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.equations = tuple(int(e) for e in equations)
+
+
+class SingularSystemError(SolverError):
+    """A matrix that is singular to working precision.
+
+    Attributes
+    ----------
+    equation : int or None
+        The equation (row of the matrix) at which elimination broke down, where the solver tells.
+    """
+
+    def __init__(self, message: str, equation: int | None = None) -> None:
+        super().__init__(message)
+        self.equation = equation
+
+
+class IndefiniteSystemError(SolverError):
+    """A matrix declared symmetric positive definite that is not.
+
+    Attributes
+    ----------
+    equation : int or None
+        The equation (row of the matrix) with the first non-positive pivot, where the solver tells.
+    """
+
+    def __init__(self, message: str, equation: int | None = None) -> None:
+        super().__init__(message)
+        self.equation = equation
+
+
+class ResidualError(SolverError):
+    """A solve whose residual is too large: the answer would be wrong.
+
+    Attributes
+    ----------
+    relative_residual : float
+        ``|b - A x| / (|A| |x| + |b|)`` in the maximum norm.
+    """
+
+    def __init__(self, message: str, relative_residual: float) -> None:
+        super().__init__(message)
+        self.relative_residual = relative_residual
+
+
+class VerificationError(FemadjError, AssertionError):
+    """A derivative that disagrees with differences of independently rebuilt problems."""
+
+
+class MissingExtraError(FemadjError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {library}, which is not installed: pip install 'femadj[{extra}]'",
+        )
