@@ -1,0 +1,198 @@
+"""The discrete system K(X) u = f(X): assembly into a fixed pattern, and its products with node velocities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.discretisation import Discretisation
+from femadj.errors import TangledMeshError
+from femadj.integrals import BilinearIntegral
+from femadj.loads import Load, LoadTerm
+from femadj.mesh import listing
+from femadj.physics import Coefficient, Physics
+from femadj.sparsity import Pattern
+from femadj.supports import Constraints, Prescribed
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """The system at given points, supports eliminated.
+
+    Attributes
+    ----------
+    values : (nnz,)
+        Matrix entries on the pattern; supported rows and columns keep their diagonal alone.
+    rhs : (n_dofs,)
+    load : (n_nodes, nc)
+        Nodal forces before elimination.
+    prescribed : Prescribed
+    """
+
+    values: FloatArray
+    rhs: FloatArray
+    load: FloatArray
+    prescribed: Prescribed
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """Stiffness, loads and supports on a discretisation.
+
+    All methods take node coordinates ``points`` ``(n_nodes, dim)`` that the caller has checked to be finite and of the
+    right shape, and fields ``(n_nodes, nc)``.
+    """
+
+    space: Discretisation
+    pattern: Pattern
+    stiffness: tuple[BilinearIntegral, ...]
+    boundary_stiffness: tuple[BilinearIntegral, ...]
+    loads: tuple[LoadTerm, ...]
+    constraints: Constraints
+    symmetric: bool
+
+    @classmethod
+    def of(
+        cls,
+        space: Discretisation,
+        physics: Physics,
+        coefficient: Coefficient,
+        loads: Sequence[Load],
+        constraints: Constraints,
+        quadrature_order: int | None = None,
+    ) -> System:
+        """Bind physics, loads and supports to a discretisation."""
+        symmetric = coefficient.symmetric
+        thickness = physics.thickness_in(space.mesh.dim)
+        values = np.ascontiguousarray(thickness * coefficient.values[:, None])
+        stiffness = tuple(
+            BilinearIntegral(
+                domain,
+                values,
+                coefficient.region[domain.global_cells],
+                coefficient.lo,
+                coefficient.hi,
+                symmetric,
+            )
+            for domain in space.cells("stiffness", order=quadrature_order)
+        )
+        held = constraints.fixed.any(axis=1)
+        near = tuple(
+            BilinearIntegral(k.domain.touching(held), k.coefficient, k.region, k.lo, k.hi, k.symmetric)
+            for k in stiffness
+        )
+        terms = tuple(term for load in loads for term in load.bind(space, physics))
+        pattern = space.pattern(symmetric=symmetric)
+        return cls(space, pattern, stiffness, near, terms, constraints, symmetric)
+
+    def prepare(self) -> None:
+        """Compile the kernels, or load them from disk when an earlier run has compiled them."""
+        for integral in self.stiffness:
+            integral.prepare()
+        for term in self.loads:
+            term.prepare()
+
+    def assemble(self, points: FloatArray) -> Assembled:
+        """Assemble matrix and right-hand side, straight into the arrays the solver takes.
+
+        Raises
+        ------
+        TangledMeshError
+            When a Jacobian is not positive at some quadrature point.
+        """
+        csr = self.pattern.csr
+        prescribed = self.constraints.prescribed(points)
+        fixed = self.constraints.fixed.ravel()
+        values = np.zeros(csr.nnz)
+        load = np.zeros((self.space.mesh.n_nodes, self.space.n_components))
+        worst = min([term.add(points, load) for term in self.loads], default=np.inf)
+        rhs = load.ravel().copy()
+        lifted = None if prescribed.homogeneous else prescribed.values.ravel()
+        for integral, position in self._with_positions():
+            low = integral.assemble(
+                points, position, csr.indptr, csr.triangle == "upper", fixed, lifted, values, rhs
+            )
+            worst = min(worst, low)
+        if not worst > 0:
+            self._raise_tangled(points)
+        rows = np.flatnonzero(fixed)
+        diagonal = self._diagonal_slots(rows)
+        scale = values[diagonal]
+        values[diagonal] = np.where(scale > 0, scale, 1.0)
+        rhs[rows] = values[diagonal] * prescribed.values.ravel()[rows]
+        return Assembled(values, rhs, load, prescribed)
+
+    def _with_positions(self) -> list[tuple[BilinearIntegral, npt.NDArray[np.uint16]]]:
+        return [(k, self.pattern.positions[k.domain.block]) for k in self.stiffness]
+
+    def _diagonal_slots(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        csr = self.pattern.csr
+        start = csr.indptr[rows]
+        if csr.triangle == "upper":
+            return start
+        slots = start.copy()
+        for at, row in enumerate(rows):
+            slots[at] += np.searchsorted(csr.indices[csr.indptr[row] : csr.indptr[row + 1]], row)
+        return slots
+
+    def _raise_tangled(self, points: FloatArray) -> None:
+        self.space.mesh.require_untangled(points)
+        bad = [
+            d.global_cells[(d.geometry.weights.size > 0) & _inverted(d.nodes[d.cell], points, d)]
+            for d in (k.domain for k in self.stiffness)
+        ]
+        cells = np.unique(np.concatenate(bad))
+        raise TangledMeshError(f"cells {listing(cells)} are tangled at a quadrature point", cells.tolist())
+
+    def stiffness_times(self, points: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
+        """``K x`` (or ``K^T x``), supports not eliminated."""
+        y = np.zeros_like(x)
+        for integral in self.stiffness:
+            (integral.transposed() if transpose else integral).apply(points, x, y)
+        return y
+
+    def stiffness_times_at_supports(
+        self, points: FloatArray, x: FloatArray, *, transpose: bool = False
+    ) -> FloatArray:
+        """Rows of ``K x`` (or ``K^T x``) that belong to supported unknowns, zero elsewhere; visits their cells only."""
+        y = np.zeros_like(x)
+        for integral in self.boundary_stiffness:
+            (integral.transposed() if transpose else integral).apply(points, x, y)
+        return np.where(self.constraints.fixed, y, 0.0)
+
+    def contract(
+        self,
+        points: FloatArray,
+        u: FloatArray,
+        stiffness_weight: FloatArray,
+        load_weight: FloatArray,
+    ) -> FloatArray:
+        """``load_weight^T df/dX - stiffness_weight^T (dK/dX u)`` at fixed fields, shape ``(n_nodes, dim)``.
+
+        With both weights equal to an adjoint it is ``-lam^T dR/dX`` of the residual ``R = K u - f``.
+        """
+        gradient = np.zeros_like(points)
+        for integral in self.stiffness:
+            integral.contract(points, u, stiffness_weight, gradient, -1.0)
+        for term in self.loads:
+            term.contract(points, load_weight, gradient)
+        return gradient
+
+    def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray) -> FloatArray:
+        """``(dK/dX velocity) u - (df/dX) velocity``, shape ``(n_nodes, nc)``."""
+        y = np.zeros_like(u)
+        for term in self.loads:
+            term.tangent(points, velocity, y)
+        np.negative(y, out=y)
+        for integral in self.stiffness:
+            integral.tangent(points, velocity, u, y)
+        return y
+
+
+def _inverted(nodes: npt.NDArray[np.int32], points: FloatArray, domain: object) -> npt.NDArray[np.bool_]:
+    raise NotImplementedError

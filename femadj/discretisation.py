@@ -1,0 +1,247 @@
+"""Where integrals live: the cells and facets of a mesh with their tables, numbering and division among threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.kernels.integrals import Sizes
+from femadj.kernels.topology import bisect
+from femadj.mesh import FacetSet, Mesh
+from femadj.reference import Table, cell_table, facet_table
+from femadj.sparsity import Pattern
+
+FloatArray = npt.NDArray[np.float64]
+Int32Array = npt.NDArray[np.int32]
+
+SERIAL_CELLS = 20_000
+"""Meshes with fewer cells than this are integrated by one thread: starting more costs as much as it saves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Entities (cells, or facets of cells) of one cell block, with everything a kernel needs but coefficients.
+
+    Attributes
+    ----------
+    block : int
+        Block of the mesh.
+    nodes, field : (n_block_cells, k) int32
+        Geometry and field nodes of the cells of the block.
+    cell, local : (n_entities,) int32
+        Cell within the block and local facet of every entity.
+    orientation : (n_block_cells,)
+    geometry, shape : Table
+        Shape functions of the geometry and of the field at the same quadrature points.
+    owner : (n_nodes,) int32
+        Thread that owns each node's row.
+    parts : tuple of int32 arrays
+        The entities with a node owned by each thread, ascending.
+    first_cell : int
+        Global id of the block's first cell.
+    """
+
+    block: int
+    nodes: Int32Array
+    field: Int32Array
+    cell: Int32Array
+    local: Int32Array
+    orientation: FloatArray
+    geometry: Table
+    shape: Table
+    owner: Int32Array
+    parts: tuple[Int32Array, ...]
+    first_cell: int
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return self.geometry.gradients.shape[3]
+
+    @property
+    def is_facet(self) -> bool:
+        """Whether the entities are facets."""
+        return self.geometry.is_facet
+
+    @property
+    def global_cells(self) -> npt.NDArray[np.int64]:
+        """Global cell id of every entity."""
+        return self.cell.astype(np.int64) + self.first_cell
+
+    def sizes(self, components: int, lo: int, hi: int, *, symmetric: bool = False, varies: bool = False) -> Sizes:
+        """Compile-time sizes of a kernel on this domain."""
+        return Sizes(
+            geometry_nodes=self.nodes.shape[1],
+            field_nodes=self.field.shape[1],
+            dim=self.dim,
+            components=components,
+            points=self.geometry.n_points,
+            lo=lo,
+            hi=hi,
+            facet=self.is_facet,
+            isoparametric=self.shape is self.geometry,
+            symmetric=symmetric,
+            varies=varies,
+        )
+
+    def arguments(self, points: FloatArray, items: Int32Array) -> tuple[Any, ...]:
+        """The leading arguments common to all kernels."""
+        return (
+            points,
+            self.nodes,
+            self.field,
+            items,
+            self.cell,
+            self.local,
+            self.orientation,
+            self.geometry.values,
+            self.geometry.gradients,
+            self.shape.values,
+            self.shape.gradients,
+            self.geometry.weights,
+            self.geometry.normals,
+        )
+
+    def quadrature_points(self, points: FloatArray) -> FloatArray:
+        """Coordinates of the quadrature points, shape ``(n_entities, n_points, dim)``."""
+        x = points[self.nodes[self.cell]]
+        return np.matmul(self.geometry.values[self.local], x)
+
+    def run(self, call: Callable[[int, Int32Array], Any]) -> list[Any]:
+        """Call ``call(part, items)`` for every part, in as many threads as there are parts."""
+        if len(self.parts) == 1:
+            return [call(0, self.parts[0])]
+        with ThreadPoolExecutor(len(self.parts)) as pool:
+            return list(pool.map(call, range(len(self.parts)), self.parts))
+
+    def touching(self, nodes: npt.NDArray[np.bool_]) -> Domain:
+        """The same domain restricted to entities whose cell has a marked field node."""
+        keep = nodes[self.field[self.cell]].any(axis=1)
+        return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
+
+
+def _parts(
+    nodes: Int32Array, field: Int32Array, cell: Int32Array, owner: Int32Array, n_parts: int
+) -> tuple[Int32Array, ...]:
+    if n_parts == 1:
+        return (np.arange(len(cell), dtype=np.int32),)
+    parts = []
+    for part in range(n_parts):
+        mine = (owner[nodes] == part).any(axis=1)
+        if field is not nodes:
+            mine |= (owner[field] == part).any(axis=1)
+        parts.append(np.flatnonzero(mine[cell]).astype(np.int32))
+    return tuple(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Discretisation:
+    """A mesh whose cells carry an isoparametric field.
+
+    Attributes
+    ----------
+    mesh : Mesh
+    n_components : int
+        Components of the field; unknowns are numbered ``node * n_components + component``.
+    owner : (n_nodes,) int32
+        Division of the nodes among threads.
+    n_parts : int
+        Number of threads of the element kernels.
+    """
+
+    mesh: Mesh
+    n_components: int
+    owner: Int32Array
+    n_parts: int
+
+    @classmethod
+    def of(cls, mesh: Mesh, n_components: int, threads: int | None = None) -> Discretisation:
+        """Discretise a mesh; ``threads`` defaults to all cores for large meshes and to one for small ones."""
+        if threads is None:
+            threads = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
+            threads = threads if mesh.n_cells >= SERIAL_CELLS else 1
+        n_parts = max(1, min(threads, mesh.n_nodes))
+        return cls(mesh, n_components, bisect(mesh.points, n_parts), n_parts)
+
+    @property
+    def n_dofs(self) -> int:
+        """Number of unknowns, prescribed ones included."""
+        return self.mesh.n_nodes * self.n_components
+
+    def pattern(self, *, symmetric: bool) -> Pattern:
+        """Sparsity pattern of an operator on the field."""
+        return Pattern.from_cells(
+            [b.nodes for b in self.mesh.blocks], self.mesh.n_nodes, self.n_components, symmetric=symmetric
+        )
+
+    def cells(
+        self,
+        rule: Literal["stiffness", "mass"],
+        group: str | None = None,
+        order: int | None = None,
+    ) -> list[Domain]:
+        """Domains of the cells of a group (all cells when ``None``), one a block.
+
+        ``rule`` picks the default quadrature degree of the cell type, for products of gradients or of values;
+        ``order`` overrides it.
+        """
+        chosen = None if group is None else self.mesh.cells_of(group)
+        domains = []
+        for number, block in enumerate(self.mesh.blocks):
+            start = self.mesh.block_offsets[number]
+            if chosen is None:
+                cell = np.arange(len(block), dtype=np.int32)
+            else:
+                inside = chosen[(chosen >= start) & (chosen < start + len(block))]
+                cell = (inside - start).astype(np.int32)
+            if len(cell) == 0:
+                continue
+            reference = block.reference
+            default = reference.stiffness_order if rule == "stiffness" else reference.mass_order
+            table = cell_table(block.type, default if order is None else order)
+            domains.append(self._domain(number, cell, np.zeros(len(cell), dtype=np.int32), table))
+        return domains
+
+    def facets(self, facets: FacetSet, order: int | None = None) -> list[Domain]:
+        """Domains of a set of facets, one a block."""
+        domains = []
+        for number, block in enumerate(self.mesh.blocks):
+            start = self.mesh.block_offsets[number]
+            inside = (facets.cells >= start) & (facets.cells < start + len(block))
+            if not inside.any():
+                continue
+            cell = (facets.cells[inside] - start).astype(np.int32)
+            local = facets.local[inside].astype(np.int32)
+            domains.append(self._domain(number, cell, local, facet_table(block.type, order)))
+        return domains
+
+    def _domain(self, number: int, cell: Int32Array, local: Int32Array, table: Table) -> Domain:
+        nodes = self.mesh.blocks[number].nodes
+        start, stop = self.mesh.block_offsets[number : number + 2]
+        return Domain(
+            block=number,
+            nodes=nodes,
+            field=nodes,
+            cell=cell,
+            local=local,
+            orientation=self.mesh.orientation[start:stop],
+            geometry=table,
+            shape=table,
+            owner=self.owner,
+            parts=_parts(nodes, nodes, cell, self.owner, self.n_parts),
+            first_cell=start,
+        )
+
+
+def all_cells(domains: Sequence[Domain]) -> npt.NDArray[np.int64]:
+    """Global cell ids of the entities of several domains."""
+    return np.concatenate([d.global_cells for d in domains])

@@ -1,0 +1,95 @@
+"""Mesh files in, result files out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from femadj.errors import MeshFileError
+from femadj.io import abaqus, gmsh, other
+from femadj.io.raw import RawMesh, build
+from femadj.io.report import GroupRecord, ImportReport
+from femadj.io.vtu import write_vtu
+from femadj.mesh import Mesh
+
+__all__ = ["GroupRecord", "ImportReport", "read_mesh", "read_mesh_with_report", "write_vtu"]
+
+
+def read_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """Read a mesh file with its named groups and node ids.
+
+    Gmsh (``.msh``, versions 2 and 4.1, ASCII and binary), Abaqus and CalculiX (``.inp``), VTK and VTU, Nastran
+    (``.bdf``, ``.nas``, ``.fem``), and whatever else meshio reads. The extension names the format.
+
+    Cells of the highest dimension make the mesh, one block per type. Named sets become groups:
+
+    ========  =============================================  ==============================  ===================
+    format    cell groups                                    facet groups                    node groups
+    ========  =============================================  ==============================  ===================
+    Gmsh      physical volumes (plane: surfaces)             physical surfaces (curves)      those of lower dim.
+    Abaqus    ``*ELSET``                                     ``*SURFACE``                    ``*NSET``
+    VTK, VTU  ``name:value`` of integer cell data            the same on facet cells         integer point data
+    Nastran   ``property:PID``                               the same on facet elements
+    ========  =============================================  ==============================  ===================
+
+    Nodes keep their order; nodes that belong to no cell are dropped. See ``read_mesh_with_report`` for what was
+    renamed or dropped.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Mesh
+        Coordinates in the unit of the file.
+
+    Raises
+    ------
+    MeshFileError
+        For a file that is missing, empty, truncated, damaged or in an unknown format.
+    UnsupportedCellError
+        For cells that cannot be integrated (pyramids, cells of third order, ...).
+    InvalidMeshError, TangledMeshError
+        For a mesh that is none: curved surfaces, duplicated cells, cells without volume.
+    """
+    return read_mesh_with_report(path)[0]
+
+
+def read_mesh_with_report(path: str | os.PathLike[str]) -> tuple[Mesh, ImportReport]:
+    """Read a mesh file as ``read_mesh`` does, and report on it.
+
+    Returns
+    -------
+    mesh : Mesh
+    report : ImportReport
+        Groups, renamed and dropped items, warnings; ``print(report)`` shows it.
+
+    Raises
+    ------
+    MeshFileError, UnsupportedCellError, InvalidMeshError, TangledMeshError
+        As ``read_mesh``.
+    """
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise MeshFileError(f"{file} does not exist")
+        if file.is_dir():
+            raise MeshFileError(f"{file} is a folder, not a mesh file")
+        if file.stat().st_size == 0:
+            raise MeshFileError(f"{file} is empty")
+        raw = _read(file)
+    except MeshFileError:
+        raise
+    except OSError as error:
+        raise MeshFileError(f"{file} cannot be read: {error.strerror or error}") from error
+    return build(raw, file)
+
+
+def _read(file: Path) -> RawMesh:
+    suffix = file.suffix.lower()
+    if suffix == ".inp":
+        return abaqus.read(file)
+    if suffix == ".msh" and (gmsh.is_gmsh(file) or b"\n$" in file.read_bytes()[:4096]):
+        return gmsh.read(file)
+    return other.read(file)

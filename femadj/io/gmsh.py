@@ -1,0 +1,415 @@
+"""Gmsh 2 and 4.1, ASCII and binary.
+
+Read here and not by meshio, which drops node and element ids, keeps one of several physical groups of the same name,
+and refuses 4.1 files in which only some entities belong to a physical group. The format is described in the Gmsh
+reference manual, chapter "Gmsh file formats".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import MeshFileError, UnsupportedCellError
+from femadj.io.raw import FloatArray, IdTable, IntArray, RawBlock, RawGroup, RawMesh, numbers
+
+# Gmsh's number of an element type: (meshio's name, number of nodes)
+ELEMENTS: Mapping[int, tuple[str, int]] = MappingProxyType(
+    {
+        1: ("line", 2), 2: ("triangle", 3), 3: ("quad", 4), 4: ("tetra", 4), 5: ("hexahedron", 8), 6: ("wedge", 6),
+        7: ("pyramid", 5), 8: ("line3", 3), 9: ("triangle6", 6), 10: ("quad9", 9), 11: ("tetra10", 10),
+        12: ("hexahedron27", 27), 13: ("wedge18", 18), 14: ("pyramid14", 14), 15: ("vertex", 1), 16: ("quad8", 8),
+        17: ("hexahedron20", 20), 18: ("wedge15", 15), 19: ("pyramid13", 13), 21: ("triangle10", 10),
+        26: ("line4", 4), 29: ("tetra20", 20), 36: ("quad16", 16), 90: ("wedge40", 40), 92: ("hexahedron64", 64),
+    }
+)  # fmt: skip
+
+# position in Gmsh's node order of each node in meshio's, where they differ
+ORDER: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "tetra10": (0, 1, 2, 3, 4, 5, 6, 7, 9, 8),
+        "hexahedron20": (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 9, 16, 18, 19, 17, 10, 12, 14, 15),
+        "hexahedron27": (
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 9, 16, 18, 19, 17, 10, 12, 14, 15, 22, 23, 21, 24, 20, 25, 26,
+        ),
+    }
+)  # fmt: skip
+
+ENTITY = ("point", "curve", "surface", "volume")
+
+
+class _Ascii:
+    """Numbers of an ASCII section, taken one run after the other."""
+
+    def __init__(self, text: bytes, where: str) -> None:
+        self._values = numbers(text, np.float64, where)
+        self._where = where
+        self._at = 0
+
+    def doubles(self, count: int) -> FloatArray:
+        end = self._at + count
+        if count < 0 or end > len(self._values):
+            raise MeshFileError(f"{self._where}: ends too early; the file is truncated or damaged")
+        values = self._values[self._at : end]
+        self._at = end
+        return values
+
+    def ints(self, count: int) -> IntArray:
+        return self.doubles(count).astype(np.int64)
+
+    sizes = ints
+
+    def rest(self) -> IntArray:
+        return self.ints(len(self._values) - self._at)
+
+
+class _Binary:
+    """Numbers of a binary section, taken one run after the other."""
+
+    def __init__(self, data: bytes, start: int, order: str, size: int, where: str) -> None:
+        self._data = data
+        self.at = start
+        self._order = order
+        self._size = size
+        self._where = where
+
+    def take(self, dtype: npt.DTypeLike, count: int) -> npt.NDArray[Any]:
+        kind = np.dtype(dtype).newbyteorder(self._order)  # type: ignore[arg-type]
+        end = self.at + kind.itemsize * count
+        if count < 0 or end > len(self._data):
+            raise MeshFileError(f"{self._where}: ends too early; the file is truncated or damaged")
+        values = np.frombuffer(self._data, kind, count, self.at)
+        self.at = end
+        return values
+
+    def doubles(self, count: int) -> FloatArray:
+        return self.take("f8", count).astype(np.float64)
+
+    def ints(self, count: int) -> IntArray:
+        return self.take("i4", count).astype(np.int64)
+
+    def sizes(self, count: int) -> IntArray:
+        return self.take(f"u{self._size}", count).astype(np.int64)
+
+
+_Numbers = _Ascii | _Binary
+
+
+@dataclass(frozen=True)
+class _File:
+    """Contents and header of a file."""
+
+    path: Path
+    data: bytes
+    version: str
+    binary: bool
+    size: int
+    order: str
+
+    def where(self, name: str) -> str:
+        return f"{self.path}, section ${name}"
+
+    def start(self, name: str) -> int | None:
+        """Where the contents of a section start."""
+        match = re.search(rb"^\$" + name.encode() + rb"[ \t\r]*\n", self.data, re.MULTILINE)
+        return match.end() if match else None
+
+    def end(self, name: str, start: int) -> int:
+        """Where its contents end."""
+        at = self.data.find(b"$End" + name.encode(), start)
+        if at < 0:
+            raise MeshFileError(f"{self.where(name)}: $End{name} is missing; the file is truncated")
+        return at
+
+    def text(self, name: str) -> str:
+        """Contents of a section that is text in binary files too; empty without the section."""
+        start = self.start(name)
+        return "" if start is None else self.data[start : self.end(name, start)].decode("utf-8", "replace")
+
+    def reader(self, name: str) -> _Numbers | None:
+        """Reader of a section that is all numbers (or all binary)."""
+        start = self.start(name)
+        if start is None:
+            return None
+        if self.binary:
+            return _Binary(self.data, start, self.order, self.size, self.where(name))
+        return _Ascii(self.data[start : self.end(name, start)], self.where(name))
+
+    def counted(self, name: str) -> tuple[int, _Numbers]:
+        """Count on the first line of a version 2 section, and the reader of what follows."""
+        start = self.start(name)
+        if start is None:
+            raise MeshFileError(f"{self.path}: the section ${name} is missing; the file is truncated")
+        line_end = self.data.find(b"\n", start)
+        line = self.data[start : max(line_end, start)]
+        if not line.strip().isdigit():
+            raise MeshFileError(f"{self.where(name)}: the first line must be a number")
+        if self.binary:
+            return int(line), _Binary(self.data, line_end + 1, self.order, self.size, self.where(name))
+        return int(line), _Ascii(self.data[line_end + 1 : self.end(name, start)], self.where(name))
+
+    def check_end(self, name: str, reader: _Numbers) -> None:
+        """Make sure that a binary section ends where its counts say."""
+        if isinstance(reader, _Binary) and not self.data[reader.at : reader.at + 64].lstrip().startswith(
+            b"$End" + name.encode()
+        ):
+            raise MeshFileError(f"{self.where(name)}: $End{name} is not where it should be; the file is damaged")
+
+
+@dataclass(frozen=True, eq=False)
+class _Elements:
+    """Elements of one type that follow each other: ids, node ids and physical tags.
+
+    ``tags`` is either one tuple for all elements or an array with one tag per element (zero: none).
+    """
+
+    dim: int
+    type: str
+    ids: IntArray
+    nodes: IntArray
+    tags: tuple[int, ...] | IntArray
+
+
+def is_gmsh(path: Path) -> bool:
+    """Whether the file starts like one of Gmsh's."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    return start.startswith((b"$MeshFormat", b"$Comments", b"$NOD", b"$PhysicalNames"))
+
+
+def read(path: Path) -> RawMesh:
+    """Read a Gmsh file.
+
+    Raises
+    ------
+    MeshFileError
+        For a truncated or damaged file, and for versions other than 2 and 4.1.
+    """
+    file = _open(path)
+    names = _physical_names(file)
+    if file.version.startswith("2"):
+        node_ids, points = _nodes_2(file)
+        elements = _elements_2(file)
+    else:
+        node_ids, points = _nodes_4(file)
+        elements = _elements_4(file, _entities_4(file))
+    table = IdTable(node_ids, "nodes")
+    blocks = []
+    for part in elements:
+        rows = table.rows(part.nodes, f"{path}: {part.type} elements")
+        if part.type in ORDER:
+            rows = rows[:, list(ORDER[part.type])]
+        blocks.append(RawBlock(part.type, rows, part.ids))
+    groups, dropped = _groups(elements, names)
+    kind = "binary" if file.binary else "ASCII"
+    return RawMesh(
+        format=f"Gmsh {file.version} {kind}",
+        points=points,
+        blocks=blocks,
+        groups=groups,
+        node_ids=node_ids,
+        dropped=dropped,
+        merge_repeated=file.version.startswith("2"),
+    )
+
+
+def _open(path: Path) -> _File:
+    data = path.read_bytes()
+    match = re.search(rb"^\$MeshFormat\s*\n\s*(\S+)\s+(\d)\s+(\d+)[ \t\r]*\n", data, re.MULTILINE)
+    if match is None:
+        raise MeshFileError(
+            f"{path} is no Gmsh file of version 2 or 4.1 (no $MeshFormat); write one with Gmsh: gmsh FILE -save "
+            "-format msh41"
+        )
+    version, binary, size = match[1].decode("latin-1"), match[2] == b"1", int(match[3])
+    if not (version.startswith("2") or version == "4.1"):
+        raise MeshFileError(
+            f"{path} has version {version} of Gmsh's format; convert it to 4.1: gmsh FILE -save -format msh41"
+        )
+    if size not in (4, 8):
+        raise MeshFileError(f"{path}: a data size of {size} bytes is not possible")
+    order = "<"
+    if binary:
+        one = data[match.end() : match.end() + 4]
+        if one not in (b"\1\0\0\0", b"\0\0\0\1"):
+            raise MeshFileError(f"{path}: the byte order of the binary file cannot be told; it is damaged")
+        order = "<" if one[0] else ">"
+    file = _File(path, data, version, binary, size, order)
+    if b"$PartitionedEntities" in data:
+        raise MeshFileError(f"{path} is a partitioned mesh; save it without partitions")
+    return file
+
+
+def _physical_names(file: _File) -> dict[tuple[int, int], str]:
+    lines = file.text("PhysicalNames").splitlines()[1:]
+    names = {}
+    for line in lines:
+        match = re.match(r'\s*(\d+)\s+(-?\d+)\s+"(.*)"\s*$', line)
+        if match:
+            names[int(match[1]), abs(int(match[2]))] = match[3]
+        elif line.strip():
+            raise MeshFileError(f"{file.where('PhysicalNames')}: cannot read the line {line!r}")
+    return names
+
+
+# ---------------------------------------------------------------------- version 2
+def _nodes_2(file: _File) -> tuple[IntArray, FloatArray]:
+    count, reader = file.counted("Nodes")
+    if isinstance(reader, _Binary):
+        table = reader.take(np.dtype([("id", "i4"), ("x", "f8", (3,))]), count)
+        ids, points = table["id"].astype(np.int64), table["x"].astype(np.float64)
+    else:
+        values = reader.doubles(4 * count).reshape(count, 4)
+        ids, points = values[:, 0].astype(np.int64), values[:, 1:].copy()
+    file.check_end("Nodes", reader)
+    return ids, points
+
+
+def _elements_2(file: _File) -> list[_Elements]:
+    count, reader = file.counted("Elements")
+    parts = []
+    found = 0
+    if isinstance(reader, _Binary):
+        while found < count:
+            number, n, n_tags = reader.ints(3).tolist()
+            name, n_nodes = _element(number, file)
+            rows = reader.ints(n * (1 + n_tags + n_nodes)).reshape(n, -1)
+            parts.append(_part_2(name, rows[:, 0], rows[:, 1 : 1 + n_tags], rows[:, 1 + n_tags :]))
+            found += n
+        file.check_end("Elements", reader)
+        return parts
+    values = reader.rest()
+    at = 0
+    while found < count:
+        if at + 3 > len(values):
+            raise MeshFileError(f"{file.where('Elements')}: {found} elements of {count}; the file is truncated")
+        number, n_tags = int(values[at + 1]), int(values[at + 2])
+        name, n_nodes = _element(number, file)
+        width = 3 + n_tags + n_nodes
+        n = _run_length(values, at, width, count - found)
+        if n == 0:
+            raise MeshFileError(f"{file.where('Elements')}: {found} elements of {count}; the file is truncated")
+        rows = values[at : at + n * width].reshape(n, width)
+        parts.append(_part_2(name, rows[:, 0], rows[:, 3 : 3 + n_tags], rows[:, 3 + n_tags :]))
+        at += n * width
+        found += n
+    return parts
+
+
+def _run_length(values: IntArray, at: int, width: int, limit: int) -> int:
+    """Elements from ``at`` on with the same type and number of tags; looked for in growing steps."""
+    limit = min(limit, (len(values) - at) // width)
+    done, step = 0, 64
+    while done < limit:
+        n = min(step, limit - done)
+        rows = values[at + done * width : at + (done + n) * width].reshape(n, width)
+        other = np.flatnonzero((rows[:, 1] != values[at + 1]) | (rows[:, 2] != values[at + 2]))
+        if len(other):
+            return done + int(other[0])
+        done += n
+        step *= 2
+    return limit
+
+
+def _part_2(name: str, ids: IntArray, tags: IntArray, nodes: IntArray) -> _Elements:
+    physical = np.abs(tags[:, 0]) if tags.shape[1] else np.zeros(len(ids), dtype=np.int64)
+    return _Elements(_dim(name), name, ids.copy(), nodes.copy(), physical)
+
+
+# ---------------------------------------------------------------------- version 4.1
+def _entities_4(file: _File) -> dict[tuple[int, int], tuple[int, ...]]:
+    reader = file.reader("Entities")
+    if reader is None:
+        return {}
+    physical = {}
+    for dim, count in enumerate(reader.sizes(4).tolist()):
+        for _ in range(count):
+            tag = int(reader.ints(1)[0])
+            reader.doubles(3 if dim == 0 else 6)
+            tags = reader.ints(int(reader.sizes(1)[0]))
+            physical[dim, tag] = tuple(np.abs(tags).tolist())
+            if dim:
+                reader.ints(int(reader.sizes(1)[0]))
+    file.check_end("Entities", reader)
+    return physical
+
+
+def _nodes_4(file: _File) -> tuple[IntArray, FloatArray]:
+    reader = file.reader("Nodes")
+    if reader is None:
+        raise MeshFileError(f"{file.path}: the section $Nodes is missing; the file is truncated")
+    n_blocks, total, _, _ = reader.sizes(4).tolist()
+    ids, points = [np.empty(0, np.int64)], [np.empty((0, 3))]
+    for _ in range(n_blocks):
+        dim, _, parametric = reader.ints(3).tolist()
+        count = int(reader.sizes(1)[0])
+        ids.append(reader.sizes(count))
+        width = 3 + (dim if parametric else 0)
+        points.append(reader.doubles(width * count).reshape(count, width)[:, :3])
+    file.check_end("Nodes", reader)
+    all_ids = np.concatenate(ids)
+    if len(all_ids) != total:
+        raise MeshFileError(f"{file.where('Nodes')}: {len(all_ids)} nodes instead of {total}; the file is damaged")
+    return all_ids, np.vstack(points)
+
+
+def _elements_4(file: _File, physical: Mapping[tuple[int, int], tuple[int, ...]]) -> list[_Elements]:
+    reader = file.reader("Elements")
+    if reader is None:
+        raise MeshFileError(f"{file.path}: the section $Elements is missing; the file is truncated")
+    n_blocks, total, _, _ = reader.sizes(4).tolist()
+    parts = []
+    for _ in range(n_blocks):
+        dim, tag, number = reader.ints(3).tolist()
+        count = int(reader.sizes(1)[0])
+        name, n_nodes = _element(number, file)
+        rows = reader.sizes(count * (1 + n_nodes)).reshape(count, 1 + n_nodes)
+        parts.append(_Elements(dim, name, rows[:, 0].copy(), rows[:, 1:].copy(), physical.get((dim, tag), ())))
+    file.check_end("Elements", reader)
+    found = sum(len(p.ids) for p in parts)
+    if found != total:
+        raise MeshFileError(f"{file.where('Elements')}: {found} elements instead of {total}; the file is damaged")
+    return parts
+
+
+# ---------------------------------------------------------------------- both
+def _element(number: int, file: _File) -> tuple[str, int]:
+    if number not in ELEMENTS:
+        raise UnsupportedCellError(
+            f"{file.where('Elements')}: elements of Gmsh's type {number} are not supported; mesh with order 1 or 2"
+        )
+    return ELEMENTS[number]
+
+
+def _dim(name: str) -> int:
+    shapes = {"vertex": 0, "line": 1, "triangle": 2, "quad": 2}
+    return next((d for shape, d in shapes.items() if name.startswith(shape)), 3)
+
+
+def _groups(elements: list[_Elements], names: Mapping[tuple[int, int], str]) -> tuple[list[RawGroup], tuple[str, ...]]:
+    """Physical groups, in order of dimension and tag."""
+    members: dict[tuple[int, int], dict[int, IntArray]] = {}
+    for i, part in enumerate(elements):
+        if isinstance(part.tags, tuple):
+            for tag in part.tags:
+                members.setdefault((part.dim, tag), {})[i] = np.arange(len(part.ids))
+        else:
+            for tag in np.unique(part.tags[part.tags > 0]).tolist():
+                members.setdefault((part.dim, tag), {})[i] = np.flatnonzero(part.tags == tag)
+    groups = [
+        RawGroup(names.get(key, str(key[1])), f"physical {ENTITY[key[0]]} {key[1]}", members[key])
+        for key in sorted(members, key=lambda k: (-k[0], k[1]))
+    ]
+    dropped = tuple(
+        f"group {name!r} (physical {ENTITY[key[0]] if key[0] < 4 else 'entity'} {key[1]}): it has no elements"
+        for key, name in names.items()
+        if key not in members
+    )
+    return groups, dropped

@@ -1,0 +1,85 @@
+"""What an import read, renamed and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """A named group of an imported mesh.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the mesh.
+    kind : str
+        ``"node"``, ``"facet"`` or ``"cell"``.
+    size : int
+        How many of them it holds.
+    origin : str
+        What it was in the file.
+    """
+
+    name: str
+    kind: str
+    size: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What was read from a mesh file; ``print(report)`` shows it.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+        Format and version.
+    dim : int
+        Space dimension of the mesh.
+    n_nodes : int
+    n_cells : mapping of str to int
+        Cells of the mesh by type.
+    extent : tuple of (float, float)
+        Smallest and largest coordinate per direction, in the unit of the file.
+    groups : tuple of GroupRecord
+    renamed : tuple of str
+        Groups whose name in the mesh differs from that in the file.
+    dropped : tuple of str
+        What was left out, how many and why.
+    node_ids : str
+        Where ``Mesh.node_ids`` come from.
+    warnings : tuple of str
+        Warnings of the reader.
+    """
+
+    path: Path
+    format: str
+    dim: int
+    n_nodes: int
+    n_cells: Mapping[str, int]
+    extent: tuple[tuple[float, float], ...]
+    groups: tuple[GroupRecord, ...]
+    renamed: tuple[str, ...]
+    dropped: tuple[str, ...]
+    node_ids: str
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        cells = ", ".join(f"{count} {name}" for name, count in self.n_cells.items())
+        box = "  ".join(
+            f"{axis} {low:.6g} .. {high:.6g}" for axis, (low, high) in zip("xyz", self.extent, strict=False)
+        )
+        lines = [
+            f"{self.path} ({self.format})",
+            f"  {self.n_nodes} nodes, {cells}, {self.dim}-D",
+            f"  extent: {box}",
+            f"  node ids: {self.node_ids}",
+        ]
+        lines += [f"  {g.kind} group {g.name!r}: {g.size} ({g.origin})" for g in self.groups]
+        for title, items in (("renamed", self.renamed), ("dropped", self.dropped), ("warning", self.warnings)):
+            lines += [f"  {title}: {item}" for item in items]
+        return "\n".join(lines)

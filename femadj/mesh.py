@@ -1,0 +1,731 @@
+"""The mesh: frozen node coordinates, cell blocks and named groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import skfem
+
+from femadj.errors import InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
+from femadj.kernels.geometry import scaled_jacobian_range
+from femadj.reference import (
+    INTEGRATED_CELLS,
+    CellType,
+    cell_table,
+    cell_type,
+    shape_functions,
+    skfem_node_order,
+)
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Selector = Callable[[FloatArray], npt.NDArray[np.bool_]]
+
+SHOWN = 8
+"""How many ids an error message lists."""
+
+DEGENERATE = 1e-10
+"""A scaled Jacobian determinant below this counts as a cell without volume."""
+
+
+def listing(ids: Iterable[int], total: int | None = None) -> str:
+    """Write the first few ids of a list, and how many more there are."""
+    values = [int(i) for i in ids]
+    total = len(values) if total is None else total
+    text = ", ".join(str(v) for v in values[:SHOWN])
+    return text if total <= SHOWN else f"{text}, ... ({total} in all)"
+
+
+@dataclass(frozen=True, eq=False)
+class CellBlock:
+    """Cells of one type.
+
+    Attributes
+    ----------
+    type : str
+        meshio's cell type name.
+    nodes : (n_cells, n_nodes_per_cell) int32
+        Node indices in meshio's order.
+    """
+
+    type: str
+    nodes: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def reference(self) -> CellType:
+        """The reference cell."""
+        return cell_type(self.type)
+
+
+@dataclass(frozen=True, eq=False)
+class FacetSet:
+    """Facets as (cell, local facet) pairs.
+
+    Attributes
+    ----------
+    cells : (n_facets,) int64
+        Global cell ids; where two cells share a facet, the one with the lower id.
+    local : (n_facets,) int64
+        Local facet numbers in the reference cell.
+    interior : (n_facets,) bool
+        Whether another cell of the mesh shares the facet.
+    """
+
+    cells: IntArray
+    local: IntArray
+    interior: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array read-only (a copy where the caller could still write to it)."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.setflags(write=False)
+    return array
+
+
+def checked_points(points: npt.ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
+    """Validate node coordinates: real numbers, two or three finite columns, the expected shape.
+
+    Raises
+    ------
+    InvalidMeshError
+        With the nodes concerned.
+    """
+    array = np.asarray(points)
+    if array.dtype.kind not in "fiu":
+        raise InvalidMeshError(f"points must be real numbers, not of dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[1] not in (2, 3):
+        raise InvalidMeshError(f"points must have shape (n_nodes, 2) or (n_nodes, 3), not {array.shape}")
+    if shape is not None and array.shape != shape:
+        raise InvalidMeshError(f"points have shape {array.shape}, but the mesh has {shape}")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise InvalidMeshError(f"NaN or infinite coordinates at nodes {listing(bad)}")
+    return array
+
+
+def _checked_blocks(
+    cells: Mapping[str, npt.ArrayLike] | Sequence[CellBlock | tuple[str, npt.ArrayLike]], n_nodes: int
+) -> tuple[CellBlock, ...]:
+    pairs: list[tuple[str, npt.ArrayLike]] = []
+    for item in cells.items() if isinstance(cells, Mapping) else cells:
+        pairs.append((item.type, item.nodes) if isinstance(item, CellBlock) else item)
+    blocks = []
+    for name, nodes in pairs:
+        reference = cell_type(name)
+        if name not in INTEGRATED_CELLS:
+            raise UnsupportedCellError(f"a mesh cannot consist of {name!r} cells; put them into facet_groups")
+        array = np.asarray(nodes)
+        if array.dtype.kind not in "iu":
+            raise InvalidMeshError(f"{name} cells must be integer node indices, not of dtype {array.dtype}")
+        if array.ndim != 2 or array.shape[1] != reference.n_nodes:
+            raise InvalidMeshError(
+                f"{name} cells must have shape (n_cells, {reference.n_nodes}), not {array.shape}"
+            )
+        if len(array) == 0:
+            continue
+        if array.min() < 0 or array.max() >= n_nodes:
+            bad = np.flatnonzero(((array < 0) | (array >= n_nodes)).any(axis=1))
+            raise InvalidMeshError(
+                f"{name} cells {listing(bad)} refer to nodes outside 0..{n_nodes - 1} (indices start at zero)"
+            )
+        blocks.append(CellBlock(name, _frozen(np.ascontiguousarray(array, dtype=np.int32))))
+    if not blocks:
+        raise InvalidMeshError("the mesh has no cells")
+    dims = {b.reference.dim for b in blocks}
+    if len(dims) > 1:
+        raise InvalidMeshError(
+            "the mesh mixes plane and solid cells; lower-dimensional cells belong in facet_groups"
+        )
+    return tuple(blocks)
+
+
+def _planar(points: FloatArray, dim: int) -> FloatArray:
+    """Drop a constant third coordinate of a plane mesh."""
+    if points.shape[1] == dim:
+        return points
+    if points.shape[1] < dim:
+        raise InvalidMeshError(f"solid cells need three coordinates, the points have {points.shape[1]}")
+    z = points[:, 2]
+    extent = float(np.ptp(points[:, :2], axis=0).max(initial=0.0))
+    if np.ptp(z) > 1e-12 * extent:
+        raise InvalidMeshError(
+            f"plane cells with z between {z.min():g} and {z.max():g}: only meshes of constant z are plane; "
+            "curved surfaces are not supported"
+        )
+    return np.ascontiguousarray(points[:, :2])
+
+
+def _check_duplicates(blocks: Sequence[CellBlock]) -> None:
+    """Raise when two cells have the same nodes; a sum of random node keys finds candidates in one sort."""
+    n_nodes = 1 + max(int(b.nodes.max()) for b in blocks)
+    keys = np.random.default_rng(0).integers(0, 2**63, n_nodes, dtype=np.uint64)
+    sums = np.concatenate([keys[b.nodes].sum(axis=1, dtype=np.uint64) for b in blocks])
+    order = np.argsort(sums, kind="stable")
+    same = np.flatnonzero(sums[order][1:] == sums[order][:-1])
+    if len(same):
+        first, second = order[same], order[same + 1]
+        raise InvalidMeshError(
+            f"cells {listing(second)} duplicate cells {listing(first)}: remove one of each pair"
+        )
+
+
+def _matched_facets(
+    points_per_group: Mapping[str, list[npt.NDArray[np.int64]]], blocks: Sequence[CellBlock], n_nodes: int
+) -> dict[str, FacetSet]:
+    """Find the cell and local facet of every facet given by its corner nodes."""
+    marked = np.zeros(n_nodes, dtype=bool)
+    for arrays in points_per_group.values():
+        for corners in arrays:
+            marked[corners.ravel()] = True
+    keys, cells, local = facet_keys(blocks, marked)
+    order = np.lexsort((cells, *keys.T[::-1]))
+    keys, cells, local = keys[order], cells[order], local[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    first = np.flatnonzero(new)
+    count = np.diff(np.append(first, len(keys)))
+    table = {tuple(k): i for i, k in enumerate(keys[first].tolist())}
+    result = {}
+    for name, arrays in points_per_group.items():
+        chosen: list[int] = []
+        for corners in arrays:
+            width = corners.shape[1]
+            padded = np.full((len(corners), 4), -1, dtype=np.int64)
+            padded[:, 4 - width :] = np.sort(corners, axis=1)
+            for row in padded.tolist():
+                index = table.get(tuple(row))
+                if index is None:
+                    nodes = [r for r in row if r >= 0]
+                    raise InvalidMeshError(
+                        f"facet group {name!r}: the facet with corner nodes {nodes} belongs to no cell"
+                    )
+                chosen.append(index)
+        unique = np.unique(np.array(chosen, dtype=np.int64))
+        at = first[unique] if len(unique) else unique
+        result[name] = FacetSet(
+            _frozen(cells[at]), _frozen(local[at]), _frozen(count[unique] > 1 if len(unique) else at > 0)
+        )
+    return result
+
+
+def facet_keys(
+    blocks: Sequence[CellBlock], marked: npt.NDArray[np.bool_] | None = None
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Sorted corner nodes, cell and local number of the facets of all cells (those with all corners marked).
+
+    Returns
+    -------
+    keys : (n, 4) int64
+        Sorted corner nodes, padded in front with -1.
+    cells, local : (n,) int64
+    """
+    keys, cells, local = [np.empty((0, 4), np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    offset = 0
+    for block in blocks:
+        for number, facet in enumerate(block.reference.facets):
+            kind = cell_type(block.reference.facet_types[number])
+            corners = block.nodes[:, list(facet[: kind.n_corners])]
+            at = np.arange(len(block)) if marked is None else np.flatnonzero(marked[corners].all(axis=1))
+            key = np.full((len(at), 4), -1, dtype=np.int64)
+            key[:, 4 - kind.n_corners :] = np.sort(corners[at], axis=1)
+            keys.append(key)
+            cells.append(at + offset)
+            local.append(np.full(len(at), number, dtype=np.int64))
+        offset += len(block)
+    return np.vstack(keys), np.concatenate(cells), np.concatenate(local)
+
+
+def _facet_corners(name: str, value: Any, dim: int, n_nodes: int) -> list[npt.NDArray[np.int64]]:
+    """Normalise a facet group (one array of facet nodes, or a list of them) to arrays of corner nodes."""
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and np.ndim(value[0]) == 2
+    arrays = [np.asarray(v) for v in value] if is_list else [np.asarray(value)]
+    corner_counts = {2: 2, 3: 2} if dim == 2 else {3: 3, 6: 3, 4: 4, 8: 4, 9: 4}
+    result = []
+    for array in arrays:
+        if array.size == 0:
+            continue
+        if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] not in corner_counts:
+            allowed = ", ".join(str(k) for k in corner_counts)
+            raise InvalidMeshError(
+                f"facet group {name!r} must be an integer array (n_facets, k) of facet nodes with k one of "
+                f"{allowed}, not shape {array.shape} of {array.dtype}"
+            )
+        if array.min() < 0 or array.max() >= n_nodes:
+            raise InvalidMeshError(f"facet group {name!r} refers to nodes outside 0..{n_nodes - 1}")
+        result.append(array[:, : corner_counts[array.shape[1]]].astype(np.int64))
+    return result
+
+
+def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
+    result: dict[str, IntArray] = {}
+    for name, value in (groups or {}).items():
+        array = np.asarray(value)
+        if array.dtype == bool and array.shape == (size,):
+            array = np.flatnonzero(array)
+        if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+            raise InvalidMeshError(
+                f"{kind} group {name!r} must be a one-dimensional array of integer ids, "
+                f"not shape {array.shape} of {array.dtype}"
+            )
+        if array.size and (array.min() < 0 or array.max() >= size):
+            raise InvalidMeshError(f"{kind} group {name!r} refers to {kind}s outside 0..{size - 1}")
+        result[name] = _frozen(np.unique(array).astype(np.int64))
+    return result
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Mesh:
+    """A frozen mesh of plane or solid cells, of one or several types.
+
+    Parameters
+    ----------
+    points : (n_nodes, dim) array
+        Node coordinates. A constant third coordinate of a plane mesh is dropped.
+    cells : mapping or sequence
+        ``{"tetra": (n, 4) array, ...}`` or a list of ``(type, array)`` pairs: meshio's names and node order,
+        zero-based node indices. Cells count through the blocks in order (global cell ids).
+    node_groups : mapping of name to node ids
+    facet_groups : mapping of name to facet nodes
+        An array ``(n_facets, k)`` of node indices (corners, or corners and mid-side nodes) or a list of such arrays.
+    cell_groups : mapping of name to global cell ids
+    node_ids : (n_nodes,) array, optional
+        The ids that the input file gives its nodes; zero-based indices when left out.
+
+    Raises
+    ------
+    InvalidMeshError, UnsupportedCellError, TangledMeshError
+        What is wrong and where: coordinates, indices, orphan nodes, duplicated, tangled or flat cells.
+
+    Notes
+    -----
+    Cells may be numbered in either orientation; each keeps the sign its Jacobian has in the mesh it was made from, and
+    a change of that sign at any quadrature point is reported as tangling.
+    """
+
+    points: FloatArray
+    blocks: tuple[CellBlock, ...]
+    node_groups: Mapping[str, IntArray]
+    facet_groups: Mapping[str, FacetSet]
+    cell_groups: Mapping[str, IntArray]
+    node_ids: IntArray
+    orientation: npt.NDArray[np.float64] = field(repr=False)
+
+    def __init__(
+        self,
+        points: npt.ArrayLike,
+        cells: Mapping[str, npt.ArrayLike] | Sequence[CellBlock | tuple[str, npt.ArrayLike]],
+        node_groups: Mapping[str, npt.ArrayLike] | None = None,
+        facet_groups: Mapping[str, Any] | None = None,
+        cell_groups: Mapping[str, npt.ArrayLike] | None = None,
+        node_ids: npt.ArrayLike | None = None,
+    ) -> None:
+        x = checked_points(points)
+        n_nodes = len(x)
+        blocks = _checked_blocks(cells, n_nodes)
+        dim = blocks[0].reference.dim
+        x = _planar(x, dim)
+        used = np.zeros(n_nodes, dtype=bool)
+        for block in blocks:
+            used[block.nodes.ravel()] = True
+        if not used.all():
+            raise InvalidMeshError(
+                f"orphan nodes {listing(np.flatnonzero(~used))} belong to no cell: remove them "
+                "(read_mesh does so when it imports a file)"
+            )
+        _check_duplicates(blocks)
+        ids = np.arange(n_nodes) if node_ids is None else np.asarray(node_ids)
+        if ids.shape != (n_nodes,) or ids.dtype.kind not in "iu":
+            raise InvalidMeshError(f"node_ids must be {n_nodes} integers, not shape {ids.shape} of {ids.dtype}")
+        n_cells = sum(len(b) for b in blocks)
+        corners = {n: _facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
+        facets = _matched_facets(corners, blocks, n_nodes) if corners else {}
+        self._set(
+            points=_frozen(x),
+            blocks=blocks,
+            node_groups=MappingProxyType(_index_groups(node_groups, "node", n_nodes)),
+            facet_groups=MappingProxyType(facets),
+            cell_groups=MappingProxyType(_index_groups(cell_groups, "cell", n_cells)),
+            node_ids=_frozen(ids.astype(np.int64)),
+            orientation=_frozen(_orientation(x, blocks)),
+        )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _copy(self, **changes: Any) -> Mesh:
+        """A mesh that shares everything but the changes, none of which is checked again."""
+        new = object.__new__(Mesh)
+        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation")
+        new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
+        return new
+
+    # ------------------------------------------------------------------ sizes
+    @property
+    def dim(self) -> int:
+        """Space dimension, 2 or 3."""
+        return self.points.shape[1]
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.points)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells over all blocks."""
+        return sum(len(b) for b in self.blocks)
+
+    @property
+    def block_offsets(self) -> tuple[int, ...]:
+        """Global id of the first cell of each block, and the number of cells at the end."""
+        return tuple(np.cumsum([0, *(len(b) for b in self.blocks)]).tolist())
+
+    def __repr__(self) -> str:
+        cells = ", ".join(f"{len(b)} {b.type}" for b in self.blocks)
+        groups = "; ".join(
+            f"{kind} groups {', '.join(names)}"
+            for kind, names in (
+                ("node", self.node_groups),
+                ("facet", self.facet_groups),
+                ("cell", self.cell_groups),
+            )
+            if names
+        )
+        return f"Mesh({self.n_nodes} nodes, {cells}{'; ' + groups if groups else ''})"
+
+    # ------------------------------------------------------------------ groups
+    def facets(self, name: str) -> FacetSet:
+        """Facets of a facet group that must exist and hold something."""
+        if name not in self.facet_groups:
+            raise UnknownGroupError(name, "facet", self.facet_groups)
+        if len(self.facet_groups[name]) == 0:
+            raise InvalidMeshError(f"facet group {name!r} is empty")
+        return self.facet_groups[name]
+
+    def cells_of(self, name: str) -> IntArray:
+        """Global cell ids of a cell group that must exist and hold something."""
+        if name not in self.cell_groups:
+            raise UnknownGroupError(name, "cell", self.cell_groups)
+        if len(self.cell_groups[name]) == 0:
+            raise InvalidMeshError(f"cell group {name!r} is empty")
+        return self.cell_groups[name]
+
+    def nodes_of(self, name: str) -> IntArray:
+        """Node indices of a group: a node group, else the nodes of a facet group, else those of a cell group."""
+        if name in self.node_groups:
+            nodes = self.node_groups[name]
+        elif name in self.facet_groups:
+            nodes = self.facet_nodes(self.facet_groups[name])
+        elif name in self.cell_groups:
+            nodes = self._nodes_of_cells(self.cell_groups[name])
+        else:
+            known = dict.fromkeys([*self.node_groups, *self.facet_groups, *self.cell_groups])
+            raise UnknownGroupError(name, "node, facet or cell", known)
+        if len(nodes) == 0:
+            raise InvalidMeshError(f"group {name!r} is empty")
+        return nodes
+
+    def _nodes_of_cells(self, cells: IntArray) -> IntArray:
+        parts = []
+        for start, block in zip(self.block_offsets, self.blocks, strict=False):
+            inside = cells[(cells >= start) & (cells < start + len(block))] - start
+            parts.append(block.nodes[inside].ravel())
+        return np.unique(np.concatenate(parts)).astype(np.int64)
+
+    def facet_nodes(self, facets: FacetSet) -> IntArray:
+        """Sorted node indices of all nodes on a set of facets."""
+        parts = [nodes.ravel() for _, nodes in self.facet_cells(facets)]
+        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.empty(0, np.int64)
+
+    def facet_cells(self, facets: FacetSet) -> list[tuple[str, npt.NDArray[np.int32]]]:
+        """Node lists of facets by facet cell type, as ``[(type, (n, k) nodes), ...]``, corners running outwards."""
+        found: dict[str, list[npt.NDArray[np.int32]]] = {}
+        for start, block in zip(self.block_offsets, self.blocks, strict=False):
+            inside = (facets.cells >= start) & (facets.cells < start + len(block))
+            for number, facet in enumerate(block.reference.facets):
+                at = facets.cells[inside & (facets.local == number)] - start
+                if len(at):
+                    found.setdefault(block.reference.facet_types[number], []).append(
+                        block.nodes[at][:, list(facet)]
+                    )
+        return [(name, np.vstack(parts)) for name, parts in found.items()]
+
+    def boundary(self) -> FacetSet:
+        """All facets that belong to exactly one cell."""
+        keys, cells, local = facet_keys(self.blocks)
+        order = np.lexsort(keys.T[::-1])
+        keys = keys[order]
+        same = (keys[1:] == keys[:-1]).all(axis=1)
+        single = np.ones(len(keys), dtype=bool)
+        single[1:] &= ~same
+        single[:-1] &= ~same
+        at = np.sort(order[single])
+        return FacetSet(cells[at], local[at], np.zeros(len(at), dtype=bool))
+
+    def with_groups(
+        self,
+        node_groups: Mapping[str, npt.ArrayLike | Selector] | None = None,
+        facet_groups: Mapping[str, Any | Selector] | None = None,
+        cell_groups: Mapping[str, npt.ArrayLike | Selector] | None = None,
+    ) -> Mesh:
+        """Return a mesh with further named groups (a name that exists is replaced).
+
+        A group may also be a function of ``x``, shape ``(dim, n)``, that returns which nodes, boundary facets (by the
+        mean of their corners) or cells (likewise) belong to it.
+        """
+        nodes = {n: v(self.points.T) if callable(v) else v for n, v in (node_groups or {}).items()}
+        cells = {n: v(self.cell_centres().T) if callable(v) else v for n, v in (cell_groups or {}).items()}
+        given = {n: v for n, v in (facet_groups or {}).items() if not callable(v)}
+        chosen = {n: v for n, v in (facet_groups or {}).items() if callable(v)}
+        corners = {n: _facet_corners(n, v, self.dim, self.n_nodes) for n, v in given.items()}
+        facets = _matched_facets(corners, self.blocks, self.n_nodes) if corners else {}
+        if chosen:
+            boundary = self.boundary()
+            centres = self._facet_centres(boundary)
+            for name, selector in chosen.items():
+                at = np.flatnonzero(np.asarray(selector(centres.T), dtype=bool))
+                facets[name] = FacetSet(boundary.cells[at], boundary.local[at], boundary.interior[at])
+        return self._copy(
+            node_groups=MappingProxyType(
+                {**self.node_groups, **_index_groups(nodes, "node", self.n_nodes)}  # type: ignore[arg-type]
+            ),
+            facet_groups=MappingProxyType({**self.facet_groups, **facets}),
+            cell_groups=MappingProxyType(
+                {**self.cell_groups, **_index_groups(cells, "cell", self.n_cells)}  # type: ignore[arg-type]
+            ),
+        )
+
+    def cell_centres(self) -> FloatArray:
+        """Mean of the corner coordinates of every cell, shape ``(n_cells, dim)``."""
+        return np.vstack([self.points[b.nodes[:, : b.reference.n_corners]].mean(axis=1) for b in self.blocks])
+
+    def _facet_centres(self, facets: FacetSet) -> FloatArray:
+        centres = np.empty((len(facets), self.dim))
+        for start, block in zip(self.block_offsets, self.blocks, strict=False):
+            inside = (facets.cells >= start) & (facets.cells < start + len(block))
+            for number, facet in enumerate(block.reference.facets):
+                at = np.flatnonzero(inside & (facets.local == number))
+                n_corners = cell_type(block.reference.facet_types[number]).n_corners
+                nodes = block.nodes[facets.cells[at] - start][:, list(facet[:n_corners])]
+                centres[at] = self.points[nodes].mean(axis=1)
+        return centres
+
+    # ------------------------------------------------------------------ geometry
+    def with_points(self, points: npt.ArrayLike) -> Mesh:
+        """Return the same topology on other node coordinates.
+
+        Raises
+        ------
+        InvalidMeshError
+            For a wrong shape or non-finite coordinates.
+        TangledMeshError
+            Where a cell is flat or turned inside out compared with this mesh.
+        """
+        x = checked_points(points, self.points.shape)
+        self.require_untangled(x)
+        return self._copy(points=_frozen(x))
+
+    def tangled_cells(self, points: npt.ArrayLike | None = None) -> IntArray:
+        """Global ids of cells whose Jacobian is not positive (in their own orientation) at some quadrature point."""
+        x = self.points if points is None else checked_points(points, self.points.shape)
+        smallest = np.concatenate(
+            [
+                np.minimum(low * sign, high * sign)
+                for (low, high), sign in zip(
+                    _jacobian_ranges(x, self.blocks), self._orientation_by_block(), strict=True
+                )
+            ]
+        )
+        return np.flatnonzero(~(smallest > DEGENERATE))
+
+    def require_untangled(self, points: npt.ArrayLike | None = None) -> None:
+        """Raise TangledMeshError when any cell is tangled."""
+        cells = self.tangled_cells(points)
+        if len(cells):
+            raise TangledMeshError(
+                f"cells {listing(cells)} are flat or turned inside out at a quadrature point: take a smaller step "
+                "or smooth the mesh",
+                cells.tolist(),
+            )
+
+    def _orientation_by_block(self) -> list[FloatArray]:
+        at = self.block_offsets
+        return [self.orientation[at[i] : at[i + 1]] for i in range(len(self.blocks))]
+
+    def cell_volumes(self, points: npt.ArrayLike | None = None) -> FloatArray:
+        """Volume (3-D) or area (2-D) of every cell, by quadrature of the mass order; shape ``(n_cells,)``."""
+        x = self.points if points is None else checked_points(points, self.points.shape)
+        parts = []
+        for block, sign in zip(self.blocks, self._orientation_by_block(), strict=True):
+            table = cell_table(block.type, block.reference.mass_order)
+            volume = np.zeros(len(block))
+            for q in range(table.n_points):
+                jacobian = np.einsum("eai,aj->eij", x[block.nodes], table.gradients[0, q])
+                volume += np.linalg.det(jacobian) * table.weights[0, q]
+            parts.append(volume * sign)
+        return np.concatenate(parts)
+
+    def volume(self) -> float:
+        """Total volume (3-D) or area (2-D)."""
+        return float(self.cell_volumes().sum())
+
+    def quality(self, points: npt.ArrayLike | None = None) -> FloatArray:
+        """Scaled Jacobian of every cell: 1 for the ideal cell, 0 or less for a degenerate or inverted corner.
+
+        The smallest value over the corners of the determinant of the unit tangents of the edges that meet there,
+        divided by its value in the ideal (equilateral or right-angled) cell; shape ``(n_cells,)``. Definition after
+        P. Knupp, "Algebraic mesh quality metrics", SIAM J. Sci. Comput. 23 (2001).
+        """
+        x = self.points if points is None else checked_points(points, self.points.shape)
+        ideal = {"triangle": np.sqrt(3) / 2, "tetra": np.sqrt(0.5), "wedge": np.sqrt(3) / 2}
+        parts = []
+        for block, sign in zip(self.blocks, self._orientation_by_block(), strict=True):
+            cell = block.reference
+            _, gradients = shape_functions(block.type, cell.nodes[: cell.n_corners])
+            worst = np.full(len(block), np.inf)
+            for corner in range(cell.n_corners):
+                ends = [b if a == corner else a for a, b in cell.edges if corner in (a, b)]
+                steps = (cell.nodes[ends] - cell.nodes[corner]).T
+                turn = np.sign(np.linalg.det(steps))
+                jacobian = np.einsum("eai,aj->eij", x[block.nodes], gradients[corner])
+                tangents = jacobian @ steps
+                scale = np.prod(np.linalg.norm(tangents, axis=1), axis=1)
+                det = np.linalg.det(tangents) * turn
+                value = np.divide(det, scale, out=np.zeros_like(det), where=scale > 0)
+                worst = np.minimum(worst, value)
+            parts.append(worst * sign / ideal.get(cell.shape, 1.0))
+        return np.concatenate(parts)
+
+    # ------------------------------------------------------------------ scikit-fem
+    @classmethod
+    def from_skfem(cls, mesh: skfem.Mesh) -> Mesh:
+        """Build from a scikit-fem mesh; its boundaries become facet groups, its subdomains cell groups.
+
+        Quadratic scikit-fem meshes keep their order of nodes (``mesh.doflocs``).
+        """
+        names = {type_: name for name, type_ in _skfem_meshes().items()}
+        if type(mesh) not in names:
+            raise UnsupportedCellError(f"scikit-fem's {type(mesh).__name__} has no counterpart in femadj")
+        name = names[type(mesh)]
+        nodes = np.asarray(mesh.dofs.element_dofs).T[:, skfem_node_order(name)]
+        facets = {n: mesh.facets[:, f].T for n, f in (mesh.boundaries or {}).items()}
+        return cls(mesh.doflocs.T, {name: nodes}, facet_groups=facets, cell_groups=mesh.subdomains or {})
+
+    def to_skfem(self) -> skfem.Mesh:
+        """Return the scikit-fem mesh of a mesh with a single cell block.
+
+        Raises
+        ------
+        UnsupportedCellError
+            For several blocks and for serendipity cells, for which scikit-fem has no mesh.
+        """
+        types = _skfem_meshes()
+        if len(self.blocks) != 1 or self.blocks[0].type not in types:
+            held = ", ".join(b.type for b in self.blocks)
+            raise UnsupportedCellError(
+                f"scikit-fem meshes hold one block of {', '.join(types)}; this mesh has: {held}"
+            )
+        block = self.blocks[0]
+        mesh_type = types[block.type]
+        order = skfem_node_order(block.type)
+        t = np.empty_like(block.nodes)
+        t[:, order] = block.nodes
+        x = np.array(self.points.T, order="C")
+        if block.reference.n_nodes == block.reference.n_corners:
+            mesh = mesh_type(x, np.ascontiguousarray(t.T, dtype=np.int64), sort_t=False)
+        else:
+            mesh = self._quadratic_skfem(mesh_type, t, x)
+        n_vertices = block.reference.n_corners
+        facets = {}
+        index = {tuple(sorted(f)): i for i, f in enumerate(mesh.facets.T.tolist())} if self.facet_groups else {}
+        corner_map = self._skfem_vertices(mesh, t[:, :n_vertices])
+        for name, group in self.facet_groups.items():
+            found = []
+            for kind, nodes in self.facet_cells(group):
+                for row in corner_map[nodes[:, : cell_type(kind).n_corners]].tolist():
+                    found.append(index[tuple(sorted(row))])
+            facets[name] = np.array(sorted(found))
+        return mesh.with_boundaries(facets).with_subdomains({n: np.array(v) for n, v in self.cell_groups.items()})
+
+    def _quadratic_skfem(self, mesh_type: type, t: npt.NDArray[np.int32], x: FloatArray) -> skfem.Mesh:
+        """Number nodes the way scikit-fem does: vertices first, then edges, facets and interiors."""
+        n_corners = self.blocks[0].reference.n_corners
+        vertices, local = np.unique(t[:, :n_corners], return_inverse=True)
+        linear = _skfem_linear(mesh_type)(
+            np.ascontiguousarray(x[:, vertices]), np.ascontiguousarray(local.reshape(-1, n_corners).T), sort_t=False
+        )
+        mesh = mesh_type.from_mesh(linear)
+        doflocs = mesh.doflocs.copy()
+        doflocs[:, np.asarray(mesh.dofs.element_dofs)] = x[:, t.T]
+        return replace(mesh, doflocs=doflocs)
+
+    def _skfem_vertices(self, mesh: skfem.Mesh, corners: npt.NDArray[np.int32]) -> IntArray:
+        vertex = np.full(self.n_nodes, -1, dtype=np.int64)
+        vertex[corners] = mesh.t.T
+        return vertex
+
+
+def _skfem_meshes() -> dict[str, type]:
+    return {
+        "triangle": skfem.MeshTri1,
+        "triangle6": skfem.MeshTri2,
+        "quad": skfem.MeshQuad1,
+        "quad9": skfem.MeshQuad2,
+        "tetra": skfem.MeshTet1,
+        "tetra10": skfem.MeshTet2,
+        "hexahedron": skfem.MeshHex1,
+        "hexahedron27": skfem.MeshHex2,
+        "wedge": skfem.MeshWedge1,
+    }
+
+
+def _skfem_linear(mesh_type: type) -> type:
+    linear = {
+        skfem.MeshTri2: skfem.MeshTri1,
+        skfem.MeshQuad2: skfem.MeshQuad1,
+        skfem.MeshTet2: skfem.MeshTet1,
+        skfem.MeshHex2: skfem.MeshHex1,
+    }
+    return linear[mesh_type]
+
+
+def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tuple[FloatArray, FloatArray]]:
+    """Scaled Jacobian ranges over the quadrature points of both default orders, block by block."""
+    ranges = []
+    for block in blocks:
+        cell = block.reference
+        gradients = np.concatenate(
+            [cell_table(block.type, order).gradients[0] for order in {cell.stiffness_order, cell.mass_order}]
+        )
+        ranges.append(scaled_jacobian_range(points, block.nodes, gradients))
+    return ranges
+
+
+def _orientation(points: FloatArray, blocks: Sequence[CellBlock]) -> FloatArray:
+    """Sign of the Jacobian of every cell; raises where it vanishes or changes inside a cell."""
+    ranges = _jacobian_ranges(points, blocks)
+    low = np.concatenate([r[0] for r in ranges])
+    high = np.concatenate([r[1] for r in ranges])
+    bad = np.flatnonzero(~((low > DEGENERATE) | (high < -DEGENERATE)))
+    if len(bad):
+        raise TangledMeshError(
+            f"cells {listing(bad)} have no volume or are tangled (their Jacobian vanishes or changes sign between "
+            "quadrature points): repair the mesh, or check the order of their nodes",
+            bad.tolist(),
+        )
+    return np.where(low > 0, 1.0, -1.0)

@@ -1,0 +1,166 @@
+"""What a physics is: pointwise coefficients of its bilinear form, and the names of its unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import MaterialError
+from femadj.mesh import Mesh, listing
+
+FloatArray = npt.NDArray[np.float64]
+MatrixKind = Literal["spd", "symmetric", "general"]
+Regional = float | npt.ArrayLike | Mapping[str, Any]
+"""A material constant: one value, or a value for each cell group by name (together they cover every cell once)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficient:
+    """Pointwise coefficient of a bilinear form, constant in regions.
+
+    Attributes
+    ----------
+    values : (n_regions, nc, ns, nc, ns)
+        ``C[i, s, k, t]`` of ``int v^ : C : u^``.
+    region : (n_cells,) int32
+        Region of every cell of the mesh.
+    lo, hi : int
+        Slots used: 0 the value, 1.. the derivatives.
+    """
+
+    values: FloatArray
+    region: npt.NDArray[np.int32]
+    lo: int
+    hi: int
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the form is symmetric in u and v."""
+        swapped = self.values.transpose(0, 3, 4, 1, 2)
+        return bool(np.abs(self.values - swapped).max() <= 1e-14 * np.abs(self.values).max())
+
+
+@dataclass(frozen=True, eq=False)
+class NullModes:
+    """Fields that a physics without supports leaves undetermined.
+
+    Attributes
+    ----------
+    names : tuple of str
+    fields : (n_modes, n_nodes, nc)
+    """
+
+    names: tuple[str, ...]
+    fields: FloatArray
+
+
+class Physics(Protocol):
+    """A linear physics on a mesh.
+
+    A physics is its coefficients; assembly and derivatives need nothing else from it.
+    """
+
+    @property
+    def quantity(self) -> Literal["displacement", "scalar"]:
+        """What the unknown is, which decides the loads that fit."""
+        ...
+
+    def components(self, dim: int) -> tuple[str, ...]:
+        """Names of the components of the unknown."""
+        ...
+
+    def thickness_in(self, dim: int) -> float:
+        """Factor of all integrals: the thickness of a plane body, one for solids."""
+        ...
+
+    def coefficient(self, mesh: Mesh) -> Coefficient:
+        """Coefficients of the bilinear form, without the thickness."""
+        ...
+
+    def density_of(self, mesh: Mesh) -> FloatArray:
+        """Mass density of every cell, shape ``(n_cells,)``; MaterialError when the physics has none."""
+        ...
+
+    def null_modes(self, points: FloatArray) -> NullModes:
+        """Fields without energy."""
+        ...
+
+
+def by_cell(mesh: Mesh, value: Regional, what: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """Distinct values of a regional constant and, for every cell, which of them holds.
+
+    Raises
+    ------
+    MaterialError
+        When the groups leave cells out or share some.
+    UnknownGroupError
+        For a group that the mesh does not have.
+    """
+    if not isinstance(value, Mapping):
+        return [value], np.zeros(mesh.n_cells, dtype=np.int64)
+    index = np.full(mesh.n_cells, -1, dtype=np.int64)
+    values = []
+    for number, (group, entry) in enumerate(value.items()):
+        cells = mesh.cells_of(group)
+        taken = cells[index[cells] >= 0]
+        if len(taken):
+            other = list(value)[int(index[taken[0]])]
+            raise MaterialError(f"{what}: cell groups {other!r} and {group!r} share cells {listing(taken)}")
+        index[cells] = number
+        values.append(entry)
+    missing = np.flatnonzero(index < 0)
+    if len(missing):
+        raise MaterialError(f"{what} is not given for cells {listing(missing)} (groups given: {', '.join(value)})")
+    return values, index
+
+
+def combine(
+    indices: list[npt.NDArray[np.int64]], counts: list[int]
+) -> tuple[list[tuple[int, ...]], npt.NDArray[np.int32]]:
+    """Distinct combinations of several constants, and the combination of every cell."""
+    code = np.zeros_like(indices[0])
+    for index, count in zip(indices, counts, strict=True):
+        code = code * count + index
+    unique, region = np.unique(code, return_inverse=True)
+    combinations = []
+    for value in unique.tolist():
+        rest, parts = value, []
+        for count in reversed(counts):
+            rest, part = divmod(rest, count)
+            parts.append(part)
+        combinations.append(tuple(reversed(parts)))
+    return combinations, region.astype(np.int32)
+
+
+def positive(value: Any, what: str) -> float:
+    """A positive finite number."""
+    number = finite(value, what)
+    if number <= 0:
+        raise MaterialError(f"{what} must be positive, not {number:g}")
+    return number
+
+
+def finite(value: Any, what: str) -> float:
+    """A finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise MaterialError(f"{what} must be a number, not {value!r}") from None
+    if not np.isfinite(number):
+        raise MaterialError(f"{what} must be finite, not {number}")
+    return number
+
+
+def for_each(value: Regional | None, check: Callable[[Any, str], Any], what: str) -> None:
+    """Check every value of a regional constant."""
+    if isinstance(value, Mapping):
+        if not value:
+            raise MaterialError(f"{what} is an empty mapping; give a value for every cell group")
+        for group, entry in value.items():
+            check(entry, f"{what} of {group!r}")
+    else:
+        check(value, what)

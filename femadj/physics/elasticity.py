@@ -1,0 +1,175 @@
+"""Linear elasticity of solids and of plane bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import MaterialError
+from femadj.mesh import Mesh
+from femadj.physics.base import Coefficient, NullModes, Regional, by_cell, combine, finite, for_each, positive
+
+FloatArray = npt.NDArray[np.float64]
+
+_VOIGT = {3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), 2: ((0, 0), (1, 1), (0, 1))}
+
+
+@dataclass(frozen=True)
+class Elasticity:
+    """Small-strain linear elasticity, ``int eps(v) : C : eps(u)``.
+
+    Parameters
+    ----------
+    E, nu : number, or mapping of cell group to number
+        Young's modulus [force/length^2] and Poisson's ratio of an isotropic material.
+    stiffness : (6, 6) or (3, 3) array, or mapping of cell group to such arrays
+        Full anisotropic stiffness instead of ``E`` and ``nu``, in Voigt order xx, yy, zz, yz, xz, xy (plane: xx, yy,
+        xy) for engineering shear strains. A (6, 6) stiffness serves plane problems too.
+    density : number or mapping, optional
+        Mass per volume, for ``Gravity`` and ``Mass``.
+    plane : "strain" or "stress"
+        What a two-dimensional mesh means.
+    thickness : float
+        Of a plane body; forces are then totals, not per thickness. 1 leaves forces per unit thickness.
+
+    Raises
+    ------
+    MaterialError
+        ``E <= 0``, ``nu`` outside (-1, 0.5), a stiffness that is not symmetric positive definite.
+    """
+
+    E: Regional | None = None
+    nu: Regional | None = None
+    density: Regional | None = None
+    stiffness: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None
+    plane: Literal["strain", "stress"] = "strain"
+    thickness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.stiffness is not None:
+            if self.E is not None or self.nu is not None:
+                raise MaterialError("give either E and nu or stiffness, not both")
+            for_each(self.stiffness, _checked_stiffness, "stiffness")
+        else:
+            if self.E is None or self.nu is None:
+                raise MaterialError("give E and nu, or stiffness")
+            for_each(self.E, positive, "E")
+            for_each(self.nu, _checked_nu, "nu")
+        if self.density is not None:
+            for_each(self.density, positive, "density")
+        if self.plane not in ("strain", "stress"):
+            raise MaterialError(f"plane must be 'strain' or 'stress', not {self.plane!r}")
+        positive(self.thickness, "thickness")
+
+    @property
+    def quantity(self) -> Literal["displacement"]:
+        """The unknown is a displacement."""
+        return "displacement"
+
+    def components(self, dim: int) -> tuple[str, ...]:
+        """Names of the displacement components."""
+        return ("x", "y", "z")[:dim]
+
+    def thickness_in(self, dim: int) -> float:
+        """The thickness of a plane body; a solid has none."""
+        if dim == 3 and self.thickness != 1.0:
+            raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
+        return float(self.thickness)
+
+    def coefficient(self, mesh: Mesh) -> Coefficient:
+        """Elasticity tensors of the regions."""
+        dim = mesh.dim
+        if self.stiffness is not None:
+            matrices, region = by_cell(mesh, self.stiffness, "stiffness")
+            tensors = [_tensor(_plane_voigt(_checked_stiffness(m, "stiffness"), dim, self.plane), dim) for m in matrices]
+            return Coefficient(np.array(tensors), region.astype(np.int32), 1, dim + 1)
+        assert self.E is not None
+        assert self.nu is not None
+        moduli, of_E = by_cell(mesh, self.E, "E")
+        ratios, of_nu = by_cell(mesh, self.nu, "nu")
+        pairs, region32 = combine([of_E, of_nu], [len(moduli), len(ratios)])
+        tensors = [_isotropic(float(moduli[i]), float(ratios[j]), dim, self.plane) for i, j in pairs]
+        return Coefficient(np.array(tensors), region32, 1, dim + 1)
+
+    def density_of(self, mesh: Mesh) -> FloatArray:
+        """Mass density of every cell."""
+        if self.density is None:
+            raise MaterialError("the material has no density: Elasticity(..., density=...)")
+        values, index = by_cell(mesh, self.density, "density")
+        return np.array([float(v) for v in values])[index]
+
+    def null_modes(self, points: FloatArray) -> NullModes:
+        """Translations and infinitesimal rotations."""
+        n, dim = points.shape
+        names = [f"translation along {c}" for c in "xyz"[:dim]]
+        fields = [np.tile(np.eye(dim)[i], (n, 1)) for i in range(dim)]
+        x = points - points.mean(axis=0)
+        size = float(np.abs(x).max(initial=0.0)) or 1.0
+        for i, j, axis in ((0, 1, "z"),) if dim == 2 else ((1, 2, "x"), (2, 0, "y"), (0, 1, "z")):
+            rotation = np.zeros((n, dim))
+            rotation[:, i] = -x[:, j] / size
+            rotation[:, j] = x[:, i] / size
+            names.append(f"rotation about {axis}")
+            fields.append(rotation)
+        return NullModes(tuple(names), np.array(fields))
+
+
+def _checked_nu(value: Any, what: str) -> float:
+    number = finite(value, what)
+    if not -1.0 < number < 0.5:
+        raise MaterialError(f"{what} must lie between -1 and 0.5 (both excluded), not {number:g}")
+    return number
+
+
+def _checked_stiffness(value: Any, what: str) -> FloatArray:
+    try:
+        matrix = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise MaterialError(f"{what} must be a (6, 6) or (3, 3) array, not {value!r}") from None
+    if matrix.shape not in {(6, 6), (3, 3)} or not np.isfinite(matrix).all():
+        raise MaterialError(f"{what} must be a finite (6, 6) or (3, 3) array, not of shape {matrix.shape}")
+    scale = np.abs(matrix).max()
+    if np.abs(matrix - matrix.T).max() > 1e-10 * scale:
+        raise MaterialError(f"{what} is not symmetric")
+    if np.linalg.eigvalsh(matrix).min() <= 1e-14 * scale:
+        raise MaterialError(f"{what} is not positive definite: its smallest eigenvalue is not above zero")
+    return 0.5 * (matrix + matrix.T)
+
+
+def _plane_voigt(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
+    if dim == 3:
+        if matrix.shape != (6, 6):
+            raise MaterialError("a solid needs a (6, 6) stiffness")
+        return matrix
+    if matrix.shape == (3, 3):
+        return matrix
+    kept = [0, 1, 5]
+    if plane == "strain":
+        return matrix[np.ix_(kept, kept)]
+    compliance = np.linalg.inv(matrix)
+    return np.linalg.inv(compliance[np.ix_(kept, kept)])
+
+
+def _tensor(voigt: FloatArray, dim: int) -> FloatArray:
+    tensor = np.zeros((dim, dim, dim, dim))
+    for a, (i, j) in enumerate(_VOIGT[dim]):
+        for b, (k, m) in enumerate(_VOIGT[dim]):
+            for p, q in {(i, j), (j, i)}:
+                for r, s in {(k, m), (m, k)}:
+                    tensor[p, q, r, s] = voigt[a, b]
+    return tensor
+
+
+def _isotropic(E: float, nu: float, dim: int, plane: str) -> FloatArray:
+    mu = E / (2 * (1 + nu))
+    lame = E * nu / ((1 + nu) * (1 - 2 * nu))
+    if dim == 2 and plane == "stress":
+        lame = 2 * lame * mu / (lame + 2 * mu)
+    d = np.eye(dim)
+    return np.asarray(
+        lame * np.einsum("ij,kl->ijkl", d, d) + mu * (np.einsum("ik,jl->ijkl", d, d) + np.einsum("il,jk->ijkl", d, d))
+    )

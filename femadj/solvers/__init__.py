@@ -1,0 +1,86 @@
+"""Sparse direct solvers behind one protocol: analyse once per structure, factorise once per design."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from femadj.errors import SolverError, SolverUnavailableError
+from femadj.solvers.base import (
+    PIVOT_TOLERANCE,
+    REFINEMENT_THRESHOLD,
+    RESIDUAL_TOLERANCE,
+    Capabilities,
+    Factor,
+    FactorStatistics,
+    MatrixKind,
+    Solver,
+    Symbolic,
+    TransposedFactor,
+)
+from femadj.solvers.pardiso import PardisoSolver
+from femadj.solvers.superlu import SuperLUSolver
+
+SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType({"pardiso": PardisoSolver, "superlu": SuperLUSolver})
+"""Every solver that femadj knows, best first; called with ``threads``.
+
+Making one raises SolverUnavailableError if a library is missing."""
+
+
+def available_solvers() -> tuple[str, ...]:
+    """Names of the solvers that work here, best first."""
+    names = []
+    for name, make in SOLVERS.items():
+        try:
+            make()
+        except SolverUnavailableError:
+            continue
+        names.append(name)
+    return tuple(names)
+
+
+def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> Solver:
+    """Solver by name.
+
+    Parameters
+    ----------
+    name : str or Solver
+        One of :data:`SOLVERS`, or ``"auto"`` for the best that works here. A solver is returned as it is.
+    threads : int, optional
+        Threads for a solver made by name; by default what its library would use.
+
+    Raises
+    ------
+    SolverError
+        If there is no solver of that name, or if ``threads`` is given together with a ready solver.
+    SolverUnavailableError
+        If the solver was asked for by name and does not work here.
+    """
+    if isinstance(name, Solver):
+        if threads is not None:
+            raise SolverError("threads belong to the solver: give them when it is made")
+        return name
+    if name == "auto":
+        name = available_solvers()[0]
+    if name not in SOLVERS:
+        raise SolverError(f"there is no solver {name!r}; known are 'auto', {', '.join(map(repr, SOLVERS))}")
+    return SOLVERS[name](threads=threads)
+
+
+__all__ = [
+    "PIVOT_TOLERANCE",
+    "REFINEMENT_THRESHOLD",
+    "RESIDUAL_TOLERANCE",
+    "SOLVERS",
+    "Capabilities",
+    "Factor",
+    "FactorStatistics",
+    "MatrixKind",
+    "PardisoSolver",
+    "Solver",
+    "SuperLUSolver",
+    "Symbolic",
+    "TransposedFactor",
+    "available_solvers",
+    "get_solver",
+]

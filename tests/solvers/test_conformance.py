@@ -1,0 +1,46 @@
+"""The conformance suite over every solver, and the registry."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from femadj.errors import SolverError, SolverUnavailableError
+from femadj.solvers import SOLVERS, Solver, available_solvers, get_solver
+from tests.solvers.conformance import SolverConformance
+
+
+@pytest.fixture(params=list(SOLVERS))
+def solver(request: pytest.FixtureRequest) -> Solver:
+    if request.param not in available_solvers():
+        pytest.skip(f"{request.param} does not work here")
+    return get_solver(request.param)
+
+
+class TestConformance(SolverConformance):
+    pass
+
+
+def test_registry() -> None:
+    assert set(available_solvers()) <= set(SOLVERS)
+    assert "superlu" in available_solvers()
+    assert get_solver().name == available_solvers()[0]
+    ready = get_solver("superlu", threads=2)
+    assert ready.threads == 2
+    assert get_solver(ready) is ready
+    assert "superlu" in repr(ready)
+    with pytest.raises(SolverError, match="'superlu'"):
+        get_solver("mumps")
+    with pytest.raises(SolverError, match="threads"):
+        get_solver(ready, threads=1)
+    with pytest.raises(SolverError, match="positive"):
+        get_solver("superlu", threads=0)
+
+
+def test_without_pypardiso(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypardiso", None)
+    assert available_solvers() == ("superlu",)
+    assert get_solver().name == "superlu"
+    with pytest.raises(SolverUnavailableError, match="pypardiso"):
+        get_solver("pardiso")
