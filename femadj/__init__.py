@@ -1,0 +1,36 @@
+"""femadj: exact gradients of finite element responses with respect to every mesh node coordinate.
+
+K(X) is assembled from the node coordinates X, factorised once by a sparse direct solver, and the factor serves the
+adjoint solves of any number of responses.
+"""
+
+from femadj.errors import (
+    FemadjError,
+    IndefiniteSystemError,
+    InvalidMeshError,
+    LoadError,
+    MaterialError,
+    MeshFileError,
+    MissingExtraError,
+    NonFiniteError,
+    ResidualError,
+    ResponseError,
+    SingularSystemError,
+    SolverError,
+    SolverUnavailableError,
+    SupportError,
+    TangledMeshError,
+    UnknownGroupError,
+    UnsupportedCellError,
+    VerificationError,
+)
+from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
+from femadj.mesh import CellBlock, FacetSet, Mesh
+from femadj.physics import Diffusion, Elasticity
+from femadj.problems import Counts, LinearStatic, Solution
+from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Mass, Response, StrainEnergy, Volume
+from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
+from femadj.solvers import available_solvers, get_solver
+from femadj.supports import Fixed
+
+__version__ = "0.1.0"

@@ -55,6 +55,7 @@ class System:
     loads: tuple[LoadTerm, ...]
     constraints: Constraints
     symmetric: bool
+    fixed_diagonal: npt.NDArray[np.int64]
 
     @classmethod
     def of(
@@ -88,7 +89,8 @@ class System:
         )
         terms = tuple(term for load in loads for term in load.bind(space, physics))
         pattern = space.pattern(symmetric=symmetric)
-        return cls(space, pattern, stiffness, near, terms, constraints, symmetric)
+        diagonal = pattern.csr.diagonal(np.flatnonzero(constraints.fixed))
+        return cls(space, pattern, stiffness, near, terms, constraints, symmetric, diagonal)
 
     def prepare(self) -> None:
         """Compile the kernels, or load them from disk when an earlier run has compiled them."""
@@ -120,34 +122,20 @@ class System:
             worst = min(worst, low)
         if not worst > 0:
             self._raise_tangled(points)
-        rows = np.flatnonzero(fixed)
-        diagonal = self._diagonal_slots(rows)
-        scale = values[diagonal]
-        values[diagonal] = np.where(scale > 0, scale, 1.0)
-        rhs[rows] = values[diagonal] * prescribed.values.ravel()[rows]
+        kept = values[self.fixed_diagonal]
+        values[self.fixed_diagonal] = np.where(kept > 0, kept, 1.0)
+        rhs[fixed] = values[self.fixed_diagonal] * prescribed.values.ravel()[fixed]
         return Assembled(values, rhs, load, prescribed)
 
     def _with_positions(self) -> list[tuple[BilinearIntegral, npt.NDArray[np.uint16]]]:
         return [(k, self.pattern.positions[k.domain.block]) for k in self.stiffness]
 
-    def _diagonal_slots(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        csr = self.pattern.csr
-        start = csr.indptr[rows]
-        if csr.triangle == "upper":
-            return start
-        slots = start.copy()
-        for at, row in enumerate(rows):
-            slots[at] += np.searchsorted(csr.indices[csr.indptr[row] : csr.indptr[row + 1]], row)
-        return slots
-
     def _raise_tangled(self, points: FloatArray) -> None:
-        self.space.mesh.require_untangled(points)
-        bad = [
-            d.global_cells[(d.geometry.weights.size > 0) & _inverted(d.nodes[d.cell], points, d)]
-            for d in (k.domain for k in self.stiffness)
-        ]
-        cells = np.unique(np.concatenate(bad))
-        raise TangledMeshError(f"cells {listing(cells)} are tangled at a quadrature point", cells.tolist())
+        domains = [k.domain for k in self.stiffness] + [d for term in self.loads for d in term.domains]
+        cells = np.unique(np.concatenate([d.tangled_cells(points) for d in domains]))
+        raise TangledMeshError(
+            f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
+        )
 
     def stiffness_times(self, points: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
         """``K x`` (or ``K^T x``), supports not eliminated."""
@@ -193,6 +181,3 @@ class System:
             integral.tangent(points, velocity, u, y)
         return y
 
-
-def _inverted(nodes: npt.NDArray[np.int32], points: FloatArray, domain: object) -> npt.NDArray[np.bool_]:
-    raise NotImplementedError

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.kernels.integrals import Sizes
 from femadj.kernels.topology import bisect
 from femadj.mesh import FacetSet, Mesh
@@ -115,6 +116,16 @@ class Domain:
         """Coordinates of the quadrature points, shape ``(n_entities, n_points, dim)``."""
         x = points[self.nodes[self.cell]]
         return np.matmul(self.geometry.values[self.local], x)
+
+    def tangled_cells(self, points: FloatArray) -> npt.NDArray[np.int64]:
+        """Global ids of cells whose Jacobian is not positive at some quadrature point of this domain."""
+        found = []
+        for local in np.unique(self.local):
+            cells = self.cell[self.local == local]
+            low, high = scaled_jacobian_range(points, self.nodes[cells], self.geometry.gradients[local])
+            sign = self.orientation[cells]
+            found.append(cells[~(np.minimum(low * sign, high * sign) > 0)])
+        return np.unique(np.concatenate(found)).astype(np.int64) + self.first_cell
 
     def run(self, call: Callable[[int, Int32Array], Any]) -> list[Any]:
         """Call ``call(part, items)`` for every part, in as many threads as there are parts."""

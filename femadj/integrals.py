@@ -162,6 +162,11 @@ class LinearIntegral:
     hi: int
     varies: bool = False
 
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates, as a load term says it."""
+        return (self.domain,)
+
     def _sizes(self, *, varies: bool = False) -> kernels.Sizes:
         return self.domain.sizes(self.n_components, self.lo, self.hi, varies=varies)
 

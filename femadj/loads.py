@@ -25,6 +25,11 @@ FloatArray = npt.NDArray[np.float64]
 class LoadTerm(Protocol):
     """One contribution to the nodal forces."""
 
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates."""
+        ...
+
     def prepare(self) -> None:
         """Compile the kernels."""
 
@@ -54,6 +59,11 @@ class NodalForces:
 
     forces: FloatArray
 
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Nothing is integrated."""
+        return ()
+
     def prepare(self) -> None:
         """Nothing to compile."""
 
@@ -77,6 +87,11 @@ class SpreadForce:
     total: FloatArray
     parts: tuple[LinearIntegral, ...]
     area: tuple[LinearIntegral, ...]
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """The loaded facets."""
+        return tuple(integral.domain for integral in self.parts)
 
     def prepare(self) -> None:
         """Compile the kernels."""

@@ -709,9 +709,9 @@ def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tu
     ranges = []
     for block in blocks:
         cell = block.reference
-        gradients = np.concatenate(
-            [cell_table(block.type, order).gradients[0] for order in {cell.stiffness_order, cell.mass_order}]
-        )
+        # the Jacobian of a straight simplex is constant: one point tells
+        orders = {0} if block.type in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
+        gradients = np.concatenate([cell_table(block.type, order).gradients[0] for order in orders])
         ranges.append(scaled_jacobian_range(points, block.nodes, gradients))
     return ranges
 

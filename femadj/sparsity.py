@@ -40,6 +40,15 @@ class CsrPattern:
         """Number of stored entries."""
         return len(self.indices)
 
+    def diagonal(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Slots of the diagonal entries of the given rows."""
+        start = self.indptr[rows]
+        if self.triangle == "upper":
+            return start
+        lengths = self.indptr[rows + 1] - start
+        slots = np.repeat(start - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        return slots[self.indices[slots] == np.repeat(rows, lengths)]
+
 
 @dataclass(frozen=True, eq=False)
 class Pattern:

@@ -90,6 +90,6 @@ def _read(file: Path) -> RawMesh:
     suffix = file.suffix.lower()
     if suffix == ".inp":
         return abaqus.read(file)
-    if suffix == ".msh" and (gmsh.is_gmsh(file) or b"\n$" in file.read_bytes()[:4096]):
+    if suffix == ".msh" and not gmsh.is_fluent(file):
         return gmsh.read(file)
     return other.read(file)

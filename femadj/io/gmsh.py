@@ -177,11 +177,10 @@ class _Elements:
     tags: tuple[int, ...] | IntArray
 
 
-def is_gmsh(path: Path) -> bool:
-    """Whether the file starts like one of Gmsh's."""
+def is_fluent(path: Path) -> bool:
+    """Whether a ``.msh`` file is one of ANSYS Fluent, which has the same extension."""
     with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    return start.startswith((b"$MeshFormat", b"$Comments", b"$NOD", b"$PhysicalNames"))
+        return file.read(64).lstrip().startswith(b"(")
 
 
 def read(path: Path) -> RawMesh:

@@ -105,7 +105,7 @@ def numbers(text: str | bytes, dtype: type, where: str) -> npt.NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            return np.fromstring(text, dtype=dtype, sep=" ")  # type: ignore[arg-type]
+            return np.fromstring(text, dtype=dtype, sep=" ")
         except (DeprecationWarning, ValueError) as error:
             kind = "integers" if dtype is np.int64 else "numbers"
             raise MeshFileError(f"{where}: expected {kind}, found something else") from error

@@ -365,8 +365,8 @@ def apply(sizes: Sizes) -> Kernel:
 def contract(sizes: Sizes) -> Kernel:
     """Kernel ``G += scale * d/dX (v^T K u)`` with the nodal values of u and v held fixed.
 
-    ``G_a = int S grad N_a dx`` with ``S[j, k] = phi m[j, k] - v_i,j P[i, k] - u_i,j R[i, k]``, where ``phi = v^ : C : u^``,
-    ``P = C : u^``, ``R = v^ : C`` and ``m`` is the derivative of the measure by ``grad V``: the identity for cells,
+    ``G_a = int S grad N_a dx`` with ``S[j, k] = phi m[j, k] - v_i,j P[i, k] - u_i,j R[i, k]``, where
+    ``phi = v^ : C : u^``, ``P = C : u^``, ``R = v^ : C`` and ``m`` is the derivative of the measure by ``grad V``: the identity for cells,
     ``I - n n`` for facets.
     """
     ng, nf, dim, nc, nq, lo, hi, facet, iso, _, _ = sizes
@@ -647,8 +647,8 @@ def load_contract(sizes: Sizes) -> Kernel:
     """Kernel ``G += scale * d/dX int v^ : (F + p n) + c dx`` with the nodal values of v held fixed.
 
     With ``phi`` the integrand, ``b_i = p v_i`` its derivative by the normal and ``R = F``,
-    ``S[j, k] = phi (delta[j, k] - n[j] n[k]) + (b . n) n[j] n[k] - n[j] b[k] - v_i,j R[i, k]`` (the terms in n on facets
-    only), and ``G_a += int phi,x N_a`` where the coefficients vary with x (``force_x``, ``pressure_x``).
+    ``S[j, k] = phi (delta[j, k] - n[j] n[k]) + (b . n) n[j] n[k] - n[j] b[k] - v_i,j R[i, k]`` (the terms in n on
+    facets only), and ``G_a += int phi,x N_a`` where the coefficients vary with x (``force_x``, ``pressure_x``).
     Also fills ``value[item]``, the integral over each entity.
     """
     ng, nf, dim, nc, nq, lo, hi, facet, iso, _, xdep = sizes

@@ -85,7 +85,8 @@ class Elasticity:
         dim = mesh.dim
         if self.stiffness is not None:
             matrices, region = by_cell(mesh, self.stiffness, "stiffness")
-            tensors = [_tensor(_plane_voigt(_checked_stiffness(m, "stiffness"), dim, self.plane), dim) for m in matrices]
+            checked = [_checked_stiffness(m, "stiffness") for m in matrices]
+            tensors = [_tensor(_plane_voigt(m, dim, self.plane), dim) for m in checked]
             return Coefficient(np.array(tensors), region.astype(np.int32), 1, dim + 1)
         assert self.E is not None
         assert self.nu is not None

@@ -499,9 +499,13 @@ class PardisoSymbolic(Symbolic):
 
     def _not_positive_definite(self, matrix: Matrix, equation: int) -> SolverError:
         """Tell a negative pivot from one negative by rounding only, by a symmetric factorisation."""
+        # Scaled to a unit diagonal, because the size below which PARDISO replaces pivots is an absolute one.
+        structure = self._structure
+        scale = 1.0 / np.sqrt(matrix.values[structure.indptr[:-1]])
+        scaled = Matrix(structure, matrix.values * scale[structure.rows()] * scale[structure.indices])
         options = _Options("symmetric", self._options.threads, self._options.wide)
-        handle = _Handle(self._library, self._structure, options)
-        outcome = handle.factorise(1, matrix, self.tolerances.pivot)
+        handle = _Handle(self._library, structure, options)
+        outcome = handle.factorise(1, scaled, self.tolerances.pivot)
         inertia, perturbed = outcome.report.inertia, outcome.report.perturbed
         if inertia is not None and perturbed is not None and inertia[1] <= perturbed:
             return singular_system(equation, f"{perturbed} pivot(s) vanish, none is negative")

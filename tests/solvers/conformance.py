@@ -61,7 +61,9 @@ def saddle_point(n: int, *, singular: bool = False, seed: int = 3) -> sp.csr_arr
     """Laplacian with constraints: zero diagonal block, symmetric and indefinite."""
     stiffness = laplacian(n)
     size, m = n * n, n * n // 4
-    constraints = sp.random_array((m, size), density=6.0 / size, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    where = (np.repeat(np.arange(m), 6), rng.integers(0, size, 6 * m))
+    constraints = sp.coo_array((rng.random(6 * m), where), shape=(m, size))
     constraints = sp.csr_array(constraints + sp.eye_array(m, size, k=5))
     if singular:
         constraints = sp.vstack([constraints[:-1], constraints[:1]], format="csr")
@@ -129,6 +131,12 @@ REGULAR: dict[str, tuple[Callable[[], sp.csr_array], MatrixKind]] = {
     "scales, symmetric": (lambda: sp.csr_array(sp.diags_array(np.logspace(-12, 12, 49))), "symmetric"),
     "scales, general": (lambda: sp.csr_array(sp.diags_array(np.logspace(-12, 12, 49))), "general"),
     "Helmholtz": (lambda: shifted(60, 0.5), "symmetric"),
+    "small numbers": (lambda: sp.csr_array(laplacian(20) * 1e-12), "spd"),
+    "small numbers, symmetric": (lambda: sp.csr_array(shifted(20, 0.5) * 1e-12), "symmetric"),
+    "small numbers, general": (lambda: sp.csr_array(advection_diffusion(20, 2.0) * 1e-12), "general"),
+    "large numbers": (lambda: sp.csr_array(laplacian(20) * 1e12), "spd"),
+    "large numbers, symmetric": (lambda: sp.csr_array(shifted(20, 0.5) * 1e12), "symmetric"),
+    "large numbers, general": (lambda: sp.csr_array(advection_diffusion(20, 2.0) * 1e12), "general"),
     "saddle point": (lambda: saddle_point(30), "symmetric"),
     "saddle point, general": (lambda: saddle_point(30), "general"),
     "advection": (lambda: advection_diffusion(60, 10.0), "general"),
@@ -148,6 +156,8 @@ SINGULAR: dict[str, tuple[Callable[[], sp.csr_array], MatrixKind]] = {
     "free chain, symmetric": (lambda: free_chain(50), "symmetric"),
     "free chain, general": (lambda: free_chain(50), "general"),
     "scaled free chain": (lambda: sp.csr_array(free_chain(50) * 1e-9), "spd"),
+    "large free chain, symmetric": (lambda: sp.csr_array(free_chain(50) * 1e12), "symmetric"),
+    "large free chain, general": (lambda: sp.csr_array(free_chain(50) * 1e12), "general"),
     "part held nowhere": (lambda: sp.csr_array(sp.block_diag([laplacian(20), free_chain(30)])), "spd"),
     "repeated constraint": (lambda: saddle_point(20, singular=True), "symmetric"),
     "repeated constraint, general": (lambda: saddle_point(20, singular=True), "general"),

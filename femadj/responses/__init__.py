@@ -1,0 +1,8 @@
+"""Responses: scalars of the solution with their partial derivatives."""
+
+from femadj.responses.base import Evaluation, Response
+from femadj.responses.energy import Compliance, StrainEnergy
+from femadj.responses.field import Displacement, FieldNorm
+from femadj.responses.geometry import Mass, Volume
+
+__all__ = ["Compliance", "Displacement", "Evaluation", "FieldNorm", "Mass", "Response", "StrainEnergy", "Volume"]

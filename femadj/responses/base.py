@@ -1,0 +1,51 @@
+"""What a response is: a scalar of the state and the node coordinates, with its partial derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.problems import Solution
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Value and partial derivatives of a response at a solution. What is ``None`` is zero.
+
+    A response of one's own needs ``value``, ``state`` and ``points`` only; the other fields save work where a response
+    is made of the problem's own matrix and loads.
+
+    Attributes
+    ----------
+    value : float
+    state : (n_nodes, nc) or None
+        ``dJ/du`` at fixed coordinates.
+    points : (n_nodes, dim) or None
+        ``dJ/dX`` at a fixed state, without the contributions of the two weights.
+    load_weight : (n_nodes, nc) or None
+        ``dJ/df``, for responses that contain the load vector: adds ``load_weight^T df/dX``.
+    stiffness_weight : (n_nodes, nc) or None
+        For responses that contain the stiffness: adds ``stiffness_weight^T (dK/dX) u``.
+    adjoint : (n_nodes, nc) or None
+        The adjoint state where it is known without a solve (self-adjoint responses).
+    """
+
+    value: float
+    state: FloatArray | None = None
+    points: FloatArray | None = None
+    load_weight: FloatArray | None = None
+    stiffness_weight: FloatArray | None = None
+    adjoint: FloatArray | None = None
+
+
+class Response(Protocol):
+    """A scalar response ``J(u, X)``; implement this to bring your own."""
+
+    def evaluate(self, solution: Solution) -> Evaluation:
+        """Value and partial derivatives; ResponseError when the response does not fit the problem."""
+        ...

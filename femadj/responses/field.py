@@ -1,0 +1,102 @@
+"""Responses of the field at nodes and over the body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import ResponseError
+from femadj.integrals import BilinearIntegral
+from femadj.problems import Solution
+from femadj.responses.base import Evaluation
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Nodal values of the field over a group: displacement, or temperature of a diffusion problem.
+
+    Parameters
+    ----------
+    group : str
+        Node group, or the nodes of a facet or cell group.
+    direction : str or (nc,), optional
+        Component name (``"x"``) or a vector, used as given; needed for the sum and mean of a vector field. With the
+        squared norm and no direction all components count.
+    reduce : "mean", "sum" or "squared_norm"
+        Mean or sum over the nodes of ``d . u``, or the sum of ``(d . u)^2`` (of ``|u|^2`` without a direction).
+    """
+
+    group: str
+    direction: str | Sequence[float] | None = None
+    reduce: Literal["mean", "sum", "squared_norm"] = "mean"
+
+    def evaluate(self, solution: Solution) -> Evaluation:
+        """Value and partial derivatives."""
+        if self.reduce not in ("mean", "sum", "squared_norm"):
+            raise ResponseError(f"reduce must be 'mean', 'sum' or 'squared_norm', not {self.reduce!r}")
+        problem = solution.problem
+        nodes = problem.mesh.nodes_of(self.group)
+        names = problem.physics.components(problem.mesh.dim)
+        state = np.zeros_like(solution.u)
+        if self.direction is None and self.reduce == "squared_norm":
+            values = solution.u[nodes]
+            state[nodes] = 2 * values
+            return Evaluation(float((values**2).sum()), state=state)
+        direction = self._vector(names)
+        values = solution.u[nodes] @ direction
+        if self.reduce == "squared_norm":
+            state[nodes] = 2 * values[:, None] * direction
+            return Evaluation(float((values**2).sum()), state=state)
+        weight = 1.0 / len(nodes) if self.reduce == "mean" else 1.0
+        state[nodes] = weight * direction
+        return Evaluation(weight * float(values.sum()), state=state)
+
+    def _vector(self, names: tuple[str, ...]) -> FloatArray:
+        if self.direction is None:
+            if len(names) == 1:
+                return np.ones(1)
+            raise ResponseError(f"Displacement({self.group!r}): give a direction, one of {names} or a vector")
+        if isinstance(self.direction, str):
+            if self.direction not in names:
+                raise ResponseError(f"Displacement({self.group!r}): direction {self.direction!r} is not one of {names}")
+            return np.eye(len(names))[names.index(self.direction)]
+        vector = np.asarray(self.direction, dtype=float)
+        if vector.shape != (len(names),) or not np.isfinite(vector).all() or not vector.any():
+            raise ResponseError(
+                f"Displacement({self.group!r}): direction must be {len(names)} finite numbers, not all zero"
+            )
+        return vector
+
+
+@dataclass(frozen=True)
+class FieldNorm:
+    """``int |u|^2 dx`` over the body (times the thickness of a plane one).
+
+    Parameters
+    ----------
+    group : str, optional
+        Cell group; the whole mesh when left out.
+    """
+
+    group: str | None = None
+
+    def evaluate(self, solution: Solution) -> Evaluation:
+        """Value and partial derivatives."""
+        problem, u = solution.problem, solution.u
+        space = problem.system.space
+        nc = space.n_components
+        identity = problem.physics.thickness_in(problem.mesh.dim) * np.eye(nc)
+        coefficient = np.ascontiguousarray(identity[None, None, :, None, :, None])
+        mass_u = np.zeros_like(u)
+        gradient = np.zeros_like(solution.points)
+        for domain in space.cells("mass", self.group):
+            mass = BilinearIntegral(domain, coefficient, np.zeros(len(domain), dtype=np.int32), 0, 1, True)
+            mass.apply(solution.points, u, mass_u)
+            mass.contract(solution.points, u, u, gradient)
+        return Evaluation(float(np.vdot(u, mass_u)), state=2 * mass_u, points=gradient)

@@ -1,0 +1,153 @@
+"""Gradients by the adjoint method: any number of responses on one factorisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import ResponseError
+from femadj.problems import Solution
+from femadj.progress import Phases
+from femadj.responses import Evaluation, Response
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Total derivatives of a response.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        ``dJ/dX`` by the node coordinates, in the input node order, [J]/[length]. Prescribed values and loads move with
+        their nodes as the problem says.
+    loads : (n_nodes, nc)
+        ``dJ/df`` by additional nodal forces (zero at supported unknowns, which carry them into the support).
+    supports : (n_nodes, nc)
+        ``dJ/dg`` by the prescribed values, zero at free unknowns.
+    adjoint_solves : int
+        1 when an adjoint system was solved for this response, 0 when its adjoint state was known.
+    """
+
+    points: FloatArray
+    loads: FloatArray
+    supports: FloatArray
+    adjoint_solves: int
+
+
+def value_and_gradient(solution: Solution, response: Response) -> tuple[float, Gradient]:
+    """Value of a response and its gradient, for one transposed solve on the solution's factor (or none).
+
+    Parameters
+    ----------
+    solution : Solution
+    response : Response
+
+    Returns
+    -------
+    value : float
+    gradient : Gradient
+
+    Raises
+    ------
+    ResponseError
+        When the response does not fit the problem or returns something unusable.
+    """
+    values, gradients = values_and_gradients(solution, [response])
+    return float(values[0]), gradients[0]
+
+
+def values_and_gradients(
+    solution: Solution, responses: Sequence[Response]
+) -> tuple[FloatArray, tuple[Gradient, ...]]:
+    """Values and gradients of several responses; their adjoint systems are solved as one block.
+
+    Returns
+    -------
+    values : (n_responses,)
+    gradients : tuple of Gradient
+    """
+    phases = Phases(solution.problem.progress)
+    with phases("evaluate responses"):
+        evaluations = [_checked(response.evaluate(solution), response, solution) for response in responses]
+    with phases("solve adjoint"):
+        adjoints, solved = _adjoints(solution, evaluations)
+    with phases("contract"):
+        gradients = tuple(
+            _gradient(solution, evaluation, adjoint, int(number in solved))
+            for number, (evaluation, adjoint) in enumerate(zip(evaluations, adjoints, strict=True))
+        )
+    return np.array([e.value for e in evaluations]), gradients
+
+
+def _adjoints(
+    solution: Solution, evaluations: Sequence[Evaluation]
+) -> tuple[list[FloatArray | None], frozenset[int]]:
+    """Adjoint state of every response (None: zero), and which ones took a solve."""
+    adjoints: list[FloatArray | None] = [e.adjoint for e in evaluations]
+    wanted = [
+        (number, e.state) for number, e in enumerate(evaluations) if e.adjoint is None and e.state is not None
+    ]
+    if len(wanted) == 1:
+        number, rhs = wanted[0]
+        adjoints[number] = solution.solve_adjoint(rhs)
+    elif wanted:
+        block = solution.solve_adjoint(np.stack([rhs for _, rhs in wanted]))
+        for (number, _), adjoint in zip(wanted, block, strict=True):
+            adjoints[number] = np.ascontiguousarray(adjoint)
+    return adjoints, frozenset(number for number, _ in wanted)
+
+
+def _gradient(
+    solution: Solution, evaluation: Evaluation, adjoint: FloatArray | None, adjoint_solves: int
+) -> Gradient:
+    system = solution.problem.system
+    fixed = system.constraints.fixed
+    lam = np.zeros_like(solution.u) if adjoint is None else np.where(fixed, 0.0, adjoint)
+    load_weight = lam if evaluation.load_weight is None else lam + evaluation.load_weight
+    stiffness_weight = lam if evaluation.stiffness_weight is None else lam - evaluation.stiffness_weight
+    depends = adjoint is not None or evaluation.load_weight is not None or evaluation.stiffness_weight is not None
+    if depends:
+        points = system.contract(solution.points, solution.u, stiffness_weight, load_weight)
+    else:
+        points = np.zeros_like(solution.points)
+    if evaluation.points is not None:
+        points += evaluation.points
+    supports = np.zeros_like(solution.u)
+    if evaluation.state is not None:
+        pulled = 0.0
+        if adjoint is not None:
+            pulled = system.stiffness_times_at_supports(solution.points, lam, transpose=True)
+        supports = np.where(fixed, evaluation.state - pulled, 0.0)
+        slope = solution.prescribed.derivative
+        if slope is not None:
+            points += np.einsum("ai,aij->aj", supports, slope)
+    return Gradient(points, load_weight, supports, adjoint_solves)
+
+
+def _checked(evaluation: Evaluation, response: Response, solution: Solution) -> Evaluation:
+    name = type(response).__name__
+    if not np.isfinite(evaluation.value):
+        raise ResponseError(f"{name} is {evaluation.value}")
+    field, points = solution.u.shape, solution.points.shape
+    for what, array, shape in (
+        ("state", evaluation.state, field),
+        ("points", evaluation.points, points),
+        ("load_weight", evaluation.load_weight, field),
+        ("stiffness_weight", evaluation.stiffness_weight, field),
+        ("adjoint", evaluation.adjoint, field),
+    ):
+        if array is None:
+            continue
+        if array.shape != shape or array.dtype != np.float64:
+            raise ResponseError(
+                f"{name}: the partial derivative {what!r} must be float64 of shape {shape}, not {array.dtype} "
+                f"{array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ResponseError(f"{name}: the partial derivative {what!r} has NaN or infinite entries")
+    return evaluation
