@@ -32,5 +32,6 @@ from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Ma
 from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
 from femadj.supports import Fixed
+from femadj.verify import Verification, verify
 
 __version__ = "0.1.0"

@@ -116,9 +116,7 @@ class System:
         rhs = load.ravel().copy()
         lifted = None if prescribed.homogeneous else prescribed.values.ravel()
         for integral, position in self._with_positions():
-            low = integral.assemble(
-                points, position, csr.indptr, csr.triangle == "upper", fixed, lifted, values, rhs
-            )
+            low = integral.assemble(points, position, csr.indptr, csr.triangle == "upper", fixed, lifted, values, rhs)
             worst = min(worst, low)
         if not worst > 0:
             self._raise_tangled(points)
@@ -144,9 +142,7 @@ class System:
             (integral.transposed() if transpose else integral).apply(points, x, y)
         return y
 
-    def stiffness_times_at_supports(
-        self, points: FloatArray, x: FloatArray, *, transpose: bool = False
-    ) -> FloatArray:
+    def stiffness_times_at_supports(self, points: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
         """Rows of ``K x`` (or ``K^T x``) that belong to supported unknowns, zero elsewhere; visits their cells only."""
         y = np.zeros_like(x)
         for integral in self.boundary_stiffness:
@@ -180,4 +176,3 @@ class System:
         for integral in self.stiffness:
             integral.tangent(points, velocity, u, y)
         return y
-

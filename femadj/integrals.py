@@ -88,9 +88,7 @@ class BilinearIntegral:
         kernel = kernels.apply(self._sizes())
         d = self.domain
         d.run(
-            lambda part, items: kernel(
-                *d.arguments(points, items), self.coefficient, self.region, d.owner, part, x, y
-            )
+            lambda part, items: kernel(*d.arguments(points, items), self.coefficient, self.region, d.owner, part, x, y)
         )
 
     def contract(
@@ -181,9 +179,7 @@ class LinearIntegral:
         d = self.domain
         c = self.coefficients(points)
         worst = d.run(
-            lambda part, items: kernel(
-                *d.arguments(points, items), c.force, c.pressure, c.region, d.owner, part, f
-            )
+            lambda part, items: kernel(*d.arguments(points, items), c.force, c.pressure, c.region, d.owner, part, f)
         )
         return float(min(worst))
 

@@ -363,9 +363,7 @@ def _constant_integral(domain: Domain, force: FloatArray, region: npt.NDArray[np
     return LinearIntegral(domain, lambda _: coefficients, force.shape[2], 0, 1)
 
 
-def _volume(
-    space: Discretisation, physics: Physics, value: Any, group: str | None, load: str
-) -> list[LinearIntegral]:
+def _volume(space: Discretisation, physics: Physics, value: Any, group: str | None, load: str) -> list[LinearIntegral]:
     what = f"value of {load}" + (f" on {group!r}" if group else "")
     return [
         _value_integral(domain, value, physics.thickness_in(space.mesh.dim), space.n_components, what)
@@ -402,9 +400,7 @@ def _value_integral(domain: Domain, value: Any, factor: float, nc: int, what: st
     return LinearIntegral(domain, coefficients, nc, 0, 1, varies=True)
 
 
-def _pressure_integral(
-    domain: Domain, value: Any, factor: float, nc: int, dim: int, what: str
-) -> LinearIntegral:
+def _pressure_integral(domain: Domain, value: Any, factor: float, nc: int, dim: int, what: str) -> LinearIntegral:
     """``int -p n . v``."""
     if not callable(value):
         p = -factor * constant_components(value, 1, what, LoadError)

@@ -132,9 +132,7 @@ def _checked_blocks(
         if array.dtype.kind not in "iu":
             raise InvalidMeshError(f"{name} cells must be integer node indices, not of dtype {array.dtype}")
         if array.ndim != 2 or array.shape[1] != reference.n_nodes:
-            raise InvalidMeshError(
-                f"{name} cells must have shape (n_cells, {reference.n_nodes}), not {array.shape}"
-            )
+            raise InvalidMeshError(f"{name} cells must have shape (n_cells, {reference.n_nodes}), not {array.shape}")
         if len(array) == 0:
             continue
         if array.min() < 0 or array.max() >= n_nodes:
@@ -147,9 +145,7 @@ def _checked_blocks(
         raise InvalidMeshError("the mesh has no cells")
     dims = {b.reference.dim for b in blocks}
     if len(dims) > 1:
-        raise InvalidMeshError(
-            "the mesh mixes plane and solid cells; lower-dimensional cells belong in facet_groups"
-        )
+        raise InvalidMeshError("the mesh mixes plane and solid cells; lower-dimensional cells belong in facet_groups")
     return tuple(blocks)
 
 
@@ -178,9 +174,7 @@ def _check_duplicates(blocks: Sequence[CellBlock]) -> None:
     same = np.flatnonzero(sums[order][1:] == sums[order][:-1])
     if len(same):
         first, second = order[same], order[same + 1]
-        raise InvalidMeshError(
-            f"cells {listing(second)} duplicate cells {listing(first)}: remove one of each pair"
-        )
+        raise InvalidMeshError(f"cells {listing(second)} duplicate cells {listing(first)}: remove one of each pair")
 
 
 def _matched_facets(
@@ -460,9 +454,7 @@ class Mesh:
             for number, facet in enumerate(block.reference.facets):
                 at = facets.cells[inside & (facets.local == number)] - start
                 if len(at):
-                    found.setdefault(block.reference.facet_types[number], []).append(
-                        block.nodes[at][:, list(facet)]
-                    )
+                    found.setdefault(block.reference.facet_types[number], []).append(block.nodes[at][:, list(facet)])
         return [(name, np.vstack(parts)) for name, parts in found.items()]
 
     def boundary(self) -> FacetSet:
@@ -637,9 +629,7 @@ class Mesh:
         types = _skfem_meshes()
         if len(self.blocks) != 1 or self.blocks[0].type not in types:
             held = ", ".join(b.type for b in self.blocks)
-            raise UnsupportedCellError(
-                f"scikit-fem meshes hold one block of {', '.join(types)}; this mesh has: {held}"
-            )
+            raise UnsupportedCellError(f"scikit-fem meshes hold one block of {', '.join(types)}; this mesh has: {held}")
         block = self.blocks[0]
         mesh_type = types[block.type]
         order = skfem_node_order(block.type)

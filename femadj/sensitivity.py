@@ -61,9 +61,7 @@ def value_and_gradient(solution: Solution, response: Response) -> tuple[float, G
     return float(values[0]), gradients[0]
 
 
-def values_and_gradients(
-    solution: Solution, responses: Sequence[Response]
-) -> tuple[FloatArray, tuple[Gradient, ...]]:
+def values_and_gradients(solution: Solution, responses: Sequence[Response]) -> tuple[FloatArray, tuple[Gradient, ...]]:
     """Values and gradients of several responses; their adjoint systems are solved as one block.
 
     Returns
@@ -84,14 +82,10 @@ def values_and_gradients(
     return np.array([e.value for e in evaluations]), gradients
 
 
-def _adjoints(
-    solution: Solution, evaluations: Sequence[Evaluation]
-) -> tuple[list[FloatArray | None], frozenset[int]]:
+def _adjoints(solution: Solution, evaluations: Sequence[Evaluation]) -> tuple[list[FloatArray | None], frozenset[int]]:
     """Adjoint state of every response (None: zero), and which ones took a solve."""
     adjoints: list[FloatArray | None] = [e.adjoint for e in evaluations]
-    wanted = [
-        (number, e.state) for number, e in enumerate(evaluations) if e.adjoint is None and e.state is not None
-    ]
+    wanted = [(number, e.state) for number, e in enumerate(evaluations) if e.adjoint is None and e.state is not None]
     if len(wanted) == 1:
         number, rhs = wanted[0]
         adjoints[number] = solution.solve_adjoint(rhs)
@@ -102,9 +96,7 @@ def _adjoints(
     return adjoints, frozenset(number for number, _ in wanted)
 
 
-def _gradient(
-    solution: Solution, evaluation: Evaluation, adjoint: FloatArray | None, adjoint_solves: int
-) -> Gradient:
+def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | None, adjoint_solves: int) -> Gradient:
     system = solution.problem.system
     fixed = system.constraints.fixed
     lam = np.zeros_like(solution.u) if adjoint is None else np.where(fixed, 0.0, adjoint)

@@ -209,4 +209,3 @@ def unknown_name(mesh: Mesh, names: tuple[str, ...], equation: int) -> str:
     node, component = divmod(equation, len(names))
     text = ", ".join(f"{c:.6g}" for c in mesh.points[node])
     return f"node {int(mesh.node_ids[node])} at ({text}), component {names[component]}"
-

@@ -97,22 +97,23 @@ def bracket(path: Path) -> None:
 
         field = gmsh.model.mesh.field
         smallest = field.add("Min")
-        coarse = 5.5
+        coarse = 4.8
         field.setNumbers(
             smallest,
             "FieldsList",
-            [refine(fillet, 1.75, 16, coarse), refine(bolts, 2.2, 12, coarse), refine(bores, 2.4, 12, coarse)],
+            [refine(fillet, 2.0, 20, coarse), refine(bolts, 2.5, 15, coarse), refine(bores, 2.5, 15, coarse)],
         )
         field.setAsBackgroundMesh(smallest)
         for option in ("MeshSizeExtendFromBoundary", "MeshSizeFromPoints", "MeshSizeFromCurvature"):
             gmsh.option.setNumber(f"Mesh.{option}", 0)
         gmsh.option.setNumber("Mesh.Algorithm", 6)
-        gmsh.option.setNumber("Mesh.Algorithm3D", 1)
-        gmsh.option.setNumber("Mesh.Optimize", 1)
+        gmsh.option.setNumber("Mesh.Smoothing", 10)
         gmsh.model.mesh.generate(3)
-        gmsh.model.mesh.optimize("Netgen")
+        for _ in range(2):  # the two take turns: the first swaps and splits, the second moves nodes
+            gmsh.model.mesh.optimize("Netgen")
+            gmsh.model.mesh.optimize("Relocate3D")
+        gmsh.model.mesh.optimize("")
         gmsh.model.mesh.setOrder(2)
-        gmsh.model.mesh.optimize("HighOrder")
         save(path, 4.1)
 
 
@@ -177,9 +178,10 @@ def heat_sink(path: Path) -> None:
     Fins stand along z. Ids leave gaps, as they do in files that have grown: nodes of the base count from 1001, those
     of the fins from 20001, elements from 101 and 50001.
     """
-    fins, thick, gap, step = 7, 2, 3, 2.0  # thickness and gap in columns of 2 mm
+    fins, thick, gap = 7, 2, 3  # columns in a fin (1 mm each) and between two fins (2 mm each)
     base, rise, deep = 4, 12, 25  # layers of the base (1.5 mm) and of the fins (2 mm), and rows along z (2 mm)
     columns = fins * thick + (fins - 1) * gap
+    x = np.append(0.0, np.cumsum(np.where(np.arange(columns) % (thick + gap) < thick, 1.0, 2.0)))
     y = np.concatenate([np.arange(base + 1) * 1.5, base * 1.5 + np.arange(1, rise + 1) * 2.0])
     of_fin = np.arange(columns) % (thick + gap) < thick
 
@@ -214,7 +216,7 @@ def heat_sink(path: Path) -> None:
         write("*HEADING\nHeat sink, 50 x 30 x 50 mm, seven fins. Units: mm, tonne, s, K (mW, N)\n")
         write("**\n** Nodes: 1001... base plate, 20001... fins\n**\n*NODE, NSET=ALL_NODES\n")
         for n, (a, b, c) in zip(ids[order], at[order], strict=True):
-            write(f"{n:7d}, {a * step:10.4f}, {y[b]:10.4f}, {c * step:10.4f}\n")
+            write(f"{n:7d}, {x[a]:10.4f}, {y[b]:10.4f}, {2.0 * c:10.4f}\n")
         for name, chosen in (("BASE_PLATE", plate), ("FINS", ~plate)):
             write(f"*ELEMENT, TYPE=C3D8, ELSET={name}\n")
             for e, row in zip(elements[chosen], number[table[chosen]], strict=True):
