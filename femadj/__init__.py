@@ -25,13 +25,67 @@ from femadj.errors import (
     VerificationError,
 )
 from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
-from femadj.mesh import CellBlock, FacetSet, Mesh
+from femadj.mesh import Mesh
 from femadj.physics import Diffusion, Elasticity
 from femadj.problems import Counts, LinearStatic, Solution
 from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Mass, Response, StrainEnergy, Volume
 from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
 from femadj.supports import Fixed
+from femadj.topology import CellBlock, FacetSet
 from femadj.verify import Verification, verify
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BodyForce",
+    "CellBlock",
+    "Compliance",
+    "Counts",
+    "Diffusion",
+    "Displacement",
+    "Elasticity",
+    "Evaluation",
+    "FacetSet",
+    "FemadjError",
+    "FieldNorm",
+    "Fixed",
+    "Flux",
+    "Gradient",
+    "Gravity",
+    "IndefiniteSystemError",
+    "InvalidMeshError",
+    "LinearStatic",
+    "LoadError",
+    "Mass",
+    "MaterialError",
+    "Mesh",
+    "MeshFileError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "PointLoad",
+    "Pressure",
+    "ResidualError",
+    "Response",
+    "ResponseError",
+    "SingularSystemError",
+    "Solution",
+    "SolverError",
+    "SolverUnavailableError",
+    "Source",
+    "StrainEnergy",
+    "SupportError",
+    "TangledMeshError",
+    "TotalForce",
+    "Traction",
+    "UnknownGroupError",
+    "UnsupportedCellError",
+    "Verification",
+    "VerificationError",
+    "Volume",
+    "available_solvers",
+    "get_solver",
+    "value_and_gradient",
+    "values_and_gradients",
+    "verify",
+]

@@ -12,10 +12,10 @@ from femadj.discretisation import Discretisation
 from femadj.errors import TangledMeshError
 from femadj.integrals import BilinearIntegral
 from femadj.loads import Load, LoadTerm
-from femadj.mesh import listing
 from femadj.physics import Coefficient, Physics
 from femadj.sparsity import Pattern
 from femadj.supports import Constraints, Prescribed
+from femadj.topology import listing
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ class System:
             )
             for domain in space.cells("stiffness", order=quadrature_order)
         )
-        held = constraints.fixed.any(axis=1)
+        held = np.asarray(constraints.fixed.any(axis=1))
         near = tuple(
             BilinearIntegral(k.domain.touching(held), k.coefficient, k.region, k.lo, k.hi, k.symmetric)
             for k in stiffness

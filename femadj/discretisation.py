@@ -14,9 +14,10 @@ import numpy.typing as npt
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.kernels.integrals import Sizes
 from femadj.kernels.topology import bisect
-from femadj.mesh import FacetSet, Mesh
+from femadj.mesh import Mesh
 from femadj.reference import Table, cell_table, facet_table
 from femadj.sparsity import Pattern
+from femadj.topology import FacetSet
 
 FloatArray = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
@@ -136,7 +137,7 @@ class Domain:
 
     def touching(self, nodes: npt.NDArray[np.bool_]) -> Domain:
         """The same domain restricted to entities whose cell has a marked field node."""
-        keep = nodes[self.field[self.cell]].any(axis=1)
+        keep = np.asarray(nodes[self.field[self.cell]].any(axis=1))
         return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -11,88 +11,28 @@ import numpy as np
 import numpy.typing as npt
 import skfem
 
+from femadj import skfem_bridge
 from femadj.errors import InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
-from femadj.reference import (
-    INTEGRATED_CELLS,
-    CellType,
-    cell_table,
-    cell_type,
-    shape_functions,
-    skfem_node_order,
+from femadj.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions
+from femadj.topology import (
+    CellBlock,
+    FacetSet,
+    IntArray,
+    facet_corners,
+    facet_keys,
+    frozen,
+    listing,
+    match_rows,
+    matched_facets,
+    padded_key,
 )
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Selector = Callable[[FloatArray], npt.NDArray[np.bool_]]
-
-SHOWN = 8
-"""How many ids an error message lists."""
 
 DEGENERATE = 1e-10
 """A scaled Jacobian determinant below this counts as a cell without volume."""
-
-
-def listing(ids: Iterable[int], total: int | None = None) -> str:
-    """Write the first few ids of a list, and how many more there are."""
-    values = [int(i) for i in ids]
-    total = len(values) if total is None else total
-    text = ", ".join(str(v) for v in values[:SHOWN])
-    return text if total <= SHOWN else f"{text}, ... ({total} in all)"
-
-
-@dataclass(frozen=True, eq=False)
-class CellBlock:
-    """Cells of one type.
-
-    Attributes
-    ----------
-    type : str
-        meshio's cell type name.
-    nodes : (n_cells, n_nodes_per_cell) int32
-        Node indices in meshio's order.
-    """
-
-    type: str
-    nodes: npt.NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.nodes)
-
-    @property
-    def reference(self) -> CellType:
-        """The reference cell."""
-        return cell_type(self.type)
-
-
-@dataclass(frozen=True, eq=False)
-class FacetSet:
-    """Facets as (cell, local facet) pairs.
-
-    Attributes
-    ----------
-    cells : (n_facets,) int64
-        Global cell ids; where two cells share a facet, the one with the lower id.
-    local : (n_facets,) int64
-        Local facet numbers in the reference cell.
-    interior : (n_facets,) bool
-        Whether another cell of the mesh shares the facet.
-    """
-
-    cells: IntArray
-    local: IntArray
-    interior: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array read-only (a copy where the caller could still write to it)."""
-    if array.flags.writeable:
-        array = array.copy()
-        array.setflags(write=False)
-    return array
 
 
 def checked_points(points: npt.ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
@@ -140,7 +80,7 @@ def _checked_blocks(
             raise InvalidMeshError(
                 f"{name} cells {listing(bad)} refer to nodes outside 0..{n_nodes - 1} (indices start at zero)"
             )
-        blocks.append(CellBlock(name, _frozen(np.ascontiguousarray(array, dtype=np.int32))))
+        blocks.append(CellBlock(name, frozen(np.ascontiguousarray(array, dtype=np.int32))))
     if not blocks:
         raise InvalidMeshError("the mesh has no cells")
     dims = {b.reference.dim for b in blocks}
@@ -177,93 +117,6 @@ def _check_duplicates(blocks: Sequence[CellBlock]) -> None:
         raise InvalidMeshError(f"cells {listing(second)} duplicate cells {listing(first)}: remove one of each pair")
 
 
-def _matched_facets(
-    points_per_group: Mapping[str, list[npt.NDArray[np.int64]]], blocks: Sequence[CellBlock], n_nodes: int
-) -> dict[str, FacetSet]:
-    """Find the cell and local facet of every facet given by its corner nodes."""
-    marked = np.zeros(n_nodes, dtype=bool)
-    for arrays in points_per_group.values():
-        for corners in arrays:
-            marked[corners.ravel()] = True
-    keys, cells, local = facet_keys(blocks, marked)
-    order = np.lexsort((cells, *keys.T[::-1]))
-    keys, cells, local = keys[order], cells[order], local[order]
-    new = np.ones(len(keys), dtype=bool)
-    new[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
-    count = np.diff(np.append(first, len(keys)))
-    table = {tuple(k): i for i, k in enumerate(keys[first].tolist())}
-    result = {}
-    for name, arrays in points_per_group.items():
-        chosen: list[int] = []
-        for corners in arrays:
-            width = corners.shape[1]
-            padded = np.full((len(corners), 4), -1, dtype=np.int64)
-            padded[:, 4 - width :] = np.sort(corners, axis=1)
-            for row in padded.tolist():
-                index = table.get(tuple(row))
-                if index is None:
-                    nodes = [r for r in row if r >= 0]
-                    raise InvalidMeshError(
-                        f"facet group {name!r}: the facet with corner nodes {nodes} belongs to no cell"
-                    )
-                chosen.append(index)
-        unique = np.unique(np.array(chosen, dtype=np.int64))
-        at = first[unique] if len(unique) else unique
-        result[name] = FacetSet(
-            _frozen(cells[at]), _frozen(local[at]), _frozen(count[unique] > 1 if len(unique) else at > 0)
-        )
-    return result
-
-
-def facet_keys(
-    blocks: Sequence[CellBlock], marked: npt.NDArray[np.bool_] | None = None
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Sorted corner nodes, cell and local number of the facets of all cells (those with all corners marked).
-
-    Returns
-    -------
-    keys : (n, 4) int64
-        Sorted corner nodes, padded in front with -1.
-    cells, local : (n,) int64
-    """
-    keys, cells, local = [np.empty((0, 4), np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    offset = 0
-    for block in blocks:
-        for number, facet in enumerate(block.reference.facets):
-            kind = cell_type(block.reference.facet_types[number])
-            corners = block.nodes[:, list(facet[: kind.n_corners])]
-            at = np.arange(len(block)) if marked is None else np.flatnonzero(marked[corners].all(axis=1))
-            key = np.full((len(at), 4), -1, dtype=np.int64)
-            key[:, 4 - kind.n_corners :] = np.sort(corners[at], axis=1)
-            keys.append(key)
-            cells.append(at + offset)
-            local.append(np.full(len(at), number, dtype=np.int64))
-        offset += len(block)
-    return np.vstack(keys), np.concatenate(cells), np.concatenate(local)
-
-
-def _facet_corners(name: str, value: Any, dim: int, n_nodes: int) -> list[npt.NDArray[np.int64]]:
-    """Normalise a facet group (one array of facet nodes, or a list of them) to arrays of corner nodes."""
-    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and np.ndim(value[0]) == 2
-    arrays = [np.asarray(v) for v in value] if is_list else [np.asarray(value)]
-    corner_counts = {2: 2, 3: 2} if dim == 2 else {3: 3, 6: 3, 4: 4, 8: 4, 9: 4}
-    result = []
-    for array in arrays:
-        if array.size == 0:
-            continue
-        if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] not in corner_counts:
-            allowed = ", ".join(str(k) for k in corner_counts)
-            raise InvalidMeshError(
-                f"facet group {name!r} must be an integer array (n_facets, k) of facet nodes with k one of "
-                f"{allowed}, not shape {array.shape} of {array.dtype}"
-            )
-        if array.min() < 0 or array.max() >= n_nodes:
-            raise InvalidMeshError(f"facet group {name!r} refers to nodes outside 0..{n_nodes - 1}")
-        result.append(array[:, : corner_counts[array.shape[1]]].astype(np.int64))
-    return result
-
-
 def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
     result: dict[str, IntArray] = {}
     for name, value in (groups or {}).items():
@@ -277,7 +130,7 @@ def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: i
             )
         if array.size and (array.min() < 0 or array.max() >= size):
             raise InvalidMeshError(f"{kind} group {name!r} refers to {kind}s outside 0..{size - 1}")
-        result[name] = _frozen(np.unique(array).astype(np.int64))
+        result[name] = frozen(np.unique(array).astype(np.int64))
     return result
 
 
@@ -345,16 +198,16 @@ class Mesh:
         if ids.shape != (n_nodes,) or ids.dtype.kind not in "iu":
             raise InvalidMeshError(f"node_ids must be {n_nodes} integers, not shape {ids.shape} of {ids.dtype}")
         n_cells = sum(len(b) for b in blocks)
-        corners = {n: _facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
-        facets = _matched_facets(corners, blocks, n_nodes) if corners else {}
+        corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
+        facets = matched_facets(corners, blocks, n_nodes) if corners else {}
         self._set(
-            points=_frozen(x),
+            points=frozen(x),
             blocks=blocks,
             node_groups=MappingProxyType(_index_groups(node_groups, "node", n_nodes)),
             facet_groups=MappingProxyType(facets),
             cell_groups=MappingProxyType(_index_groups(cell_groups, "cell", n_cells)),
-            node_ids=_frozen(ids.astype(np.int64)),
-            orientation=_frozen(_orientation(x, blocks)),
+            node_ids=frozen(ids.astype(np.int64)),
+            orientation=frozen(_orientation(x, blocks)),
         )
 
     def _set(self, **values: Any) -> None:
@@ -484,8 +337,8 @@ class Mesh:
         cells = {n: v(self.cell_centres().T) if callable(v) else v for n, v in (cell_groups or {}).items()}
         given = {n: v for n, v in (facet_groups or {}).items() if not callable(v)}
         chosen = {n: v for n, v in (facet_groups or {}).items() if callable(v)}
-        corners = {n: _facet_corners(n, v, self.dim, self.n_nodes) for n, v in given.items()}
-        facets = _matched_facets(corners, self.blocks, self.n_nodes) if corners else {}
+        corners = {n: facet_corners(n, v, self.dim, self.n_nodes) for n, v in given.items()}
+        facets = matched_facets(corners, self.blocks, self.n_nodes) if corners else {}
         if chosen:
             boundary = self.boundary()
             centres = self._facet_centres(boundary)
@@ -493,13 +346,9 @@ class Mesh:
                 at = np.flatnonzero(np.asarray(selector(centres.T), dtype=bool))
                 facets[name] = FacetSet(boundary.cells[at], boundary.local[at], boundary.interior[at])
         return self._copy(
-            node_groups=MappingProxyType(
-                {**self.node_groups, **_index_groups(nodes, "node", self.n_nodes)}  # type: ignore[arg-type]
-            ),
+            node_groups=MappingProxyType({**self.node_groups, **_index_groups(nodes, "node", self.n_nodes)}),
             facet_groups=MappingProxyType({**self.facet_groups, **facets}),
-            cell_groups=MappingProxyType(
-                {**self.cell_groups, **_index_groups(cells, "cell", self.n_cells)}  # type: ignore[arg-type]
-            ),
+            cell_groups=MappingProxyType({**self.cell_groups, **_index_groups(cells, "cell", self.n_cells)}),
         )
 
     def cell_centres(self) -> FloatArray:
@@ -530,7 +379,7 @@ class Mesh:
         """
         x = checked_points(points, self.points.shape)
         self.require_untangled(x)
-        return self._copy(points=_frozen(x))
+        return self._copy(points=frozen(x))
 
     def tangled_cells(self, points: npt.ArrayLike | None = None) -> IntArray:
         """Global ids of cells whose Jacobian is not positive (in their own orientation) at some quadrature point."""
@@ -610,88 +459,26 @@ class Mesh:
 
         Quadratic scikit-fem meshes keep their order of nodes (``mesh.doflocs``).
         """
-        names = {type_: name for name, type_ in _skfem_meshes().items()}
-        if type(mesh) not in names:
-            raise UnsupportedCellError(f"scikit-fem's {type(mesh).__name__} has no counterpart in femadj")
-        name = names[type(mesh)]
-        nodes = np.asarray(mesh.dofs.element_dofs).T[:, skfem_node_order(name)]
+        name, nodes = skfem_bridge.cells_of(mesh)
         facets = {n: mesh.facets[:, f].T for n, f in (mesh.boundaries or {}).items()}
         return cls(mesh.doflocs.T, {name: nodes}, facet_groups=facets, cell_groups=mesh.subdomains or {})
 
     def to_skfem(self) -> skfem.Mesh:
-        """Return the scikit-fem mesh of a mesh with a single cell block.
+        """Return the scikit-fem mesh of a mesh with a single cell block, with its facet and cell groups.
 
         Raises
         ------
         UnsupportedCellError
             For several blocks and for serendipity cells, for which scikit-fem has no mesh.
         """
-        types = _skfem_meshes()
-        if len(self.blocks) != 1 or self.blocks[0].type not in types:
-            held = ", ".join(b.type for b in self.blocks)
-            raise UnsupportedCellError(f"scikit-fem meshes hold one block of {', '.join(types)}; this mesh has: {held}")
-        block = self.blocks[0]
-        mesh_type = types[block.type]
-        order = skfem_node_order(block.type)
-        t = np.empty_like(block.nodes)
-        t[:, order] = block.nodes
-        x = np.array(self.points.T, order="C")
-        if block.reference.n_nodes == block.reference.n_corners:
-            mesh = mesh_type(x, np.ascontiguousarray(t.T, dtype=np.int64), sort_t=False)
-        else:
-            mesh = self._quadratic_skfem(mesh_type, t, x)
-        n_vertices = block.reference.n_corners
+        mesh, vertex = skfem_bridge.mesh_of(self.points, self.blocks)
         facets = {}
-        index = {tuple(sorted(f)): i for i, f in enumerate(mesh.facets.T.tolist())} if self.facet_groups else {}
-        corner_map = self._skfem_vertices(mesh, t[:, :n_vertices])
         for name, group in self.facet_groups.items():
-            found = []
-            for kind, nodes in self.facet_cells(group):
-                for row in corner_map[nodes[:, : cell_type(kind).n_corners]].tolist():
-                    found.append(index[tuple(sorted(row))])
-            facets[name] = np.array(sorted(found))
+            corners = [nodes[:, : cell_type(kind).n_corners] for kind, nodes in self.facet_cells(group)]
+            wanted = np.vstack([np.empty((0, 4), np.int64), *(padded_key(vertex[c]) for c in corners)])
+            index, _ = match_rows(padded_key(mesh.facets.T), wanted)
+            facets[name] = np.sort(index)
         return mesh.with_boundaries(facets).with_subdomains({n: np.array(v) for n, v in self.cell_groups.items()})
-
-    def _quadratic_skfem(self, mesh_type: type, t: npt.NDArray[np.int32], x: FloatArray) -> skfem.Mesh:
-        """Number nodes the way scikit-fem does: vertices first, then edges, facets and interiors."""
-        n_corners = self.blocks[0].reference.n_corners
-        vertices, local = np.unique(t[:, :n_corners], return_inverse=True)
-        linear = _skfem_linear(mesh_type)(
-            np.ascontiguousarray(x[:, vertices]), np.ascontiguousarray(local.reshape(-1, n_corners).T), sort_t=False
-        )
-        mesh = mesh_type.from_mesh(linear)
-        doflocs = mesh.doflocs.copy()
-        doflocs[:, np.asarray(mesh.dofs.element_dofs)] = x[:, t.T]
-        return replace(mesh, doflocs=doflocs)
-
-    def _skfem_vertices(self, mesh: skfem.Mesh, corners: npt.NDArray[np.int32]) -> IntArray:
-        vertex = np.full(self.n_nodes, -1, dtype=np.int64)
-        vertex[corners] = mesh.t.T
-        return vertex
-
-
-def _skfem_meshes() -> dict[str, type]:
-    return {
-        "triangle": skfem.MeshTri1,
-        "triangle6": skfem.MeshTri2,
-        "quad": skfem.MeshQuad1,
-        "quad9": skfem.MeshQuad2,
-        "tetra": skfem.MeshTet1,
-        "tetra10": skfem.MeshTet2,
-        "hexahedron": skfem.MeshHex1,
-        "hexahedron27": skfem.MeshHex2,
-        "wedge": skfem.MeshWedge1,
-    }
-
-
-def _skfem_linear(mesh_type: type) -> type:
-    linear = {
-        skfem.MeshTri2: skfem.MeshTri1,
-        skfem.MeshQuad2: skfem.MeshQuad1,
-        skfem.MeshTet2: skfem.MeshTet1,
-        skfem.MeshHex2: skfem.MeshHex1,
-    }
-    return linear[mesh_type]
 
 
 def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tuple[FloatArray, FloatArray]]:

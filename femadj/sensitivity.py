@@ -111,7 +111,7 @@ def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | 
         points += evaluation.points
     supports = np.zeros_like(solution.u)
     if evaluation.state is not None:
-        pulled = 0.0
+        pulled = np.zeros_like(lam)
         if adjoint is not None:
             pulled = system.stiffness_times_at_supports(solution.points, lam, transpose=True)
         supports = np.where(fixed, evaluation.state - pulled, 0.0)

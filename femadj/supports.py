@@ -37,10 +37,10 @@ class Fixed:
     components: str | int | Sequence[int | str] | None = None
     value: FieldLike = 0.0
 
-    def component_indices(self, names: tuple[str, ...]) -> tuple[int, ...]:
+    def component_indices(self, names: tuple[str, ...]) -> npt.NDArray[np.int64]:
         """Resolve the components; SupportError when one does not exist."""
         if self.components is None:
-            return tuple(range(len(names)))
+            return np.arange(len(names))
         given = [self.components] if isinstance(self.components, int) else list(self.components)
         if not given:
             raise SupportError(f"Fixed({self.group!r}): components is empty")
@@ -57,7 +57,7 @@ class Fixed:
                 )
         if len(set(indices)) != len(indices):
             raise SupportError(f"Fixed({self.group!r}): components {given} repeat one")
-        return tuple(indices)
+        return np.array(indices, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -252,10 +252,8 @@ def _taylor(
     value: float,
     slope: float,
 ) -> TaylorTest:
-    noise = max(
-        max(abs(value_at(x + s * _TINY_STEP * direction) - value - s * _TINY_STEP * slope) for s in (-1, 2)),
-        4e-16 * abs(value),
-    )
+    tiny = [abs(value_at(x + s * _TINY_STEP * direction) - value - s * _TINY_STEP * slope) for s in (-1, 2)]
+    noise = max(*tiny, 4e-16 * abs(value))
     steps, remainders = [], []
     for step in _STEPS:
         try:

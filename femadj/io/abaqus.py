@@ -92,6 +92,7 @@ class _Set:
     ids: list[IntArray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     elsets: list[str] = field(default_factory=list)
+    internal: bool = False
 
 
 @dataclass
@@ -257,7 +258,7 @@ def _take_nodes(deck: _Deck, card: _Card) -> None:
     commas = {s.count(",") for s in lines}
     if not lines:
         return
-    if commas in ({2}, {3}) and not any(s.endswith(",") or ",," in s for s in lines):
+    if commas in ({2}, {3}) and not any(re.search(r",\s*(?:,|$)", s) for s in lines):
         width = commas.pop() + 1
         values = numbers(" ".join(lines).replace(",", " "), np.float64, card.where)
         if len(values) != width * len(lines):
@@ -316,6 +317,7 @@ def _n_nodes(cell_type: str) -> int:
 def _take_set(deck: _Deck, card: _Card) -> None:
     kind = "node" if card.keyword == "NSET" else "cell"
     target = deck.set(kind, card.need(card.keyword))
+    target.internal |= "INTERNAL" in card.params
     if kind == "node" and card.params.get("ELSET"):
         target.elsets.append(card.params["ELSET"])
     if "GENERATE" in card.params:
@@ -407,12 +409,19 @@ def _resolve(
 def _set_groups(deck: _Deck, nodes: IdTable, elements: _Elements) -> list[RawGroup]:
     node_ids = np.concatenate(deck.node_ids)
     groups = []
+    hidden = [s.name for known in deck.sets.values() for s in known.values() if s.internal]
+    if hidden:
+        deck.dropped.append(f"{len(hidden)} internal sets, which serve surfaces and constraints: {', '.join(hidden)}")
     for found in deck.sets["node"].values():
+        if found.internal:
+            continue
         ids = _resolve(deck, "node", found.name, elements, node_ids, ())
         rows = nodes.find(ids)
         _missing(deck, "nodes", found.name, ids[rows < 0])
         groups.append(RawGroup(found.name, "*NSET", nodes=rows[rows >= 0]))
     for found in deck.sets["cell"].values():
+        if found.internal:
+            continue
         ids = _resolve(deck, "cell", found.name, elements, node_ids, ())
         cells, missing = elements.split(ids)
         if missing:

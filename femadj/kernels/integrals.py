@@ -180,7 +180,7 @@ def assemble(sizes: Sizes) -> Kernel:
     Fixed rows and columns keep only their own diagonal entry. With ``lift`` the load vector receives
     ``-K[free, fixed] prescribed``. Returns the smallest Jacobian determinant (relative to its orientation).
     """
-    ng, nf, dim, nc, nq, lo, hi, facet, iso, symmetric, _ = sizes
+    ng, nf, dim, nc, nq, lo, hi, facet, _, symmetric, _ = sizes
     ns = hi - lo
 
     @njit(
@@ -287,7 +287,7 @@ def assemble(sizes: Sizes) -> Kernel:
                             data[start + offset] += Ke[a, b, i, k]
         return worst
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -358,7 +358,7 @@ def apply(sizes: Sizes) -> Kernel:
                     for i in range(nc):
                         y[node, i] += ye[a, i]
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -366,8 +366,8 @@ def contract(sizes: Sizes) -> Kernel:
     """Kernel ``G += scale * d/dX (v^T K u)`` with the nodal values of u and v held fixed.
 
     ``G_a = int S grad N_a dx`` with ``S[j, k] = phi m[j, k] - v_i,j P[i, k] - u_i,j R[i, k]``, where
-    ``phi = v^ : C : u^``, ``P = C : u^``, ``R = v^ : C`` and ``m`` is the derivative of the measure by ``grad V``: the identity for cells,
-    ``I - n n`` for facets.
+    ``phi = v^ : C : u^``, ``P = C : u^``, ``R = v^ : C`` and ``m`` is the derivative of the measure by ``grad V``: the
+    identity for cells, ``I - n n`` for facets.
     """
     ng, nf, dim, nc, nq, lo, hi, facet, iso, _, _ = sizes
     ns = hi - lo
@@ -462,13 +462,13 @@ def contract(sizes: Sizes) -> Kernel:
                     for j in range(dim):
                         G[node, j] += Ge[a, j]
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
 def tangent(sizes: Sizes) -> Kernel:
     """Kernel ``y += (dK/dX V) u`` for a node velocity V with the nodal values of u held fixed."""
-    ng, nf, dim, nc, nq, lo, hi, facet, iso, _, _ = sizes
+    ng, nf, dim, nc, nq, lo, hi, facet, _, _, _ = sizes
     ns = hi - lo
 
     @njit(
@@ -569,7 +569,7 @@ def tangent(sizes: Sizes) -> Kernel:
                     for i in range(nc):
                         y[node, i] += ye[a, i]
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -639,7 +639,7 @@ def load(sizes: Sizes) -> Kernel:
                         f[node, i] += fe[a, i]
         return worst
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -757,7 +757,7 @@ def load_contract(sizes: Sizes) -> Kernel:
                     for j in range(dim):
                         G[node, j] += Ge[a, j]
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -866,4 +866,4 @@ def load_tangent(sizes: Sizes) -> Kernel:
                     for i in range(nc):
                         y[node, i] += ye[a, i]
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import MaterialError
-from femadj.mesh import Mesh, listing
+from femadj.mesh import Mesh
+from femadj.topology import listing
 
 FloatArray = npt.NDArray[np.float64]
-MatrixKind = Literal["spd", "symmetric", "general"]
 Regional = float | npt.ArrayLike | Mapping[str, Any]
 """A material constant: one value, or a value for each cell group by name (together they cover every cell once)."""
 

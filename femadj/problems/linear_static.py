@@ -17,7 +17,7 @@ from femadj.mesh import Mesh, checked_points
 from femadj.physics import Physics
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, Solver, Symbolic
+from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
 from femadj.supports import Constraints, Fixed, Prescribed, unknown_name
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,12 +84,10 @@ class LinearStatic:
         self._physics = physics
         self._supports = _sequence(supports, Fixed, "supports", SupportError)
         self._loads = _sequence(loads, None, "loads", LoadError)
-        self._options: dict[str, Any] = {
-            "solver": solver,
-            "threads": threads,
-            "quadrature_order": quadrature_order,
-            "progress": progress,
-        }
+        self._solver = get_solver(solver, threads=threads)
+        self._threads = threads
+        self._quadrature_order = quadrature_order
+        self._progress = progress
         phases = Phases(progress)
         with phases("bind"):
             coefficient = physics.coefficient(mesh)
@@ -99,10 +97,8 @@ class LinearStatic:
         with phases("prepare kernels"):
             self._system.prepare()
         with phases("analyse"):
-            kind = "spd" if self._system.symmetric else "general"
-            engine = get_solver(solver, threads=threads)
-            self._solver_name = engine.name
-            self._symbolic: Symbolic = engine.analyse(self._system.pattern.csr, kind, threads=threads)
+            kind: MatrixKind = "spd" if self._system.symmetric else "general"
+            self._symbolic: Symbolic = self._solver.analyse(self._system.pattern.csr, kind, threads=threads)
         self._seconds = phases.seconds
 
     # ------------------------------------------------------------------ what it consists of
@@ -134,7 +130,7 @@ class LinearStatic:
     @property
     def solver_name(self) -> str:
         """Name of the sparse direct solver in use."""
-        return self._solver_name
+        return self._solver.name
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -144,8 +140,7 @@ class LinearStatic:
     @property
     def progress(self) -> Progress | None:
         """Who is told about phases."""
-        watcher: Progress | None = self._options["progress"]
-        return watcher
+        return self._progress
 
     @property
     def counts(self) -> Counts:
@@ -155,13 +150,20 @@ class LinearStatic:
     def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         mesh = self._mesh.with_points(points)
-        options = {**self._options, "progress": None}
-        return LinearStatic(mesh, self._physics, self._supports, self._loads, **options)
+        return LinearStatic(
+            mesh,
+            self._physics,
+            self._supports,
+            self._loads,
+            solver=self._solver,
+            threads=self._threads,
+            quadrature_order=self._quadrature_order,
+        )
 
     def __repr__(self) -> str:
         return (
             f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._system.space.n_dofs} unknowns, "
-            f"{int(self._system.constraints.fixed.sum())} prescribed, solver {self._solver_name})"
+            f"{int(self._system.constraints.fixed.sum())} prescribed, solver {self.solver_name})"
         )
 
     # ------------------------------------------------------------------ solving
@@ -189,7 +191,7 @@ class LinearStatic:
         if points is not None:
             x = x.copy()
             x.setflags(write=False)
-        phases = Phases(self.progress)
+        phases = Phases(self._progress)
         with phases("assemble"):
             if points is not None:
                 mesh.require_untangled(x)

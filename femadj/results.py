@@ -1,0 +1,151 @@
+"""Result files: the field, node gradients and their density on the boundary, for ParaView."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.boundary_geometry import boundary_normals
+from femadj.errors import InvalidMeshError
+from femadj.io import write_vtu
+from femadj.mesh import Mesh, checked_points
+from femadj.problems import Solution
+from femadj.reference import cell_type
+from femadj.sensitivity import Gradient
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike | None = None) -> FloatArray:
+    """Change of a response when its boundary moves outward, per unit of movement and of area.
+
+    At node ``a`` of the boundary ``G_a . n_a / A_a``, with the outward unit normal ``n_a`` and the nodal area ``A_a``
+    (length in 2-D): a movement ``d`` along the normals changes the response by ``sum_a d_a A_a density_a``.
+
+    On quadratic facets, gradient, area and normal of the nodes that are not corners are first shared out equally to
+    the corners they lie between, and those nodes then take the mean of their corners. The raw gradient alternates
+    between corners and mid-side nodes (``int N_a ds`` is zero at the corners of a quadratic triangle, negative at
+    those of an eight-node quadrilateral), and so would the quotient; what is shared out is the exact derivative by
+    movements that are linear along every facet edge.
+
+    Parameters
+    ----------
+    mesh : Mesh
+    gradient : (n_nodes, dim)
+        ``Gradient.points``, [J]/[length].
+    points : (n_nodes, dim), optional
+        Node coordinates of the gradient; those of the mesh when left out.
+
+    Returns
+    -------
+    density : (n_nodes,)
+        [J]/[length]/[length^2] (in 2-D [J]/[length]/[length]). Zero inside the body, where there is no boundary to
+        move (zero and not NaN, so that slices and filters of every viewer take it).
+
+    Raises
+    ------
+    InvalidMeshError
+        For arrays that do not fit the mesh.
+    """
+    g = np.asarray(gradient, dtype=float)
+    if g.shape != mesh.points.shape:
+        raise InvalidMeshError(f"the gradient must have shape {mesh.points.shape}, not {g.shape}")
+    x = mesh.points if points is None else checked_points(points, mesh.points.shape)
+    boundary = boundary_normals(mesh, x)
+    on_boundary = boundary.areas > 0
+    columns = np.column_stack([g, boundary.area_vectors, boundary.areas])
+    columns[~on_boundary] = 0.0
+    children, parents = _nodes_between_corners(mesh)
+    shares = (parents >= 0).sum(axis=1)
+    for parent in parents.T:
+        real = parent >= 0
+        np.add.at(columns, parent[real], columns[children[real]] / shares[real, None])
+    density = np.zeros(mesh.n_nodes)
+    corners = on_boundary.copy()
+    corners[children] = False
+    shared_g, vector, area = np.split(columns[corners], [mesh.dim, 2 * mesh.dim], axis=1)
+    length = np.linalg.norm(vector, axis=1, keepdims=True)
+    normal = np.divide(vector, length, out=np.zeros_like(vector), where=length > 1e-12 * area)
+    density[corners] = (shared_g * normal).sum(axis=1) / area[:, 0]
+    sums = np.zeros(len(children))
+    for parent in parents.T:
+        sums += np.where(parent >= 0, density[parent], 0.0)
+    density[children] = sums / shares
+    return density
+
+
+def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Boundary nodes that are not corners ``(n,)``, and the corners each lies between ``(n, 4)``, padded with -1."""
+    children, parents = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
+    for name, nodes in mesh.facet_cells(mesh.boundary()):
+        facet = cell_type(name)
+        linear = cell_type(facet.shape)
+        edges = linear.edges if facet.dim > 1 else ((0, 1),)
+        corner_sets = [*edges, tuple(range(facet.n_corners))][: facet.n_nodes - facet.n_corners]
+        for local, corners in enumerate(corner_sets, start=facet.n_corners):
+            padded = np.full((len(nodes), 4), -1, dtype=np.int64)
+            padded[:, : len(corners)] = nodes[:, list(corners)]
+            children.append(nodes[:, local].astype(np.int64))
+            parents.append(padded)
+    found, first = np.unique(np.concatenate(children), return_index=True)
+    return found, np.vstack(parents)[first]
+
+
+def write_results(
+    path: str | os.PathLike[str],
+    solution: Solution,
+    gradient: Gradient | Mapping[str, Gradient] | None = None,
+    *,
+    point_data: Mapping[str, npt.ArrayLike] | None = None,
+    cell_data: Mapping[str, npt.ArrayLike] | None = None,
+) -> Path:
+    """Write a solution and its gradients to a VTU file.
+
+    The nodes stand where the solution has them. Point data:
+
+    - ``displacement`` (vectors), or ``field`` (scalars) of a scalar physics;
+    - ``dJ/dX``, the raw node gradient (vectors), and ``dJ/dn per area``, its density on the boundary (see
+      ``boundary_density``; zero inside). With several gradients ``d(name)/dX`` and ``d(name)/dn per area`` of each;
+    - ``node_id``, the number of the node in the input file.
+
+    Cell data: ``volume`` (area in 2-D), ``quality`` (scaled Jacobian), and ``in name``, 1 in the cells of a cell group
+    and 0 elsewhere.
+
+    Parameters
+    ----------
+    path : path
+        Must end in ``.vtu``; missing folders are made.
+    solution : Solution
+    gradient : Gradient, or mapping of response name to Gradient, optional
+    point_data, cell_data : mapping of name to array, optional
+        Further fields, as ``write_vtu`` takes them.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InvalidMeshError
+        For an array that does not fit the mesh.
+    MeshFileError
+        Where the file cannot be written.
+    """
+    mesh, x = solution.problem.mesh, solution.points
+    field = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
+    nodal: dict[str, npt.ArrayLike] = {field: solution.u}
+    named = {"J": gradient} if isinstance(gradient, Gradient) else gradient or {}
+    for name, each in named.items():
+        of = f"d{name}" if isinstance(gradient, Gradient) else f"d({name})"
+        nodal[f"{of}/dX"] = each.points
+        nodal[f"{of}/dn per area"] = boundary_density(mesh, each.points, x)
+    nodal["node_id"] = mesh.node_ids
+    cellwise: dict[str, npt.ArrayLike] = {"volume": mesh.cell_volumes(x), "quality": mesh.quality(x)}
+    for name, cells in mesh.cell_groups.items():
+        cellwise[f"in {name}"] = np.isin(np.arange(mesh.n_cells), cells).astype(np.int64)
+    return write_vtu(path, mesh, x, {**nodal, **(point_data or {})}, {**cellwise, **(cell_data or {})})

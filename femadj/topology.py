@@ -1,0 +1,188 @@
+"""Cell blocks and facets: what a mesh is made of, below the mesh itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import InvalidMeshError
+from femadj.reference import CellType, cell_type
+
+IntArray = npt.NDArray[np.int64]
+
+SHOWN = 8
+"""How many ids an error message lists."""
+
+
+def listing(ids: Iterable[int]) -> str:
+    """Write the first few ids of a list, and how many there are in all."""
+    values = [int(i) for i in ids]
+    text = ", ".join(str(v) for v in values[:SHOWN])
+    return text if len(values) <= SHOWN else f"{text}, ... ({len(values)} in all)"
+
+
+@dataclass(frozen=True, eq=False)
+class CellBlock:
+    """Cells of one type.
+
+    Attributes
+    ----------
+    type : str
+        meshio's cell type name.
+    nodes : (n_cells, n_nodes_per_cell) int32
+        Node indices in meshio's order.
+    """
+
+    type: str
+    nodes: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def reference(self) -> CellType:
+        """The reference cell."""
+        return cell_type(self.type)
+
+
+@dataclass(frozen=True, eq=False)
+class FacetSet:
+    """Facets as (cell, local facet) pairs.
+
+    Attributes
+    ----------
+    cells : (n_facets,) int64
+        Global cell ids; where two cells share a facet, the one with the lower id.
+    local : (n_facets,) int64
+        Local facet numbers in the reference cell.
+    interior : (n_facets,) bool
+        Whether another cell of the mesh shares the facet.
+    """
+
+    cells: IntArray
+    local: IntArray
+    interior: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array read-only (a copy where the caller could still write to it)."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.setflags(write=False)
+    return array
+
+
+def match_rows(table: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
+    """Find rows in a table of rows.
+
+    Returns
+    -------
+    index : (n_wanted,)
+        First row of the table equal to the wanted one, -1 where there is none.
+    count : (n_wanted,)
+        How many rows of the table are equal to it.
+    """
+    both = np.vstack([table, wanted])
+    order = np.lexsort(both.T[::-1])
+    new = np.ones(len(both), dtype=bool)
+    new[1:] = (both[order][1:] != both[order][:-1]).any(axis=1)
+    kind = np.empty(len(both), dtype=np.int64)
+    kind[order] = np.cumsum(new) - 1
+    n_kinds = int(new.sum())
+    first = np.full(n_kinds, -1, dtype=np.int64)
+    of_table = kind[: len(table)]
+    first[of_table[::-1]] = np.arange(len(table))[::-1]
+    count = np.bincount(of_table, minlength=n_kinds)
+    of_wanted = kind[len(table) :]
+    return first[of_wanted], count[of_wanted]
+
+
+def matched_facets(
+    corners: Mapping[str, list[IntArray]], blocks: Sequence[CellBlock], n_nodes: int
+) -> dict[str, FacetSet]:
+    """Find the cell and local facet of every facet of several groups, given by corner nodes.
+
+    Raises
+    ------
+    InvalidMeshError
+        For a facet that belongs to no cell.
+    """
+    marked = np.zeros(n_nodes, dtype=bool)
+    for arrays in corners.values():
+        for array in arrays:
+            marked[array.ravel()] = True
+    keys, cells, local = facet_keys(blocks, marked)
+    order = np.argsort(cells, kind="stable")
+    keys, cells, local = keys[order], cells[order], local[order]
+    result = {}
+    for name, arrays in corners.items():
+        wanted = np.vstack([np.empty((0, 4), np.int64), *(padded_key(array) for array in arrays)])
+        index, count = match_rows(keys, wanted)
+        if (index < 0).any():
+            nodes = [int(n) for n in wanted[np.flatnonzero(index < 0)[0]] if n >= 0]
+            raise InvalidMeshError(f"facet group {name!r}: the facet with corner nodes {nodes} belongs to no cell")
+        index, unique = np.unique(index, return_index=True)
+        result[name] = FacetSet(frozen(cells[index]), frozen(local[index]), frozen(count[unique] > 1))
+    return result
+
+
+def padded_key(corners: npt.NDArray[np.integer]) -> IntArray:
+    """Sorted corner nodes of facets, padded in front with -1 to four columns (a repeated corner counts once)."""
+    key = np.full((len(corners), 4), -1, dtype=np.int64)
+    key[:, 4 - corners.shape[1] :] = np.sort(corners, axis=1)
+    repeated = key[:, 1:] == key[:, :-1]
+    key[:, 1:][repeated] = -1
+    return np.sort(key, axis=1) if repeated.any() else key
+
+
+def facet_keys(
+    blocks: Sequence[CellBlock], marked: npt.NDArray[np.bool_] | None = None
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Sorted corner nodes, cell and local number of the facets of all cells (those with all corners marked).
+
+    Returns
+    -------
+    keys : (n, 4) int64
+        Sorted corner nodes, padded in front with -1.
+    cells, local : (n,) int64
+    """
+    keys, cells, local = [np.empty((0, 4), np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    offset = 0
+    for block in blocks:
+        for number, facet in enumerate(block.reference.facets):
+            kind = cell_type(block.reference.facet_types[number])
+            corners = block.nodes[:, list(facet[: kind.n_corners])]
+            at = np.arange(len(block)) if marked is None else np.flatnonzero(marked[corners].all(axis=1))
+            keys.append(padded_key(corners[at]))
+            cells.append(at + offset)
+            local.append(np.full(len(at), number, dtype=np.int64))
+        offset += len(block)
+    return np.vstack(keys), np.concatenate(cells), np.concatenate(local)
+
+
+def facet_corners(name: str, value: Any, dim: int, n_nodes: int) -> list[npt.NDArray[np.int64]]:
+    """Normalise a facet group (one array of facet nodes, or a list of them) to arrays of corner nodes."""
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and np.ndim(value[0]) == 2
+    arrays = [np.asarray(v) for v in value] if is_list else [np.asarray(value)]
+    corner_counts = {2: 2, 3: 2} if dim == 2 else {3: 3, 6: 3, 4: 4, 8: 4, 9: 4}
+    result = []
+    for array in arrays:
+        if array.size == 0:
+            continue
+        if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] not in corner_counts:
+            allowed = ", ".join(str(k) for k in corner_counts)
+            raise InvalidMeshError(
+                f"facet group {name!r} must be an integer array (n_facets, k) of facet nodes with k one of "
+                f"{allowed}, not shape {array.shape} of {array.dtype}"
+            )
+        if array.min() < 0 or array.max() >= n_nodes:
+            raise InvalidMeshError(f"facet group {name!r} refers to nodes outside 0..{n_nodes - 1}")
+        result.append(array[:, : corner_counts[array.shape[1]]].astype(np.int64))
+    return result
