@@ -83,9 +83,7 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     children, parents = [np.empty(0, np.int64)], [np.empty((0, 4), np.int64)]
     for name, nodes in mesh.facet_cells(mesh.boundary()):
         facet = cell_type(name)
-        linear = cell_type(facet.shape)
-        edges = linear.edges if facet.dim > 1 else ((0, 1),)
-        corner_sets = [*edges, tuple(range(facet.n_corners))][: facet.n_nodes - facet.n_corners]
+        corner_sets = [*facet.edges, tuple(range(facet.n_corners))][: facet.n_nodes - facet.n_corners]
         for local, corners in enumerate(corner_sets, start=facet.n_corners):
             padded = np.full((len(nodes), 4), -1, dtype=np.int64)
             padded[:, : len(corners)] = nodes[:, list(corners)]

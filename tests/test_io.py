@@ -603,6 +603,17 @@ def test_abaqus_unsupported_types(tmp_path: Path) -> None:
     assert any("'GONE'" in w for w in report.warnings)
 
 
+def test_collapsed_hexahedra_keep_their_facets(tmp_path: Path) -> None:
+    file = tmp_path / "a.inp"
+    file.write_text(
+        "*NODE\n1, 0., 0., 0.\n2, 1., 0., 0.\n3, 0., 1., 0.\n4, 0., 0., 1.\n5, 1., 0., 1.\n6, 0., 1., 1.\n"
+        "*ELEMENT, TYPE=C3D8, ELSET=E\n1, 1, 2, 3, 3, 4, 5, 6, 6\n*SURFACE, NAME=low\nE, S1"
+    )
+    mesh, report = read_mesh_with_report(file)
+    assert len(mesh.facets("low")) == 1
+    assert any("no end" in w for w in report.warnings)
+
+
 def test_three_node_lines_with_the_middle_anywhere(tmp_path: Path) -> None:
     file = tmp_path / "a.inp"
     nodes = "*NODE\n1, 0., 0.\n2, 1., 0.\n3, 0., 1.\n4, .5, 0.\n5, .5, .5\n6, 0., .5\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import meshio
 import numpy as np
 import pytest
 
@@ -99,6 +100,9 @@ def test_heat_sink() -> None:
     mesh, report = read_mesh_with_report(MESHES / "heat_sink.inp")
     assert clean(report)
     assert [b.type for b in mesh.blocks] == ["hexahedron"]
+    data = meshio.read(MESHES / "heat_sink.inp")  # another reader sees the same mesh
+    np.testing.assert_array_equal(mesh.points, data.points)
+    np.testing.assert_array_equal(mesh.blocks[0].nodes, np.vstack([c.data for c in data.cells]))
     assert 8_000 <= mesh.n_nodes <= 15_000
     assert mesh.node_ids[0] == 1001
     assert 20001 in mesh.node_ids

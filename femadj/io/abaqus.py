@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from femadj.errors import MeshFileError, UnsupportedCellError
 from femadj.io.raw import FloatArray, IdTable, IntArray, RawBlock, RawGroup, RawMesh, dimension, numbers
-from femadj.mesh import CellBlock, facet_keys, listing
 from femadj.reference import CELL_TYPES, INTEGRATED_CELLS
+from femadj.topology import CellBlock, facet_keys, listing
 
 # element families: (pattern of the type, {number of nodes in the name: meshio's name})
 _PLANE: Mapping[str, str] = MappingProxyType({"3": "triangle", "4": "quad", "6": "triangle6", "8": "quad8"})
@@ -136,6 +136,9 @@ def read(path: Path) -> RawMesh:
     deck = _Deck(path)
     for card in _cards(path, ()):
         _take(deck, card)
+    if not _text(path).endswith("\n"):
+        # the format has no end mark, so this is all there is to see of a file cut off between two numbers
+        deck.warnings.append("the last line of the file has no end; make sure that the file is complete")
     if not deck.node_ids:
         raise MeshFileError(f"{path} is no Abaqus input file with a mesh: it has no *NODE")
     widths = {p.shape[1] for p in deck.points}

@@ -98,6 +98,14 @@ class _Binary:
     def sizes(self, count: int) -> IntArray:
         return self.take(f"u{self._size}", count).astype(np.int64)
 
+    def rest(self) -> IntArray:
+        """Everything from here to the end of the file as 32-bit integers, without moving on."""
+        kind = np.dtype("i4").newbyteorder(self._order)  # type: ignore[arg-type]
+        return np.frombuffer(self._data, kind, (len(self._data) - self.at) // 4, self.at).astype(np.int64)
+
+    def skip_ints(self, count: int) -> None:
+        self.at += 4 * count
+
 
 _Numbers = _Ascii | _Binary
 
@@ -275,41 +283,51 @@ def _elements_2(file: _File) -> list[_Elements]:
     count, reader = file.counted("Elements")
     parts = []
     found = 0
-    if isinstance(reader, _Binary):
-        while found < count:
-            number, n, n_tags = reader.ints(3).tolist()
-            name, n_nodes = _element(number, file)
-            rows = reader.ints(n * (1 + n_tags + n_nodes)).reshape(n, -1)
-            parts.append(_part_2(name, rows[:, 0], rows[:, 1 : 1 + n_tags], rows[:, 1 + n_tags :]))
-            found += n
-        file.check_end("Elements", reader)
-        return parts
+    binary = isinstance(reader, _Binary)
     values = reader.rest()
     at = 0
     while found < count:
         if at + 3 > len(values):
             raise MeshFileError(f"{file.where('Elements')}: {found} elements of {count}; the file is truncated")
-        number, n_tags = int(values[at + 1]), int(values[at + 2])
+        # ASCII: id, type, number of tags, tags, nodes; binary: type, n, number of tags, then n times id, tags, nodes
+        number, n_tags = int(values[at if binary else at + 1]), int(values[at + 2])
         name, n_nodes = _element(number, file)
-        width = 3 + n_tags + n_nodes
-        n = _run_length(values, at, width, count - found)
-        if n == 0:
+        if n_tags < 0:
+            raise MeshFileError(f"{file.where('Elements')}: an element with {n_tags} tags; the file is damaged")
+        header = 3
+        if binary and values[at + 1] == 1:  # Gmsh itself writes a header for every element
+            width = 3 + 1 + n_tags + n_nodes
+            n = _run_length(values, at, width, count - found, (0, 1, 2))
+        elif binary:
+            at += 3
+            header, width = 0, 1 + n_tags + n_nodes
+            n = min(int(values[at - 2]), count - found, (len(values) - at) // width)
+        else:
+            width = 3 + n_tags + n_nodes
+            n = _run_length(values, at, width, count - found, (1, 2))
+        if n <= 0:
             raise MeshFileError(f"{file.where('Elements')}: {found} elements of {count}; the file is truncated")
         rows = values[at : at + n * width].reshape(n, width)
-        parts.append(_part_2(name, rows[:, 0], rows[:, 3 : 3 + n_tags], rows[:, 3 + n_tags :]))
+        first = header + binary  # of the tags; the id stands before them, or opens the line
+        parts.append(
+            _part_2(name, rows[:, header if binary else 0], rows[:, first : first + n_tags], rows[:, first + n_tags :])
+        )
         at += n * width
         found += n
+    if isinstance(reader, _Binary):
+        reader.skip_ints(at)
+    file.check_end("Elements", reader)
     return parts
 
 
-def _run_length(values: IntArray, at: int, width: int, limit: int) -> int:
-    """Elements from ``at`` on with the same type and number of tags; looked for in growing steps."""
+def _run_length(values: IntArray, at: int, width: int, limit: int, columns: tuple[int, ...]) -> int:
+    """Elements from ``at`` on that agree with the first in these columns; looked for in growing steps."""
     limit = min(limit, (len(values) - at) // width)
     done, step = 0, 64
     while done < limit:
         n = min(step, limit - done)
         rows = values[at + done * width : at + (done + n) * width].reshape(n, width)
-        other = np.flatnonzero((rows[:, 1] != values[at + 1]) | (rows[:, 2] != values[at + 2]))
+        other = np.flatnonzero(np.any([rows[:, c] != values[at + c] for c in columns], axis=0))
         if len(other):
             return done + int(other[0])
         done += n

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from femadj.errors import FemadjError, MeshFileError, UnsupportedCellError
 from femadj.io.report import GroupRecord, ImportReport
-from femadj.mesh import CellBlock, Mesh, facet_keys, listing
+from femadj.mesh import Mesh
 from femadj.reference import CELL_TYPES, INTEGRATED_CELLS
+from femadj.topology import CellBlock, facet_keys, listing, match_rows, padded_key
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -167,11 +168,6 @@ def corners(block: RawBlock) -> IntArray:
     return block.nodes[:, :1]
 
 
-def node_keys(n_nodes: int) -> npt.NDArray[np.uint64]:
-    """Random keys of the nodes, whose sums identify sets of nodes in a single sort."""
-    return np.random.default_rng(0).integers(0, 2**63, n_nodes, dtype=np.uint64)
-
-
 @dataclass(frozen=True, eq=False)
 class _Solids:
     """The cells of the highest dimension, merged by type.
@@ -187,7 +183,8 @@ class _Solids:
 def _merged(raw: RawMesh, dims: Sequence[int], dim: int) -> _Solids:
     """One block per cell type, in order of first appearance; repeated cells once where the format repeats them."""
     types = list(dict.fromkeys(b.type for b, d in zip(raw.blocks, dims, strict=True) if d == dim and len(b.nodes)))
-    keys = node_keys(len(raw.points))
+    # random keys of the nodes: their sums find equal cells in one sort
+    keys = np.random.default_rng(0).integers(0, 2**63, len(raw.points), dtype=np.uint64)
     blocks, ids, repeated, offset = [], {}, 0, 0
     for cell_type in types:
         members = [i for i, b in enumerate(raw.blocks) if b.type == cell_type]
@@ -326,8 +323,7 @@ def _collect(
     """Sort the groups of the file into node, facet and cell groups of the mesh."""
     result = _Groups()
     grouped = {i: np.zeros(len(b.nodes), dtype=bool) for i, b in enumerate(raw.blocks) if dims[i] < dim}
-    keys = node_keys(len(raw.points))
-    outline = None
+    outline: IntArray | None = None
     for group in raw.groups:
         cells, facets, nodes = [], list(group.facets), [group.nodes]
         for i, rows in group.cells.items():
@@ -346,8 +342,8 @@ def _collect(
             result.add("cell", group.name, group.origin, np.unique(np.concatenate(cells)))
         if facets:
             if outline is None:
-                outline = _outline(solids.blocks, raw.groups, dims, dim, raw.blocks, keys)
-            on = [np.isin(keys[f].sum(axis=1, dtype=np.uint64), outline) & used[f].all(axis=1) for f in facets]
+                outline = _outline(solids.blocks, raw, dims, dim)
+            on = [match_rows(outline, padded_key(f))[0] >= 0 for f in facets]
             lost = sum(int((~o).sum()) for o in on)
             if lost:
                 dropped.append(f"{lost} facets of {label} that belong to no cell of the mesh")
@@ -370,25 +366,16 @@ def _collect(
     return result
 
 
-def _outline(
-    blocks: Sequence[CellBlock],
-    groups: Sequence[RawGroup],
-    dims: Sequence[int],
-    dim: int,
-    raw_blocks: Sequence[RawBlock],
-    keys: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.uint64]:
-    """Sums of the corner keys of all facets of the mesh whose nodes occur in facet groups."""
-    marked = np.zeros(len(keys), dtype=bool)
-    for group in groups:
+def _outline(blocks: Sequence[CellBlock], raw: RawMesh, dims: Sequence[int], dim: int) -> IntArray:
+    """Keys of all facets of the cells whose corners occur in the facet groups of the file."""
+    marked = np.zeros(len(raw.points), dtype=bool)
+    for group in raw.groups:
         for facets in group.facets:
             marked[facets.ravel()] = True
         for i, rows in group.cells.items():
             if dims[i] == dim - 1:
-                marked[corners(raw_blocks[i])[rows].ravel()] = True
-    found, _, _ = facet_keys(blocks, marked)
-    padded = np.append(keys, np.uint64(0))  # the padding -1 picks the zero at the end
-    return padded[found].sum(axis=1, dtype=np.uint64)
+                marked[corners(raw.blocks[i])[rows].ravel()] = True
+    return facet_keys(blocks, marked)[0]
 
 
 def _report(raw: RawMesh, path: Path, mesh: Mesh, groups: _Groups, dropped: Sequence[str]) -> ImportReport:

@@ -12,10 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 HINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "prepare kernels": "prepare kernels (compiled on the first run, then kept on disk)",
-        "factorise": "factorise",
-    }
+    {"prepare kernels": "prepare kernels (compiled on the first run, then kept on disk)"}
 )
 """What is shown for phases whose own name does not say enough to a newcomer."""
 
@@ -38,11 +35,15 @@ class ProgressDisplay:
         self._console = Console(stderr=True) if console is None else console
         self._shortest = shortest
         self._open_line = False
+        self._live_now = False
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Show phase ``name`` while the block runs."""
         shown = HINTS.get(name, name)
+        if self._live_now:  # a phase inside a phase: the outer one stays on show
+            yield
+            return
         show = self._live if self._console.is_terminal else self._plain
         with show(shown):
             yield
@@ -51,9 +52,13 @@ class ProgressDisplay:
     def _live(self, shown: str) -> Iterator[None]:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         start = perf_counter()
-        with RichProgress(*columns, console=self._console, transient=True) as bar:
-            bar.add_task(shown, total=None)
-            yield
+        self._live_now = True
+        try:
+            with RichProgress(*columns, console=self._console, transient=True) as bar:
+                bar.add_task(shown, total=None)
+                yield
+        finally:
+            self._live_now = False
         seconds = perf_counter() - start
         if seconds >= self._shortest:
             self._console.print(f"  [dim]{shown}  {seconds:.1f} s[/dim]", highlight=False)

@@ -1,0 +1,18 @@
+"""What a run shows: progress, a table, a picture, and a summary as plain data."""
+
+from femadj.report.picture import Caption, View, picture
+from femadj.report.progress import ProgressDisplay
+from femadj.report.summary import Outcome, summary, write_summary
+from femadj.report.table import print_table, run_table
+
+__all__ = [
+    "Caption",
+    "Outcome",
+    "ProgressDisplay",
+    "View",
+    "picture",
+    "print_table",
+    "run_table",
+    "summary",
+    "write_summary",
+]

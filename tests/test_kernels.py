@@ -1,0 +1,632 @@
+"""The compiled integrals against dense reference integrals, differentiated by complex step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import skfem
+from skfem.helpers import dot
+from skfem.models.elasticity import linear_elasticity
+
+import femadj as fa
+from femadj.discretisation import Discretisation, Domain
+from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
+from femadj.kernels import integrals as kernels
+from femadj.reference import CELL_TYPES, Table, cell_table, facet_table, quadrature, skfem_element, skfem_node_order
+from femadj.sparsity import Pattern
+from tests.meshes import CELLS, box_mesh, dim_of, is_quadratic
+from tests.reference_assembly import STEP, AnyArray, FloatArray, LinearData, Reference, along, turned
+
+TOLERANCE = 1e-11
+ORIGIN = (3.0, -2.0, 5.0)
+TYPICAL = ("triangle", "quad8", "tetra", "hexahedron", "wedge")
+"""Cell types on which even unusual forms are tried every time; on the others these tests are marked slow."""
+
+TYPICAL_FIRST = [c if c in TYPICAL else pytest.param(c, marks=pytest.mark.slow) for c in CELLS]
+
+
+def close(actual: AnyArray, expected: AnyArray, what: str = "") -> None:
+    """Agreement to ``TOLERANCE`` of the largest entry, which must not vanish."""
+    assert actual.shape == expected.shape, what
+    assert np.isfinite(actual).all(), what
+    largest = np.abs(expected).max()
+    assert largest > 0, what
+    assert np.abs(actual - expected).max() <= TOLERANCE * largest, what
+
+
+def distorted(cell: str, seed: int = 1) -> fa.Mesh:
+    """Two boxes' worth of bent cells of both orientations, away from the origin."""
+    dim = dim_of(cell)
+    mesh = box_mesh(cell, (2, 1, 1)[:dim], distortion=0.12, origin=ORIGIN[:dim], seed=seed)
+    return turned(mesh)
+
+
+# ---------------------------------------------------------------------- where to integrate
+@dataclass(frozen=True)
+class Place:
+    """A domain made by hand, its independent counterpart and the cell types of geometry and field."""
+
+    mesh: fa.Mesh
+    domain: Domain
+    reference: Reference
+
+
+def splits(cell: str) -> list[tuple[str, str]]:
+    """Geometry and field types whose nodes are all among those of ``cell``."""
+    linear = CELL_TYPES[cell].shape
+    return [(linear, cell), (cell, linear)] if is_quadratic(cell) else [(cell, cell)]
+
+
+def place(
+    cell: str, *, facet: bool, split: tuple[str, str] | None = None, threads: int = 1, mesh: fa.Mesh | None = None
+) -> Place:
+    """Domain of all cells, or of all boundary facets, of a distorted mesh of one cell type."""
+    mesh = distorted(cell) if mesh is None else mesh
+    space = Discretisation.of(mesh, 1, threads)
+    kind = CELL_TYPES[cell]
+    order = None if facet and split is None else kind.mass_order
+    whole = space.facets(mesh.facets("boundary"), order) if facet else space.cells("mass", order=order)
+    (domain,) = whole
+    geometry, shape = split or (cell, cell)
+    if split is not None:
+        nodes = mesh.blocks[0].nodes
+
+        def table(name: str) -> Table:
+            return facet_table(name, order) if facet else cell_table(name, kind.mass_order, geometry=geometry)
+
+        domain = replace(
+            domain,
+            nodes=np.ascontiguousarray(nodes[:, : CELL_TYPES[geometry].n_nodes]),
+            field=np.ascontiguousarray(nodes[:, : CELL_TYPES[shape].n_nodes]),
+            geometry=table(geometry),
+            shape=table(shape),
+        )
+        assert not domain.sizes(1, 0, 1).isoparametric
+    else:
+        assert domain.sizes(1, 0, 1).isoparametric
+    return Place(mesh, domain, Reference(domain, geometry, shape, order))
+
+
+# ---------------------------------------------------------------------- bilinear forms
+@dataclass(frozen=True)
+class Form:
+    """A kind of bilinear form: components (0: as many as dimensions), slots and coefficient."""
+
+    name: str
+    components: int
+    slots: str
+    symmetric: bool = False
+    varies: bool = False
+    split: bool = False
+    facet: bool = False
+
+    def range(self, dim: int) -> tuple[int, int]:
+        return {"gradients": (1, dim + 1), "values": (0, 1), "both": (0, dim + 1)}[self.slots]
+
+
+ELASTIC = Form("elastic", 0, "gradients", symmetric=True)
+FLOW = Form("flow", 1, "gradients")
+MASS = Form("mass", 1, "values", symmetric=True, varies=True)
+GENERAL = Form("general", 2, "both", varies=True, split=True)
+SPRINGS = Form("springs", 0, "values", symmetric=True, facet=True)
+FACET_GENERAL = Form("facet general", 2, "both", varies=True, facet=True)
+FACET_SPLIT = Form("facet split", 2, "both", split=True, facet=True)
+
+BILINEAR = [
+    pytest.param(form, cell, marks=[] if usual or cell in TYPICAL else [pytest.mark.slow], id=f"{form.name}-{cell}")
+    for form, usual in (
+        (ELASTIC, True),
+        (FLOW, True),
+        (MASS, True),
+        (GENERAL, False),
+        (SPRINGS, False),
+        (FACET_GENERAL, False),
+        (FACET_SPLIT, False),
+    )
+    for cell in CELLS
+]
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """An integral with its reference and random fields."""
+
+    mesh: fa.Mesh
+    integral: BilinearIntegral
+    reference: Reference
+    u: FloatArray
+    v: FloatArray
+    velocity: FloatArray
+
+    @property
+    def data(self) -> tuple[FloatArray, npt.NDArray[np.int32], int, int]:
+        """Coefficient, region and slots."""
+        i = self.integral
+        return i.coefficient, i.region, i.lo, i.hi
+
+    @property
+    def points(self) -> FloatArray:
+        """Node coordinates."""
+        return self.mesh.points
+
+
+def bilinear(form: Form, cell: str, threads: int = 1, mesh: fa.Mesh | None = None) -> list[Bilinear]:
+    """All domains that a form is tried on."""
+    found = []
+    for split in splits(cell) if form.split else [None]:
+        at = place(cell, facet=form.facet, split=split, threads=threads, mesh=mesh)
+        rng = np.random.default_rng(7)
+        dim = at.mesh.dim
+        nc = form.components or dim
+        lo, hi = form.range(dim)
+        n_points = at.domain.geometry.n_points if form.varies else 1
+        C = rng.uniform(-1, 1, (2, n_points, nc, hi - lo, nc, hi - lo))
+        if form.symmetric:
+            C = np.ascontiguousarray(C + C.transpose(0, 1, 4, 5, 2, 3))
+        region = rng.integers(0, 2, len(at.domain)).astype(np.int32)
+        integral = BilinearIntegral(at.domain, C, region, lo, hi, form.symmetric)
+        u, v = rng.uniform(-1, 1, (2, at.mesh.n_nodes, nc))
+        velocity = rng.uniform(-1, 1, at.mesh.points.shape)
+        found.append(Bilinear(at.mesh, integral, at.reference, u, v, velocity))
+    return found
+
+
+def assembled(
+    b: Bilinear, *, upper: bool, fixed: npt.NDArray[np.bool_], prescribed: FloatArray | None
+) -> tuple[FloatArray, FloatArray, float]:
+    """Dense matrix and load vector from the sparse ones, and the smallest determinant."""
+    nc = b.integral.n_components
+    pattern = Pattern.from_cells([b.integral.domain.field], b.mesh.n_nodes, nc, symmetric=upper)
+    csr = pattern.csr
+    values = np.zeros(csr.nnz)
+    load = np.zeros(csr.n)
+    (position,) = pattern.positions
+    worst = b.integral.assemble(b.points, position, csr.indptr, upper, fixed, prescribed, values, load)
+    dense = np.zeros((csr.n, csr.n))
+    dense[np.repeat(np.arange(csr.n), np.diff(csr.indptr)), csr.indices] = values
+    return dense, load, worst
+
+
+@pytest.mark.parametrize(("form", "cell"), BILINEAR)
+def test_assembly(form: Form, cell: str) -> None:
+    for b in bilinear(form, cell):
+        n = b.u.size
+        K = b.reference.matrix(b.points, *b.data).reshape(n, n)
+        fixed = np.random.default_rng(3).random(n) < 0.3
+        g = np.where(fixed, np.random.default_rng(4).uniform(-1, 1, n), 0.0)
+        kept = K.copy()
+        kept[fixed] = 0.0
+        kept[:, fixed] = 0.0
+        kept[fixed, fixed] = K[fixed, fixed]
+        lifted = np.where(fixed, 0.0, -K @ g)
+        nothing = np.zeros(n, dtype=bool)
+        for upper in (True, False) if form.symmetric else (False,):
+            clip = np.triu if upper else np.asarray
+            matrix, load, worst = assembled(b, upper=upper, fixed=nothing, prescribed=None)
+            close(matrix, clip(K), "nothing fixed")
+            assert not load.any()
+            assert worst == pytest.approx(smallest_determinant(b), rel=1e-12)
+            matrix, load, _ = assembled(b, upper=upper, fixed=fixed, prescribed=None)
+            close(matrix, clip(kept), "fixed")
+            assert not load.any()
+            matrix, load, _ = assembled(b, upper=upper, fixed=fixed, prescribed=g)
+            close(matrix, clip(kept), "lifted")
+            close(load, lifted, "lifting")
+
+
+def smallest_determinant(b: Bilinear) -> float:
+    """Over all quadrature points, in the orientation of the cell."""
+    d = b.integral.domain
+    J = np.einsum("eai,eqaj->eqij", b.points[d.nodes[d.cell]], d.geometry.gradients[d.local])
+    return float((np.linalg.det(J) * d.orientation[d.cell][:, None]).min())
+
+
+@pytest.mark.parametrize(("form", "cell"), BILINEAR)
+def test_application(form: Form, cell: str) -> None:
+    for b in bilinear(form, cell):
+        K = b.reference.matrix(b.points, *b.data)
+        y = b.v.copy()
+        b.integral.apply(b.points, b.u, y)
+        close(y - b.v, np.einsum("aibk,bk->ai", K, b.u))
+        y = b.v.copy()
+        b.integral.transposed().apply(b.points, b.u, y)
+        close(y - b.v, np.einsum("bkai,bk->ai", K, b.u), "transposed")
+
+
+@pytest.mark.parametrize(("form", "cell"), BILINEAR)
+def test_contraction_and_tangent(form: Form, cell: str) -> None:
+    for b in bilinear(form, cell):
+        C, region, lo, hi = b.data
+        G = b.velocity.copy()
+        b.integral.contract(b.points, b.u, b.v, G, -1.7)
+        exact = b.reference.gradient(b.points, b.reference.form(C, region, lo, hi, b.u, b.v))
+        close(G - b.velocity, -1.7 * exact, "contract")
+
+        y = b.u.copy()
+        b.integral.tangent(b.points, b.velocity, b.u, y)
+        y -= b.u
+        forces = along(lambda X: np.einsum("aibk,bk->ai", b.reference.matrix(X, *b.data), b.u), b.points, b.velocity)
+        close(y, forces, "tangent")
+
+        left, right = np.vdot(b.v, y), np.vdot(exact, b.velocity)
+        assert abs(left - right) <= 1e-13 * (np.abs(b.v * y).sum() + np.abs(exact * b.velocity).sum())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rigid_motion_changes_no_energy(cell: str) -> None:
+    (b,) = bilinear(FLOW, cell)
+    for field_u, field_v in ((b.u, b.v), (b.v, b.u)):
+        G = np.zeros_like(b.points)
+        b.integral.contract(b.points, field_u, field_v, G)
+        assert np.abs(G.sum(axis=0)).max() <= 1e-12 * np.abs(G).sum()
+
+
+# ---------------------------------------------------------------------- linear forms
+@dataclass(frozen=True)
+class Load:
+    """A kind of linear form: components (0: as many as dimensions), slots, and whether its data depend on x."""
+
+    name: str
+    components: int
+    slots: str
+    varies: bool = False
+    split: bool = False
+    facet: bool = False
+    pressure: bool = False
+
+    def range(self, dim: int) -> tuple[int, int]:
+        return {"gradients": (1, dim + 1), "values": (0, 1), "both": (0, dim + 1), "none": (0, 0)}[self.slots]
+
+
+BODY = Load("body", 0, "values")
+BODY_OF_X = Load("body of x", 0, "values", varies=True)
+STRESS = Load("stress", 0, "gradients")
+LOAD_GENERAL = Load("general", 2, "both", varies=True, split=True)
+VOLUME = Load("volume", 1, "none")
+PRESSURE = Load("pressure", 0, "values", facet=True, pressure=True)
+PRESSURE_OF_X = Load("pressure of x", 0, "values", varies=True, facet=True, pressure=True)
+FLUX_OF_X = Load("flux of x", 1, "values", varies=True, facet=True)
+AREA = Load("area", 1, "none", facet=True)
+FACET_LOAD = Load("facet general", 0, "both", varies=True, facet=True, pressure=True)
+FACET_LOAD_SPLIT = Load("facet split", 0, "both", varies=True, split=True, facet=True, pressure=True)
+
+LINEAR = [
+    pytest.param(load, cell, marks=[] if usual or cell in TYPICAL else [pytest.mark.slow], id=f"{load.name}-{cell}")
+    for load, usual in (
+        (BODY, True),
+        (BODY_OF_X, True),
+        (STRESS, False),
+        (LOAD_GENERAL, False),
+        (VOLUME, True),
+        (PRESSURE, True),
+        (PRESSURE_OF_X, True),
+        (FLUX_OF_X, False),
+        (AREA, True),
+        (FACET_LOAD, False),
+        (FACET_LOAD_SPLIT, False),
+    )
+    for cell in CELLS
+]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear integral, its reference and random fields."""
+
+    mesh: fa.Mesh
+    integral: LinearIntegral
+    reference: Reference
+    data: LinearData
+    v: FloatArray
+    velocity: FloatArray
+
+    @property
+    def slots(self) -> tuple[int, int, int]:
+        """Components and range."""
+        return self.integral.n_components, self.integral.lo, self.integral.hi
+
+
+def slope(function: Callable[[AnyArray], AnyArray], x: FloatArray) -> FloatArray:
+    """Derivative of a function of position by complex step, a last axis more."""
+    steps = np.eye(x.shape[-1]) * 1j * STEP
+    return np.stack([function(x + step).imag / STEP for step in steps], axis=-1)
+
+
+def linear(load: Load, cell: str, threads: int = 1, mesh: fa.Mesh | None = None) -> list[Linear]:
+    """All domains that a linear form is tried on."""
+    found = []
+    for split in splits(cell) if load.split else [None]:
+        at = place(cell, facet=load.facet, split=split, threads=threads, mesh=mesh)
+        rng = np.random.default_rng(11)
+        dim = at.mesh.dim
+        nc = load.components or dim
+        lo, hi = load.range(dim)
+        F, waves = rng.uniform(-1, 1, (2, nc, hi - lo)), rng.uniform(-1, 1, (dim, nc, hi - lo))
+        p, wave = rng.uniform(0.5, 1, 2) * load.pressure, rng.uniform(-1, 1, dim)
+        c = rng.uniform(-1, 1, 2)
+        region = rng.integers(0, 2, len(at.domain)).astype(np.int32)
+        v = rng.uniform(-1, 1, (at.mesh.n_nodes, nc))
+        velocity = rng.uniform(-1, 1, at.mesh.points.shape)
+        integral, data = _bound(load, at.domain, (F, waves), (p, wave), c, region, nc, lo, hi)
+        found.append(Linear(at.mesh, integral, at.reference, data, v, velocity))
+    return found
+
+
+def _bound(
+    load: Load,
+    domain: Domain,
+    force: tuple[FloatArray, FloatArray],
+    pressure: tuple[FloatArray, FloatArray],
+    c: FloatArray,
+    region: npt.NDArray[np.int32],
+    nc: int,
+    lo: int,
+    hi: int,
+) -> tuple[LinearIntegral, LinearData]:
+    (F, waves), (p, wave) = force, pressure
+    if not load.varies:
+        coefficients = LinearCoefficients(np.ascontiguousarray(F[:, None]), p[:, None], c, region)
+        integral = LinearIntegral(domain, lambda _: coefficients, nc, lo, hi)
+        return integral, LinearData(
+            force=lambda item, x: np.broadcast_to(F[region[item]], (*x.shape[:-1], nc, hi - lo)),
+            pressure=(lambda item, x: np.broadcast_to(p[region[item]], x.shape[:-1])) if load.pressure else None,
+            constant=lambda item: float(c[region[item]]),
+        )
+
+    def f(x: AnyArray) -> AnyArray:
+        return F[0] + np.sin(np.einsum("...j,jis->...is", x, waves))
+
+    def pressure_at(x: AnyArray) -> AnyArray:
+        return p[0] * (1 + 0.5 * np.cos(x @ wave))
+
+    def at(points: FloatArray) -> LinearCoefficients:
+        x = domain.quadrature_points(points)
+        return LinearCoefficients(
+            np.ascontiguousarray(f(x)),
+            np.ascontiguousarray(pressure_at(x)),
+            np.zeros(len(domain)),
+            np.arange(len(domain), dtype=np.int32),
+            np.ascontiguousarray(slope(f, x)),
+            np.ascontiguousarray(slope(pressure_at, x)),
+        )
+
+    data = LinearData(lambda _, x: f(x), (lambda _, x: pressure_at(x)) if load.pressure else None)
+    return LinearIntegral(domain, at, nc, lo, hi, varies=True), data
+
+
+@pytest.mark.parametrize(("load", "cell"), LINEAR)
+def test_load(load: Load, cell: str) -> None:
+    for b in linear(load, cell):
+        X = b.mesh.points
+        nc, lo, hi = b.slots
+        functional = b.reference.functional(b.data, nc, lo, hi, b.v)
+        value = float(b.reference.total(X, functional))
+        G = b.velocity.copy()
+        assert b.integral.contract(X, b.v, G, -0.6) == pytest.approx(-0.6 * value, rel=1e-12, abs=1e-13)
+        exact = b.reference.gradient(X, functional)
+        close(G - b.velocity, -0.6 * exact, "contract")
+        if hi == lo:
+            continue
+
+        f = b.v.copy()
+        b.integral.add(X, f)
+        close(f - b.v, b.reference.vector(X, b.data, nc, lo, hi), "load")
+        y = b.v.copy()
+        b.integral.tangent(X, b.velocity, y)
+        y -= b.v
+        close(y, along(lambda Z: b.reference.vector(Z, b.data, nc, lo, hi), X, b.velocity), "tangent")  # noqa: B023
+        if not load.varies:  # the constant is in the functional alone
+            data = replace(b.data, constant=lambda _: 0.0)
+            exact = b.reference.gradient(X, b.reference.functional(data, nc, lo, hi, b.v))
+        left, right = np.vdot(b.v, y), np.vdot(exact, b.velocity)
+        assert abs(left - right) <= 1e-13 * (np.abs(b.v * y).sum() + np.abs(exact * b.velocity).sum())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_normals_of_a_closed_surface_add_up_to_nothing(cell: str) -> None:
+    at = place(cell, facet=True)
+    domain, dim = at.domain, at.mesh.dim
+    one = LinearCoefficients(np.zeros((1, 1, dim, 1)), np.ones((1, 1)), np.zeros(1), np.zeros(len(domain), np.int32))
+    integral = LinearIntegral(domain, lambda _: one, dim, 0, 1)
+    f = np.zeros_like(at.mesh.points)
+    integral.add(at.mesh.points, f)
+    assert np.abs(f.sum(axis=0)).max() <= 1e-13 * np.abs(f).sum()
+    # int x . n ds = dim * volume, where the rule is exact
+    volume = np.vdot(f, at.mesh.points) / dim
+    assert volume == pytest.approx(at.mesh.volume(), rel=1e-12 if not is_quadratic(cell) or dim == 2 else 1e-3)
+
+
+def test_varying_coefficients_must_bring_their_derivatives() -> None:
+    (b,) = linear(BODY, "triangle")
+    wrong = replace(b.integral, varies=True)
+    with pytest.raises(TypeError, match="derivatives"):
+        wrong.contract(b.mesh.points, b.v, np.zeros_like(b.mesh.points))
+
+
+# ---------------------------------------------------------------------- threads
+def larger(cell: str) -> fa.Mesh:
+    dim = dim_of(cell)
+    return turned(box_mesh(cell, (4, 3, 2)[:dim], distortion=0.1, origin=ORIGIN[:dim], seed=5))
+
+
+@pytest.mark.parametrize("cell", TYPICAL)
+def test_threads_do_not_change_a_bit(cell: str) -> None:
+    mesh = larger(cell)
+
+    def results(threads: int) -> list[AnyArray]:
+        out: list[AnyArray] = []
+        for form in (ELASTIC, GENERAL, FACET_GENERAL):
+            for b in bilinear(form, cell, threads, mesh):
+                assert len(b.integral.domain.parts) == threads
+                fixed = np.random.default_rng(3).random(b.u.size) < 0.2
+                matrix, load, worst = assembled(b, upper=form.symmetric, fixed=fixed, prescribed=b.v.ravel())
+                y, z, G = np.zeros_like(b.u), np.zeros_like(b.u), np.zeros_like(b.points)
+                b.integral.apply(b.points, b.u, y)
+                b.integral.tangent(b.points, b.velocity, b.u, z)
+                b.integral.contract(b.points, b.u, b.v, G)
+                out += [matrix, load, np.array(worst), y, z, G]
+        for load_kind in (BODY, BODY_OF_X, LOAD_GENERAL, VOLUME, PRESSURE_OF_X, AREA):
+            for a in linear(load_kind, cell, threads, mesh):
+                X = a.mesh.points
+                f, y, G = np.zeros_like(a.v), np.zeros_like(a.v), np.zeros_like(X)
+                if a.integral.hi > a.integral.lo:
+                    a.integral.add(X, f)
+                    a.integral.tangent(X, a.velocity, y)
+                value = a.integral.contract(X, a.v, G)
+                out += [f, y, G, np.array(value)]
+        return out
+
+    first = results(1)
+    assert all(np.abs(r).max() > 0 for r in first[:6])
+    for threads in (1, 2, 3):
+        again = results(threads)
+        assert len(again) == len(first)
+        for number, (a, b) in enumerate(zip(first, again, strict=True)):
+            assert np.array_equal(a, b), (threads, number)
+
+
+def test_touching_cells_give_the_rows_of_marked_nodes() -> None:
+    mesh = larger("hexahedron")
+    (b,) = bilinear(FLOW, "hexahedron", 2, mesh)
+    marked = np.zeros(mesh.n_nodes, dtype=bool)
+    marked[mesh.nodes_of("left")] = True
+    near = replace(b.integral, domain=b.integral.domain.touching(marked))
+    assert sum(map(len, near.domain.parts)) < sum(map(len, b.integral.domain.parts))
+    whole, part = np.zeros_like(b.u), np.zeros_like(b.u)
+    b.integral.apply(b.points, b.u, whole)
+    near.apply(b.points, b.u, part)
+    assert np.array_equal(whole[marked], part[marked])
+
+
+# ---------------------------------------------------------------------- sizes
+def test_kernels_are_made_once_for_equal_sizes() -> None:
+    at = place("triangle", facet=False)
+    assert kernels.contract(at.domain.sizes(1, 1, 3)) is kernels.contract(at.domain.sizes(1, 1, 3))
+
+
+def test_separate_tables_that_are_equal_give_the_isoparametric_result() -> None:
+    for cell in ("quad8", "tetra"):
+        (b,) = bilinear(ELASTIC, cell)
+        domain = b.integral.domain
+        copied = replace(domain, shape=replace(domain.shape))
+        assert not copied.sizes(1, 0, 1).isoparametric
+        G, H = np.zeros_like(b.points), np.zeros_like(b.points)
+        b.integral.contract(b.points, b.u, b.v, G)
+        replace(b.integral, domain=copied).contract(b.points, b.u, b.v, H)
+        close(H, G)
+
+
+# ---------------------------------------------------------------------- scikit-fem's own assembly
+SKFEM_CELLS = tuple(c for c in CELLS if c not in ("quad8", "hexahedron20"))
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A mesh in femadj and scikit-fem, with our unknown of every scikit-fem unknown."""
+
+    mesh: fa.Mesh
+    basis: skfem.CellBasis
+    unknown: npt.NDArray[np.int64]
+
+    def matrix(self, form: skfem.BilinearForm, **data: Any) -> FloatArray:
+        K = form.assemble(self.basis, **data).toarray()
+        dense = np.zeros_like(K)
+        dense[np.ix_(self.unknown, self.unknown)] = K
+        return dense
+
+    def vector(self, form: skfem.LinearForm, basis: skfem.CellBasis | None = None) -> FloatArray:
+        f = np.zeros(len(self.unknown))
+        f[self.unknown] = form.assemble(self.basis if basis is None else basis)
+        return f
+
+
+def bridge(cell: str, nc: int, order: int) -> Bridge:
+    """scikit-fem's basis on a straight distorted mesh, with the quadrature that femadj uses."""
+    dim = dim_of(cell)
+    mesh = box_mesh(cell, (2, 2, 1)[:dim], distortion=0.12, curved=False, origin=ORIGIN[:dim], seed=2)
+    points, weights = quadrature(CELL_TYPES[cell].shape, order)
+    element = skfem_element(cell) if nc == 1 else skfem.ElementVector(skfem_element(cell), nc)
+    basis = skfem.CellBasis(mesh.to_skfem(), element, quadrature=(points.T, weights))
+    unknown = np.full(mesh.n_nodes * nc, -1, dtype=np.int64)
+    nodes = mesh.blocks[0].nodes
+    for a, source in enumerate(skfem_node_order(cell)):
+        for i in range(nc):
+            unknown[basis.element_dofs[nc * source + i]] = nc * nodes[:, a] + i
+    assert sorted(unknown) == list(range(mesh.n_nodes * nc))
+    return Bridge(mesh, basis, unknown)
+
+
+def dense_stiffness(problem: fa.LinearStatic) -> FloatArray:
+    """Columns of K, supports not eliminated."""
+    n = problem.system.space.n_dofs
+    shape = (problem.mesh.n_nodes, problem.system.space.n_components)
+    return np.array(
+        [problem.system.stiffness_times(problem.mesh.points, e.reshape(shape)).ravel() for e in np.eye(n)]
+    ).T  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", SKFEM_CELLS)
+def test_elasticity_is_that_of_scikit_fem(cell: str) -> None:
+    dim = dim_of(cell)
+    E, nu = 210.0, 0.3
+    b = bridge(cell, dim, CELL_TYPES[cell].stiffness_order)
+    lame, mu = E * nu / ((1 + nu) * (1 - 2 * nu)), E / (2 * (1 + nu))
+    force = np.array([1.0, -2.0, 0.5])[:dim]
+    problem = fa.LinearStatic(b.mesh, fa.Elasticity(E, nu), [fa.Fixed("left")], [fa.BodyForce(force)], threads=1)
+    K = b.matrix(linear_elasticity(lame, mu))
+    close(dense_stiffness(problem), K)
+
+    mass = bridge(cell, dim, CELL_TYPES[cell].mass_order)
+    f = mass.vector(skfem.LinearForm(lambda v, _: sum(c * v[i] for i, c in enumerate(force))))
+    close(problem.solve().load.ravel(), f)
+
+    free = ~problem.system.constraints.fixed.ravel()
+    u = np.zeros(len(f))
+    u[free] = np.linalg.solve(K[np.ix_(free, free)], f[free])
+    assert problem.solve().u.ravel() == pytest.approx(u, rel=1e-9, abs=1e-9 * np.abs(u).max())
+
+
+@pytest.mark.parametrize("cell", SKFEM_CELLS)
+def test_diffusion_is_that_of_scikit_fem(cell: str) -> None:
+    dim = dim_of(cell)
+    k = np.array([[2.0, 0.7, 0.1], [-0.3, 1.5, 0.4], [0.2, -0.1, 3.0]])[:dim, :dim]
+    b = bridge(cell, 1, CELL_TYPES[cell].stiffness_order)
+    problem = fa.LinearStatic(
+        b.mesh, fa.Diffusion(k), [fa.Fixed("left")], [fa.Source(lambda x: np.sin(x[0]) * x[1])], threads=1
+    )
+
+    def form(u: Any, v: Any, _: Any) -> Any:
+        return sum(k[i, j] * v.grad[i] * u.grad[j] for i in range(dim) for j in range(dim))
+
+    close(dense_stiffness(problem), b.matrix(skfem.BilinearForm(form)))
+    transposed = np.array(
+        [
+            problem.system.stiffness_times(b.mesh.points, e[:, None], transpose=True).ravel()
+            for e in np.eye(b.mesh.n_nodes)
+        ]
+    )
+    close(transposed, dense_stiffness(problem))
+
+    mass = bridge(cell, 1, CELL_TYPES[cell].mass_order)
+    f = mass.vector(skfem.LinearForm(lambda v, w: np.sin(w.x[0]) * w.x[1] * v))
+    close(problem.solve().load.ravel(), f)
+
+
+@pytest.mark.parametrize("cell", ["triangle", "triangle6", "quad", "quad9", "tetra", "tetra10"])
+def test_surface_loads_are_those_of_scikit_fem(cell: str) -> None:
+    dim = dim_of(cell)
+    b = bridge(cell, dim, 1)
+    traction = np.array([1.0, -2.0, 0.5])[:dim]
+    problem = fa.LinearStatic(
+        b.mesh, fa.Elasticity(1.0, 0.3), [fa.Fixed("left")], [fa.Traction("top", traction), fa.Pressure("right", 3.0)]
+    )
+    element = skfem.ElementVector(skfem_element(cell), dim)
+    facets = {name: skfem.FacetBasis(b.basis.mesh, element, facets=name, intorder=6) for name in ("top", "right")}
+    f = b.vector(skfem.LinearForm(lambda v, _: sum(t * v[i] for i, t in enumerate(traction))), facets["top"])
+    f += b.vector(skfem.LinearForm(lambda v, w: -3.0 * dot(w.n, v)), facets["right"])
+    close(problem.solve().load.ravel(), f)
