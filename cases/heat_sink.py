@@ -42,7 +42,7 @@ CASE = Case(
     __doc__,
     problem,
     {
-        "base temperature": Quantity(fa.Displacement("base"), "K"),
+        "base temperature": Quantity(fa.Displacement("base"), "°C"),
         "half dissipation": Quantity(fa.StrainEnergy(), "mW K"),
         "mass": Quantity(fa.Mass(), "t"),
     },

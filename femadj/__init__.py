@@ -24,11 +24,13 @@ from femadj.errors import (
     UnsupportedCellError,
     VerificationError,
 )
+from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.mesh import Mesh
 from femadj.physics import Diffusion, Elasticity
 from femadj.problems import Counts, LinearStatic, Solution
 from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Mass, Response, StrainEnergy, Volume
+from femadj.results import write_results
 from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
 from femadj.supports import Fixed
@@ -53,6 +55,8 @@ __all__ = [
     "Flux",
     "Gradient",
     "Gravity",
+    "GroupRecord",
+    "ImportReport",
     "IndefiniteSystemError",
     "InvalidMeshError",
     "LinearStatic",
@@ -85,7 +89,11 @@ __all__ = [
     "Volume",
     "available_solvers",
     "get_solver",
+    "read_mesh",
+    "read_mesh_with_report",
     "value_and_gradient",
     "values_and_gradients",
     "verify",
+    "write_results",
+    "write_vtu",
 ]

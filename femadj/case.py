@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from femadj.errors import FemadjError, MissingExtraError
 from femadj.problems import LinearStatic, Solution
 from femadj.progress import Phases, Progress
@@ -28,6 +26,7 @@ from femadj.report import (
     View,
     picture,
     print_table,
+    results_console,
     summary,
     write_summary,
 )
@@ -210,12 +209,12 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     figures = case.figures(solution) if case.figures is not None else None
     data = summary(case.name, solution, outcomes, phases.seconds, figures)
     files.append(write_summary(arguments.out / "summary.json", data))
-    console = Console(highlight=False, soft_wrap=True)
+    console = results_console()
     print_table(data, console)
     for file in files:
-        console.print(f"wrote {file}")
+        console.print(f"wrote {file}", markup=False, soft_wrap=True)
     if len(files) < 3:
-        console.print(f"no picture: {skipped}", markup=False)
+        console.print(f"no picture: {skipped}", markup=False, soft_wrap=True)
     if arguments.verify is not None:
         for name in arguments.verify or list(case.responses)[:1]:
             verify(problem, case.responses[name].response, progress=phases)

@@ -24,7 +24,8 @@ def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike 
     """Change of a response when its boundary moves outward, per unit of movement and of area.
 
     At node ``a`` of the boundary ``G_a . n_a / A_a``, with the outward unit normal ``n_a`` and the nodal area ``A_a``
-    (length in 2-D): a movement ``d`` along the normals changes the response by ``sum_a d_a A_a density_a``.
+    (length in 2-D). Where the surface is smooth, a movement ``d`` along the normals changes the response by about
+    ``sum_a d_a A_a density_a``; at sharp edges the normals of the faces are averaged.
 
     On quadratic facets, gradient, area and normal of the nodes that are not corners are first shared out equally to
     the corners they lie between, and those nodes then take the mean of their corners. The raw gradient alternates

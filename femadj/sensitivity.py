@@ -26,7 +26,7 @@ class Gradient:
         ``dJ/dX`` by the node coordinates, in the input node order, [J]/[length]. Prescribed values and loads move with
         their nodes as the problem says.
     loads : (n_nodes, nc)
-        ``dJ/df`` by additional nodal forces (zero at supported unknowns, which carry them into the support).
+        ``dJ/df`` by the nodal forces: the adjoint state, plus ``u`` for the compliance, which contains the forces.
     supports : (n_nodes, nc)
         ``dJ/dg`` by the prescribed values, zero at free unknowns.
     adjoint_solves : int

@@ -150,9 +150,8 @@ class Constraints:
         """Raise when some connected part of the mesh keeps a motion without energy."""
         count, part = _connected_parts(self.mesh)
         held = self.fixed.any(axis=1)
-        for number in range(count):
-            nodes = np.flatnonzero((part == number) & held)
-            inside = np.flatnonzero(part == number)
+        for inside in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
+            nodes = inside[held[inside]]
             where = (
                 ""
                 if count == 1
@@ -164,7 +163,8 @@ class Constraints:
             if len(nodes) == 0:
                 raise SupportError(f"nothing{where or ' of the mesh'} is supported: free are {', '.join(modes.names)}")
             rows = modes.fields.transpose(1, 2, 0)[self.fixed[nodes]]
-            _, sizes, directions = np.linalg.svd(rows, full_matrices=True)
+            # the triangular factor has the same null space and is at most as large as the modes are many
+            _, sizes, directions = np.linalg.svd(np.linalg.qr(rows, mode="r"), full_matrices=True)
             sizes = np.append(sizes, np.zeros(len(modes.names) - len(sizes)))
             free = directions[sizes <= 1e-9 * max(sizes.max(initial=0.0), 1e-300)]
             if len(free):

@@ -136,7 +136,7 @@ class Reference:
         K = np.zeros((n, nc, n, nc), dtype=X.dtype)
         for item, nodes, places in self.items():
             at = self.at(item, X[nodes])
-            c = np.broadcast_to(C[region[item]], (len(at.measure), *C.shape[2:]))
+            c = _by_point(C[region[item]], len(at.measure))
             h = at.h[..., lo:hi]
             right = np.einsum("q,qiskt,qbt->qisbk", at.measure, c, h, optimize=True)
             Ke = np.einsum("qas,qisbk->aibk", h, right, optimize=True)
@@ -151,7 +151,7 @@ class Reference:
         def value(item: int, X: AnyArray, places: AnyArray) -> AnyArray:
             at = self.at(item, X)
             h = at.h[..., lo:hi]
-            c = np.broadcast_to(C[region[item]], (at.measure.shape[-1], *C.shape[2:]))
+            c = _by_point(C[region[item]], at.measure.shape[-1])
             uh = np.einsum("...qbt,bk->...qkt", h, u[places])
             vh = np.einsum("...qas,ai->...qis", h, v[places])
             Cu = np.einsum("qiskt,...qkt->...qis", c, uh)
@@ -209,6 +209,11 @@ class Reference:
 
 
 _Local = Callable[[int, AnyArray, AnyArray], AnyArray]
+
+
+def _by_point(C: FloatArray, n_points: int) -> FloatArray:
+    """Coefficient at every point of an entity, which may have fewer points than the table has room for."""
+    return np.broadcast_to(C, (n_points, *C.shape[1:])) if len(C) == 1 else C[:n_points]
 
 
 def along(function: Callable[[AnyArray], AnyArray], X: FloatArray, V: FloatArray) -> FloatArray:

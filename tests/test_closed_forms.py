@@ -206,7 +206,7 @@ LAME = {
     "triangle": ((8, 16, 32), (2, 2, 2)),
     "quad8": ((4, 8, 16), (4, 4, 4)),
     "quad9": ((4, 8, 16), (4, 4, 4)),
-    "triangle6": ((4, 8, 16), (4, 3, 3)),
+    "triangle6": ((8, 16, 32), (4, 3, 3)),
     "quad8+triangle6": ((4, 8, 16), (4, 4, 4)),
 }
 """Refinements and orders of three measures of the bore displacement, each with its derivative by the bore radius: the

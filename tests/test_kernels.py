@@ -154,6 +154,10 @@ class Bilinear:
         """Node coordinates."""
         return self.mesh.points
 
+    def forces(self, X: AnyArray) -> AnyArray:
+        """``K u`` of the reference."""
+        return np.einsum("aibk,bk->ai", self.reference.matrix(X, *self.data), self.u)
+
 
 def bilinear(form: Form, cell: str, threads: int = 1, mesh: fa.Mesh | None = None) -> list[Bilinear]:
     """All domains that a form is tried on."""
@@ -232,7 +236,7 @@ def test_application(form: Form, cell: str) -> None:
         K = b.reference.matrix(b.points, *b.data)
         y = b.v.copy()
         b.integral.apply(b.points, b.u, y)
-        close(y - b.v, np.einsum("aibk,bk->ai", K, b.u))
+        close(y - b.v, b.forces(b.points))
         y = b.v.copy()
         b.integral.transposed().apply(b.points, b.u, y)
         close(y - b.v, np.einsum("bkai,bk->ai", K, b.u), "transposed")
@@ -250,8 +254,7 @@ def test_contraction_and_tangent(form: Form, cell: str) -> None:
         y = b.u.copy()
         b.integral.tangent(b.points, b.velocity, b.u, y)
         y -= b.u
-        forces = along(lambda X: np.einsum("aibk,bk->ai", b.reference.matrix(X, *b.data), b.u), b.points, b.velocity)
-        close(y, forces, "tangent")
+        close(y, along(b.forces, b.points, b.velocity), "tangent")
 
         left, right = np.vdot(b.v, y), np.vdot(exact, b.velocity)
         assert abs(left - right) <= 1e-13 * (np.abs(b.v * y).sum() + np.abs(exact * b.velocity).sum())
@@ -329,6 +332,10 @@ class Linear:
     def slots(self) -> tuple[int, int, int]:
         """Components and range."""
         return self.integral.n_components, self.integral.lo, self.integral.hi
+
+    def forces(self, X: AnyArray) -> AnyArray:
+        """Nodal forces of the reference."""
+        return self.reference.vector(X, self.data, *self.slots)
 
 
 def slope(function: Callable[[AnyArray], AnyArray], x: FloatArray) -> FloatArray:
@@ -415,11 +422,11 @@ def test_load(load: Load, cell: str) -> None:
 
         f = b.v.copy()
         b.integral.add(X, f)
-        close(f - b.v, b.reference.vector(X, b.data, nc, lo, hi), "load")
+        close(f - b.v, b.forces(X), "load")
         y = b.v.copy()
         b.integral.tangent(X, b.velocity, y)
         y -= b.v
-        close(y, along(lambda Z: b.reference.vector(Z, b.data, nc, lo, hi), X, b.velocity), "tangent")  # noqa: B023
+        close(y, along(b.forces, X, b.velocity), "tangent")
         if not load.varies:  # the constant is in the functional alone
             data = replace(b.data, constant=lambda _: 0.0)
             exact = b.reference.gradient(X, b.reference.functional(data, nc, lo, hi, b.v))

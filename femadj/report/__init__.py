@@ -1,9 +1,11 @@
 """What a run shows: progress, a table, a picture, and a summary as plain data."""
 
-from femadj.report.picture import Caption, View, picture
+from femadj.report.caption import Caption
+from femadj.report.picture import picture
 from femadj.report.progress import ProgressDisplay
+from femadj.report.solid import View
 from femadj.report.summary import Outcome, summary, write_summary
-from femadj.report.table import print_table, run_table
+from femadj.report.table import print_table, results_console, run_table
 
 __all__ = [
     "Caption",
@@ -12,6 +14,7 @@ __all__ = [
     "View",
     "picture",
     "print_table",
+    "results_console",
     "run_table",
     "summary",
     "write_summary",

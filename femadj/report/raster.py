@@ -60,12 +60,8 @@ def rasterise(
     return Raster(depth, value, normal, edge)
 
 
-@njit(
-    "(float64[:, :, ::1], float64[:, ::1], float64[:, :, ::1], int64[:, ::1],"
-    " float32[:, ::1], float32[:, ::1], float32[:, :, ::1], float32[:, :, ::1])",
-    cache=True,
-    error_model="numpy",
-)
+# compiled when first called, not on import, so that it happens while the progress display says "picture"
+@njit(cache=True, error_model="numpy")
 def _draw(  # type: ignore[no-untyped-def]
     corners, values, normals, sides, depth, value, normal, edge
 ):  # pragma: no cover - compiled

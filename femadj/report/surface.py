@@ -1,4 +1,4 @@
-"""The boundary of a mesh as fine triangles or polylines that follow curved cells."""
+"""The boundary of a mesh as fine triangles or polylines that follow curved facets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from femadj.mesh import Mesh
 from femadj.reference import cell_type, shape_functions
+from femadj.report.facets import Facets, area_vectors
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -17,11 +18,11 @@ IntArray = npt.NDArray[np.int64]
 SUBDIVISION = 4
 """Pieces into which an edge of a quadratic facet is cut."""
 
+PIECES = 12
+"""Pieces of an edge of a plane cell, whose colour changes from piece to piece."""
+
 INSIDE, EDGE, FEATURE = 0, 1, 2
 """What a side of a triangle is: inside a facet, on the edge of a facet, on a sharp edge of the body."""
-
-SHARP = 0.82
-"""Cosine of the angle between facet normals below which their common edge counts as sharp (35 degrees)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ def split_facet(name: str) -> Split:
     ticks = np.arange(n + 1) / n
     triangles: list[tuple[int, int, int]] = []
     if cell.shape == "triangle":
-        at = {}
-        points = []
+        at: dict[tuple[int, int], int] = {}
+        points: list[tuple[float, float]] = []
         for j in range(n + 1):
             for i in range(n + 1 - j):
                 at[i, j] = len(points)
@@ -104,84 +105,67 @@ def split_facet(name: str) -> Split:
     return Split(xi, tri, edge)
 
 
-def boundary_triangles(mesh: Mesh, points: FloatArray, values: FloatArray) -> Triangles:
-    """Triangles of the boundary of a solid mesh.
+def boundary_triangles(facets: list[Facets], densities: list[FloatArray], points: FloatArray) -> Triangles:
+    """Triangles of the boundary of a solid.
 
     Parameters
     ----------
-    mesh : Mesh
-        Three-dimensional.
+    facets : list of Facets
+    densities : list of (n, k) arrays
+        A field at the nodes of each facet.
     points : (n_nodes, 3)
-    values : (n_nodes,)
     """
-    blocks = mesh.facet_cells(mesh.boundary())
-    sharp = _sharp_edges(blocks, points)
     parts = []
-    offset = 0
-    for name, nodes in blocks:
-        split = split_facet(name)
-        phi, dphi = shape_functions(name, split.points)
-        x = np.einsum("pa,fai->fpi", phi, points[nodes])
-        tangents = np.einsum("pad,fai->fpid", dphi, points[nodes])
-        normals = np.cross(tangents[..., 0], tangents[..., 1])
+    for block, values in zip(facets, densities, strict=True):
+        split = split_facet(block.type)
+        phi, _ = shape_functions(block.type, split.points)
+        x = np.einsum("pa,fai->fpi", phi, points[block.nodes])
+        normals = area_vectors(block.type, block.nodes, block.sign, points, split.points)
         normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-300)
-        field = values[nodes] @ phi.T
-        n_edges = len(cell_type(name).edges)
-        kind = np.column_stack([np.where(sharp[offset : offset + len(nodes), :n_edges], FEATURE, EDGE),
-                                np.full(len(nodes), INSIDE)])  # fmt: skip
-        tri = split.triangles
-        parts.append((x[:, tri], field[:, tri], normals[:, tri], kind[:, split.edge]))
-        offset += len(nodes)
+        field = values @ phi.T
+        kind = np.column_stack([np.where(block.sharp, FEATURE, EDGE), np.full(len(block.nodes), INSIDE)])
+        tri, sides = split.triangles, kind[:, split.edge]
+        arrays = [x[:, tri], field[:, tri], normals[:, tri], sides]
+        reverse = block.sign < 0
+        for array in arrays:  # two corners change places, so that the triangle runs the other way round
+            array[reverse] = array[reverse][:, :, [0, 2, 1]]
+        parts.append(arrays)
     joined = [np.concatenate([p[k].reshape(-1, *p[k].shape[2:]) for p in parts]) for k in range(4)]
     return Triangles(*joined)
 
 
-def _sharp_edges(blocks: list[tuple[str, npt.NDArray[np.int32]]], points: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which edges of every facet ``(n_facets, 4)`` are sharp, by the angle of the two facets at their midpoint."""
-    keys, normals, owners = [], [], []
-    offset = 0
-    for name, nodes in blocks:
-        cell = cell_type(name)
-        for number, (a, b) in enumerate(cell.edges):
-            _, dphi = shape_functions(name, cell.nodes[[a, b]].mean(axis=0)[None])
-            tangents = np.einsum("ad,fai->fid", dphi[0], points[nodes])
-            normal = np.cross(tangents[..., 0], tangents[..., 1])
-            normals.append(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300))
-            keys.append(np.sort(nodes[:, [a, b]], axis=1))
-            owners.append(np.column_stack([np.arange(len(nodes)) + offset, np.full(len(nodes), number)]))
-        offset += len(nodes)
-    key, normal, owner = np.concatenate(keys), np.concatenate(normals), np.concatenate(owners)
-    order = np.lexsort(key.T)
-    key, normal, owner = key[order], normal[order], owner[order]
-    same = (key[1:] == key[:-1]).all(axis=1)
-    bent = same & ((normal[1:] * normal[:-1]).sum(axis=1) < SHARP)
-    sharp = np.zeros((offset, 4), dtype=bool)
-    for at in (np.flatnonzero(bent), np.flatnonzero(bent) + 1):
-        sharp[owner[at, 0], owner[at, 1]] = True
-    return sharp
-
-
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Polylines of edges of a plane mesh.
+    """Edges of a plane mesh as polylines.
 
     Attributes
     ----------
     points : (n_edges, n_pieces + 1, 2)
     values : (n_edges, n_pieces + 1)
+    ends : (n_edges, 2) int64
+        Node at the start and at the end of each.
     """
 
     points: FloatArray
     values: FloatArray
+    ends: IntArray
 
 
-def boundary_curves(mesh: Mesh, points: FloatArray, values: FloatArray) -> Curves:
-    """Boundary edges of a plane mesh as polylines, ``points (n_nodes, 2)`` and ``values (n_nodes,)``."""
-    return _curves(mesh.facet_cells(mesh.boundary()), points, values)
+def boundary_curves(facets: list[Facets], densities: list[FloatArray], points: FloatArray) -> Curves:
+    """Boundary edges of a plane mesh, the body on their left, with a field at the nodes of each."""
+    edges = []
+    for block, values in zip(facets, densities, strict=True):
+        order = np.arange(block.nodes.shape[1])
+        turned = order.copy()
+        turned[:2] = 1, 0
+        columns = np.where(block.sign[:, None] > 0, order, turned)
+        rows = np.arange(len(block.nodes))[:, None]
+        edges.append((block.type, block.nodes[rows, columns], values[rows, columns]))
+    return _curves(edges, points)
 
 
 def cell_edges(mesh: Mesh, points: FloatArray) -> Curves:
-    """All edges of the cells of a plane mesh as polylines, each once."""
+    """All edges of the cells of a plane mesh, each once; values zero."""
     found: dict[str, list[npt.NDArray[np.int32]]] = {}
     for block in mesh.blocks:
         cell = block.reference
@@ -191,15 +175,16 @@ def cell_edges(mesh: Mesh, points: FloatArray) -> Curves:
     for kind, parts in found.items():
         nodes = np.vstack(parts)
         _, first = np.unique(np.sort(nodes[:, :2], axis=1), axis=0, return_index=True)
-        unique.append((kind, nodes[first]))
-    return _curves(unique, points, np.zeros(len(points)))
+        unique.append((kind, nodes[first], np.zeros(nodes[first].shape)))
+    return _curves(unique, points)
 
 
-def _curves(blocks: list[tuple[str, npt.NDArray[np.int32]]], points: FloatArray, values: FloatArray) -> Curves:
-    xi = np.linspace(0, 1, SUBDIVISION + 1)[:, None]
-    x, v = [], []
-    for name, nodes in blocks:
+def _curves(blocks: list[tuple[str, npt.NDArray[np.int32], FloatArray]], points: FloatArray) -> Curves:
+    xi = np.linspace(0, 1, PIECES + 1)[:, None]
+    x, v, ends = [], [], []
+    for name, nodes, values in blocks:
         phi, _ = shape_functions(name, xi)
         x.append(np.einsum("pa,fai->fpi", phi, points[nodes]))
-        v.append(values[nodes] @ phi.T)
-    return Curves(np.concatenate(x), np.concatenate(v))
+        v.append(values @ phi.T)
+        ends.append(nodes[:, :2].astype(np.int64))
+    return Curves(np.concatenate(x), np.concatenate(v), np.concatenate(ends))

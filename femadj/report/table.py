@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+WIDTH = 110
+"""Characters to a line where there is no terminal."""
 
 
 def run_table(data: Mapping[str, Any]) -> RenderableType:
@@ -22,12 +25,11 @@ def run_table(data: Mapping[str, Any]) -> RenderableType:
         f"\n{data['unknowns']:,} unknowns, {data['prescribed']:,} of them prescribed, solver {data['solver']}",
     )
     responses = _table("response", ("value", "right"), ("unit", "left"), ("|dJ/dX|", "right"),
-                       ("largest at node", "right"), ("dJ/dX there", "left"), ("adjoint solves", "right"))  # fmt: skip
+                       ("adjoint solves", "right"), ("largest at node", "right"), ("dJ/dX there", "left"))  # fmt: skip
     for name, entry in data["responses"].items():
-        vector = "(" + ", ".join(f"{component:.4g}" for component in entry["largest"]) + ")"
         responses.add_row(
             name, f"{entry['value']:.7g}", entry["unit"], f"{entry['gradient norm']:.5g}",
-            str(entry["largest at node"]), vector, str(entry["adjoint solves"]),
+            str(entry["adjoint solves"]), str(entry["largest at node"]), _vector(entry["largest"]),
         )  # fmt: skip
     parts: list[RenderableType] = [head, responses]
     if data["figures"]:
@@ -54,7 +56,19 @@ def run_table(data: Mapping[str, Any]) -> RenderableType:
 
 def print_table(data: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``summary`` returns; on standard output when no console is given."""
-    (console or Console(highlight=False)).print(run_table(data))
+    (console or results_console()).print(run_table(data))
+
+
+def results_console() -> Console:
+    """Standard output; ``WIDTH`` characters wide where it is a file or a pipe, which has no width of its own."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def _vector(components: Sequence[float]) -> str:
+    """A vector with what is rounding in it written as zero."""
+    largest = max(abs(c) for c in components)
+    return "(" + ", ".join(f"{c if abs(c) > 1e-9 * largest else 0.0:.3g}" for c in components) + ")"
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -63,22 +77,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _table(first: str, *columns: tuple[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column(first, no_wrap=True)
+    table.add_column(first)
     for name, justify in columns:
-        table.add_column(name, justify=justify, no_wrap=True)
+        table.add_column(name, justify=justify)
     return table
-
-
-def as_text(renderable: RenderableType, width: int = 110) -> str:
-    """Plain text of a rich table."""
-    console = Console(width=width, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
-
-
-def lines(items: Iterable[tuple[str, object]]) -> str:
-    """Aligned ``name value`` lines."""
-    pairs = [(name, str(value)) for name, value in items]
-    width = max((len(name) for name, _ in pairs), default=0)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in pairs)

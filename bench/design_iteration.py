@@ -1,0 +1,185 @@
+"""What one design iteration costs: new node coordinates, same problem, value and gradient of one response.
+
+``boxN`` is linear elasticity on 24 N^3 tetrahedra (E = 1, nu = 0.3, held at x = 0, body force along -z), ``sqN`` the
+Poisson equation on 2 N^2 triangles (source 1, zero on the boundary); the response is the integral of |u|^2. Every case
+runs in a process of its own and prints one line of JSON. Kernels are compiled before anything is timed.
+
+    python bench/design_iteration.py --cases box12 box20 sq512
+
+Fields, in seconds unless they say otherwise:
+
+    bind, analysis            once for each topology
+    assembly, factor, solve   primal solve of the second design (median of --repeat designs, like what follows)
+    evaluate, adjoint, contraction     gradient of the second design
+    first_call                problem, solution and gradient of the first design
+    second_design             solution and gradient of the second design, as seen from outside
+    peak_mb                   largest memory of the process, less that before the mesh was made
+    factor_mb, csr_mb         the factor as the solver counts it; values, columns and row starts of the matrix
+    ratios                    gradient/(assembly+factor), assembly/factor, gradient/primal, primal/(factor+solve),
+                              peak/(factor+csr)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import femadj as fa
+from femadj.progress import Phases
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from meshes import box, square
+
+CASES = ("box12", "box20", "box28", "sq256", "sq512", "sq1024")
+WARM_UP: Mapping[str, str] = {"box": "box3", "sq": "sq16"}
+MOVE = 0.02
+"""How far the nodes of the next design are from the last, as a part of the cell size."""
+
+
+def kind_and_size(name: str) -> tuple[str, int]:
+    """Split ``box12`` into ``box`` and 12."""
+    match = re.fullmatch(r"(box|sq)([1-9][0-9]*)", name)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither box<N> nor sq<N>")
+    return match[1], int(match[2])
+
+
+def case_name(text: str) -> str:
+    """Check a case name."""
+    kind_and_size(text)
+    return text
+
+
+def problem(mesh: fa.Mesh, threads: int | None, clock: Phases) -> fa.LinearStatic:
+    """The problem on one of the meshes."""
+    physics: fa.Elasticity | fa.Diffusion
+    if mesh.dim == 3:
+        physics, support, load = fa.Elasticity(E=1.0, nu=0.3), fa.Fixed("left"), fa.BodyForce((0.0, 0.0, -1.0))
+    else:
+        physics, support, load = fa.Diffusion(1.0), fa.Fixed("boundary"), fa.Source(1.0)
+    return fa.LinearStatic(mesh, physics, [support], [load], threads=threads, progress=clock)
+
+
+def peak_bytes() -> int:
+    """Largest memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) -> dict[str, float]:
+    """Seconds of the phases of one design."""
+    before = clock.seconds
+    start = perf_counter()
+    solution = built.solve(points)
+    primal = perf_counter()
+    fa.value_and_gradient(solution, fa.FieldNorm())
+    done = perf_counter()
+    spent = {name: value - before.get(name, 0.0) for name, value in clock.seconds.items()}
+    factor_bytes = solution.factor.statistics.factor_bytes
+    solution.factor.close()
+    return {
+        "assembly": spent["assemble"],
+        "factor": spent["factorise"],
+        "solve": spent["solve"],
+        "evaluate": spent["evaluate responses"],
+        "adjoint": spent["solve adjoint"],
+        "contraction": spent["contract"],
+        "primal": primal - start,
+        "gradient": done - primal,
+        "second_design": done - start,
+        "factor_bytes": float(factor_bytes or 0),
+    }
+
+
+def measure(name: str, repeat: int, threads: int | None) -> dict[str, Any]:
+    """Run one case in this process."""
+    kind, n = kind_and_size(name)
+    make = box if kind == "box" else square
+    clock = Phases()
+    iterate(problem(make(kind_and_size(WARM_UP[kind])[1]), threads, clock), clock, None)
+    base = peak_bytes()
+    mesh = make(n)
+    start = perf_counter()
+    built = problem(mesh, threads, clock)
+    iterate(built, clock, None)
+    first_call = perf_counter() - start
+    rng = np.random.default_rng(1)
+    runs = []
+    for _ in range(repeat):
+        points = mesh.points + rng.uniform(-MOVE, MOVE, mesh.points.shape) / n
+        runs.append(iterate(built, clock, points))
+    peak = peak_bytes() - base
+    median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    csr = built.system.pattern.csr
+    csr_bytes = csr.indptr.nbytes + csr.indices.nbytes + 8 * csr.nnz
+    factor_bytes = median.pop("factor_bytes")
+    ratios = {
+        "gradient/(assembly+factor)": median["gradient"] / (median["assembly"] + median["factor"]),
+        "assembly/factor": median["assembly"] / median["factor"],
+        "gradient/primal": median["gradient"] / median["primal"],
+        "primal/(factor+solve)": median["primal"] / (median["factor"] + median["solve"]),
+        "peak/(factor+csr)": peak / (factor_bytes + csr_bytes) if factor_bytes else None,
+    }
+    seconds = {
+        "bind": built.seconds["bind"],
+        "analysis": built.seconds["analyse"],
+        **{key: median[key] for key in ("assembly", "factor", "solve", "evaluate", "adjoint", "contraction")},
+        "primal": median["primal"],
+        "gradient": median["gradient"],
+        "first_call": first_call,
+        "second_design": median["second_design"],
+    }
+    return {
+        "case": name,
+        "unknowns": built.system.space.n_dofs,
+        "cells": mesh.n_cells,
+        "solver": built.solver_name,
+        "designs": repeat,
+        "analyses": built.counts.analyses,
+        "factorisations": built.counts.factorisations,
+        **{key: round(value, 4) for key, value in seconds.items()},
+        "peak_mb": round(peak / 1e6, 1),
+        "factor_mb": round(factor_bytes / 1e6, 1),
+        "csr_mb": round(csr_bytes / 1e6, 1),
+        "ratios": {key: None if value is None else round(value, 3) for key, value in ratios.items()},
+    }
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", type=case_name, default=CASES, metavar="CASE",
+                        help=f"boxN or sqN; {' '.join(CASES)} when left out")  # fmt: skip
+    parser.add_argument("--repeat", type=int, default=3, metavar="K", help="designs after the first (default: 3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    parser.add_argument("--here", action="store_true", help="run in this process, one case after the other")
+    options = parser.parse_args()
+    if options.repeat < 1:
+        parser.error("--repeat must be at least 1")
+    for name in options.cases:
+        if options.here:
+            print(json.dumps(measure(name, options.repeat, options.threads)), flush=True)
+            continue
+        command = [sys.executable, __file__, "--here", "--cases", name, "--repeat", str(options.repeat)]
+        if options.threads is not None:
+            command += ["--threads", str(options.threads)]
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

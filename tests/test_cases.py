@@ -1,0 +1,202 @@
+"""Case scripts: run as a user would, against pinned numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import meshio
+import numpy as np
+import pytest
+
+import femadj as fa
+from femadj.case import Case, Quantity, Run, main
+from femadj.progress import Phases
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = ("bracket", "plate_with_hole", "cantilever", "heat_sink")
+SMALL: Mapping[str, list[str]] = {"cantilever": ["--size", "16", "4", "4"]}
+
+# value of every response and norm of its node gradient
+PINNED: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "bracket": {
+        "compliance": (56.7938752, 0.9154179),
+        "tip displacement": (-0.0945644272, 0.001438667),
+        "mass": (0.000556296688, 2.088125e-06),
+    },
+    "plate_with_hole": {
+        "compliance": (38.3212322, 0.8530835),
+        "elongation": (0.00958455351, 0.00024724),
+        "mass": (6.26766925e-06, 1.397913e-07),
+    },
+    "cantilever": {
+        "compliance": (1232.99225, 8.485621),
+        "tip displacement": (-0.121882134, 0.0008355115),
+        "mass": (0.0314, 7.624445e-05),
+    },
+    "heat_sink": {
+        "base temperature": (42.9758414, 0.2633846),
+        "half dissipation": (899494.896, 13173.31),
+        "mass": (0.00017976, 1.392332e-06),
+    },
+}
+
+
+def script(name: str) -> ModuleType:
+    """Import a case script as a module."""
+    spec = importlib.util.spec_from_file_location(f"case_{name}", ROOT / "cases" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a case script in a process of its own."""
+    command = [sys.executable, "-W", "error", str(ROOT / "cases" / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The summary of a run."""
+    data: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return data
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case_gives_its_numbers(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case: Case = script(name).CASE
+    assert main(case, ["--out", str(tmp_path), "--no-picture", *SMALL.get(name, [])]) == 0
+    data = summary_of(tmp_path)
+    assert list(data["responses"]) == list(PINNED[name])
+    for response, (value, norm) in PINNED[name].items():
+        assert data["responses"][response]["value"] == pytest.approx(value, rel=1e-6)
+        assert data["responses"][response]["gradient norm"] == pytest.approx(norm, rel=1e-5)
+    assert data["counts"] == {"analyses": 1, "factorisations": 1}
+    assert (tmp_path / f"{name}.vtu").is_file()
+    out = capsys.readouterr().out
+    assert name in out
+    assert "1 factorisation" in out
+    assert "no picture: --no-picture" in out
+
+
+def test_plate_reaches_kirsch() -> None:
+    """Three times the applied stress at the hole, but for the finite width and the mesh."""
+    module = script("plate_with_hole")
+    arguments = module.CASE.parser().parse_args([])
+    problem = module.problem(Run(arguments, "auto", None, Phases()))
+    (factor,) = module.stress_concentration(problem.solve()).values()
+    assert factor == pytest.approx(3.0, abs=0.03)
+
+
+def test_bracket_from_another_folder(tmp_path: Path) -> None:
+    """As a user runs it: all files, the picture included, in results/ where the command is given."""
+    pytest.importorskip("matplotlib")
+    done = run("bracket", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "results" / "bracket"
+    assert {p.name for p in out.iterdir()} == {"bracket.vtu", "bracket.png", "summary.json"}
+    assert "wrote results" in done.stdout
+    assert "factorise ..." in done.stderr
+    fields = meshio.read(out / "bracket.vtu").point_data
+    assert {"displacement", "d(compliance)/dX", "d(compliance)/dn per area", "d(mass)/dX"} <= set(fields)
+    assert (out / "bracket.png").stat().st_size > 50_000
+
+
+def test_cantilever_verifies(tmp_path: Path) -> None:
+    done = run("cantilever", "--size", "3", "1", "1", "--cells", "tetra", "--no-picture", "--out", str(tmp_path),
+               "--solver", "superlu", "--threads", "1", "--verify", "tip displacement")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Taylor rate, all nodes" in done.stdout
+    assert "WRONG" not in done.stdout
+    assert summary_of(tmp_path)["solver"] == "superlu"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_help_describes_the_problem(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = script(name)
+    with pytest.raises(SystemExit) as stop:
+        main(module.CASE, ["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert module.__doc__.strip().splitlines()[0] in text
+    for option in ("--out", "--verify", "--solver", "--threads", "--no-picture"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "1", "1"], "--size"),
+        (["--size", "0", "1", "1"], "positive"),
+        (["--threads", "0"], "at least 1"),
+        (["--threads", "many"], "--threads"),
+        (["--solver", "magic"], "magic"),
+        (["--verify", "beauty"], "beauty"),
+        (["--cells", "wedge"], "wedge"),
+        (["--colour", "blue"], "--colour"),
+    ],
+)
+def test_wrong_arguments_end_with_status_two(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = script("cantilever").CASE
+    try:
+        status: object = main(case, ["--out", str(tmp_path), *arguments])
+    except SystemExit as stop:  # argparse's own way
+        status = stop.code
+    assert status == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_results_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    case = script("cantilever").CASE
+    assert main(case, ["--size", "2", "1", "1", "--out", str(tmp_path / "file" / "deeper")]) == 2
+    assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
+    def problem(run: Run) -> fa.LinearStatic:
+        raise ZeroDivisionError("a mistake in the script")
+
+    case = Case("broken", "Broken.", problem, {"compliance": Quantity(fa.Compliance())})
+    with pytest.raises(ZeroDivisionError):
+        main(case, ["--out", str(tmp_path)])
+
+
+def test_without_matplotlib_everything_but_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    case = script("cantilever").CASE
+    assert main(case, ["--size", "2", "1", "1", "--out", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"cantilever.vtu", "summary.json"}
+    out = capsys.readouterr().out
+    assert "no picture: a picture needs matplotlib" in out
+    assert "femadj[plot]" in out
+
+
+def test_cantilever_bends_like_a_beam() -> None:
+    """Tip force and own weight against beam theory, on a fine enough mesh of hexahedra."""
+    module = script("cantilever")
+    length, width, height = module.LENGTH
+    arguments = module.CASE.parser().parse_args(["--size", "32", "4", "8"])
+    solution = module.problem(Run(arguments, "auto", None, Phases())).solve()
+    value, _ = fa.value_and_gradient(solution, fa.Displacement("end", "z"))
+    bending = 210e3 * width * height**3 / 12
+    shear = 5 / 6 * 210e3 / 2.6 * width * height
+    weight = 7.85e-9 * 9810.0 * width * height
+    expected = 10e3 * (length**3 / (3 * bending) + length / shear)
+    expected += weight * (length**4 / (8 * bending) + length**2 / (2 * shear))
+    assert -value == pytest.approx(expected, rel=0.04)  # the root is held against contraction too
+    assert np.abs(solution.u[:, 1]).max() < 0.1 * abs(value)
