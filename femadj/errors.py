@@ -59,6 +59,10 @@ class LoadError(FemadjError, ValueError):
     """A load that does not fit the physics, the mesh or the dimension."""
 
 
+class ProblemError(FemadjError, ValueError):
+    """A problem put together from parts that do not fit, or with a setting out of range."""
+
+
 class ResponseError(FemadjError, ValueError):
     """A response that cannot be evaluated on the given solution."""
 

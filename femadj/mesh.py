@@ -19,13 +19,16 @@ from femadj.topology import (
     CellBlock,
     FacetSet,
     IntArray,
+    array_of,
     facet_corners,
     facet_keys,
     frozen,
     listing,
     match_rows,
     matched_facets,
+    overlapping_cells,
     padded_key,
+    reversed_facets,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,7 +46,7 @@ def checked_points(points: npt.ArrayLike, shape: tuple[int, int] | None = None) 
     InvalidMeshError
         With the nodes concerned.
     """
-    array = np.asarray(points)
+    array = array_of(points, "points")
     if array.dtype.kind not in "fiu":
         raise InvalidMeshError(f"points must be real numbers, not of dtype {array.dtype}")
     if array.ndim != 2 or array.shape[1] not in (2, 3):
@@ -68,7 +71,7 @@ def _checked_blocks(
         reference = cell_type(name)
         if name not in INTEGRATED_CELLS:
             raise UnsupportedCellError(f"a mesh cannot consist of {name!r} cells; put them into facet_groups")
-        array = np.asarray(nodes)
+        array = array_of(nodes, f"{name} cells")
         if array.dtype.kind not in "iu":
             raise InvalidMeshError(f"{name} cells must be integer node indices, not of dtype {array.dtype}")
         if array.ndim != 2 or array.shape[1] != reference.n_nodes:
@@ -120,7 +123,7 @@ def _check_duplicates(blocks: Sequence[CellBlock]) -> None:
 def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
     result: dict[str, IntArray] = {}
     for name, value in (groups or {}).items():
-        array = np.asarray(value)
+        array = array_of(value, f"{kind} group {name!r}")
         if array.dtype == bool and array.shape == (size,):
             array = np.flatnonzero(array)
         if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
@@ -194,9 +197,11 @@ class Mesh:
                 "(read_mesh does so when it imports a file)"
             )
         _check_duplicates(blocks)
-        ids = np.arange(n_nodes) if node_ids is None else np.asarray(node_ids)
+        ids = np.arange(n_nodes) if node_ids is None else array_of(node_ids, "node_ids")
         if ids.shape != (n_nodes,) or ids.dtype.kind not in "iu":
             raise InvalidMeshError(f"node_ids must be {n_nodes} integers, not shape {ids.shape} of {ids.dtype}")
+        if len(np.unique(ids)) != n_nodes:
+            raise InvalidMeshError("node_ids repeat some id")
         n_cells = sum(len(b) for b in blocks)
         corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
         facets = matched_facets(corners, blocks, n_nodes) if corners else {}
@@ -220,6 +225,13 @@ class Mesh:
         names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation")
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        groups = ("node_groups", "facet_groups", "cell_groups")
+        return {k: dict(v) if k in groups else v for k, v in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set(**{k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in state.items()})
 
     # ------------------------------------------------------------------ sizes
     @property
@@ -307,7 +319,11 @@ class Mesh:
             for number, facet in enumerate(block.reference.facets):
                 at = facets.cells[inside & (facets.local == number)] - start
                 if len(at):
-                    found.setdefault(block.reference.facet_types[number], []).append(block.nodes[at][:, list(facet)])
+                    name = block.reference.facet_types[number]
+                    nodes = block.nodes[at][:, list(facet)]
+                    flipped = self.orientation[at + start] < 0
+                    nodes[flipped] = reversed_facets(name, nodes[flipped])
+                    found.setdefault(name, []).append(nodes)
         return [(name, np.vstack(parts)) for name, parts in found.items()]
 
     def boundary(self) -> FacetSet:
@@ -320,7 +336,7 @@ class Mesh:
         single[1:] &= ~same
         single[:-1] &= ~same
         at = np.sort(order[single])
-        return FacetSet(cells[at], local[at], np.zeros(len(at), dtype=bool))
+        return FacetSet(frozen(cells[at]), frozen(local[at]), frozen(np.zeros(len(at), dtype=bool)))
 
     def with_groups(
         self,
@@ -343,8 +359,15 @@ class Mesh:
             boundary = self.boundary()
             centres = self._facet_centres(boundary)
             for name, selector in chosen.items():
-                at = np.flatnonzero(np.asarray(selector(centres.T), dtype=bool))
-                facets[name] = FacetSet(boundary.cells[at], boundary.local[at], boundary.interior[at])
+                mask = array_of(selector(centres.T), f"facet group {name!r}")
+                if mask.shape != (len(boundary),) or mask.dtype != bool:
+                    raise InvalidMeshError(
+                        f"facet group {name!r}: the function of x must return {len(boundary)} truth values, not "
+                        f"shape {mask.shape} of {mask.dtype}"
+                    )
+                facets[name] = FacetSet(
+                    frozen(boundary.cells[mask]), frozen(boundary.local[mask]), frozen(boundary.interior[mask])
+                )
         return self._copy(
             node_groups=MappingProxyType({**self.node_groups, **_index_groups(nodes, "node", self.n_nodes)}),
             facet_groups=MappingProxyType({**self.facet_groups, **facets}),
@@ -505,4 +528,13 @@ def _orientation(points: FloatArray, blocks: Sequence[CellBlock]) -> FloatArray:
             "quadrature points): repair the mesh, or check the order of their nodes",
             bad.tolist(),
         )
-    return np.where(low > 0, 1.0, -1.0)
+    sign = np.where(low > 0, 1.0, -1.0)
+    if sign.min() < sign.max():
+        pairs = overlapping_cells(blocks, sign)
+        if len(pairs):
+            raise TangledMeshError(
+                f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with "
+                "which they share it: one of each pair is folded over",
+                np.unique(pairs).tolist(),
+            )
+    return sign

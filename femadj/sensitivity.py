@@ -71,7 +71,7 @@ def values_and_gradients(solution: Solution, responses: Sequence[Response]) -> t
     """
     phases = Phases(solution.problem.progress)
     with phases("evaluate responses"):
-        evaluations = [_checked(response.evaluate(solution), response, solution) for response in responses]
+        evaluations = [_evaluated(response, solution) for response in responses]
     with phases("solve adjoint"):
         adjoints, solved = _adjoints(solution, evaluations)
     with phases("contract"):
@@ -121,8 +121,16 @@ def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | 
     return Gradient(points, load_weight, supports, adjoint_solves)
 
 
-def _checked(evaluation: Evaluation, response: Response, solution: Solution) -> Evaluation:
+def _evaluated(response: Response, solution: Solution) -> Evaluation:
+    """Evaluate a response and check what it returns."""
     name = type(response).__name__
+    if isinstance(response, type) or not callable(getattr(response, "evaluate", None)):
+        raise ResponseError(f"{response!r} is no response: it has no method evaluate(solution)")
+    evaluation = response.evaluate(solution)
+    if not isinstance(evaluation, Evaluation):
+        raise ResponseError(f"{name}.evaluate must return an Evaluation, not {type(evaluation).__name__}")
+    if not isinstance(evaluation.value, (float, int, np.floating)):
+        raise ResponseError(f"{name}: the value must be a real number, not {evaluation.value!r}")
     if not np.isfinite(evaluation.value):
         raise ResponseError(f"{name} is {evaluation.value}")
     field, points = solution.u.shape, solution.points.shape
@@ -135,10 +143,10 @@ def _checked(evaluation: Evaluation, response: Response, solution: Solution) -> 
     ):
         if array is None:
             continue
-        if array.shape != shape or array.dtype != np.float64:
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ResponseError(
-                f"{name}: the partial derivative {what!r} must be float64 of shape {shape}, not {array.dtype} "
-                f"{array.shape}"
+                f"{name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not {found}"
             )
         if not np.isfinite(array).all():
             raise ResponseError(f"{name}: the partial derivative {what!r} has NaN or infinite entries")

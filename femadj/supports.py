@@ -41,7 +41,9 @@ class Fixed:
         """Resolve the components; SupportError when one does not exist."""
         if self.components is None:
             return np.arange(len(names))
-        given = [self.components] if isinstance(self.components, int) else list(self.components)
+        given: list[int | str] = (
+            list(self.components) if isinstance(self.components, (str, Sequence, np.ndarray)) else [self.components]
+        )
         if not given:
             raise SupportError(f"Fixed({self.group!r}): components is empty")
         indices = []
@@ -149,7 +151,7 @@ class Constraints:
     def _require_statically_determined(self, physics: Physics) -> None:
         """Raise when some connected part of the mesh keeps a motion without energy."""
         count, part = _connected_parts(self.mesh)
-        held = self.fixed.any(axis=1)
+        held = np.asarray(self.fixed.any(axis=1))
         for inside in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
             nodes = inside[held[inside]]
             where = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,77 @@ class FacetSet:
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array read-only (a copy where the caller could still write to it)."""
-    if array.flags.writeable:
+    """Return the array read-only: a copy where it, or what it is a view of, could still be written to."""
+    if array.flags.writeable or array.base is not None:
         array = array.copy()
         array.setflags(write=False)
+    return array
+
+
+# node order of a facet seen from its other side
+_REVERSED: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "line": (1, 0),
+        "line3": (1, 0, 2),
+        "triangle": (0, 2, 1),
+        "triangle6": (0, 2, 1, 5, 4, 3),
+        "quad": (0, 3, 2, 1),
+        "quad8": (0, 3, 2, 1, 7, 6, 5, 4),
+        "quad9": (0, 3, 2, 1, 7, 6, 5, 4, 8),
+    }
+)
+
+
+def reversed_facets(name: str, nodes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Facets with their corners running the other way."""
+    return nodes[:, list(_REVERSED[name])]
+
+
+def overlapping_cells(blocks: Sequence[CellBlock], orientation: npt.NDArray[np.float64]) -> IntArray:
+    """Pairs of cells that lie on the same side of the facet they share, shape ``(n, 2)``.
+
+    Cells may be numbered in either orientation, so a negative Jacobian alone does not tell a cell that is folded over.
+    Two cells on opposite sides of a facet see its corners run in opposite directions once each is turned by the sign of
+    its Jacobian.
+    """
+    keys, cells, local = facet_keys(blocks)
+    turn = np.empty(len(cells))
+    for start, block in zip(np.cumsum([0, *(len(b) for b in blocks)]), blocks, strict=False):
+        inside = (cells >= start) & (cells < start + len(block))
+        for number, facet in enumerate(block.reference.facets):
+            at = np.flatnonzero(inside & (local == number))
+            n_corners = cell_type(block.reference.facet_types[number]).n_corners
+            turn[at] = _turn(block.nodes[cells[at] - start][:, list(facet[:n_corners])])
+    turn *= orientation[cells]
+    order = np.lexsort((cells, *keys.T[::-1]))
+    same = (keys[order][1:] == keys[order][:-1]).all(axis=1) & (turn[order][1:] == turn[order][:-1])
+    return np.column_stack([cells[order][:-1][same], cells[order][1:][same]])
+
+
+def _turn(corners: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Direction, +1 or -1, in which corners run that start at the smallest."""
+    n = corners.shape[1]
+    if n == 2:
+        return np.where(corners[:, 0] < corners[:, 1], 1.0, -1.0)
+    rows = np.arange(len(corners))
+    first = corners.argmin(axis=1)
+    return np.where(corners[rows, (first + 1) % n] < corners[rows, (first - 1) % n], 1.0, -1.0)
+
+
+def array_of(value: Any, what: str) -> npt.NDArray[Any]:
+    """Any array-like as an array.
+
+    Raises
+    ------
+    InvalidMeshError
+        For rows of different lengths, and for what is no array at all.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as cause:
+        raise InvalidMeshError(f"{what}: not an array with rows of equal length ({cause})") from cause
+    if array.dtype == object:
+        raise InvalidMeshError(f"{what}: must be an array of numbers, not of dtype object ({type(value).__name__})")
     return array
 
 
@@ -169,8 +237,8 @@ def facet_keys(
 
 def facet_corners(name: str, value: Any, dim: int, n_nodes: int) -> list[npt.NDArray[np.int64]]:
     """Normalise a facet group (one array of facet nodes, or a list of them) to arrays of corner nodes."""
-    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and np.ndim(value[0]) == 2
-    arrays = [np.asarray(v) for v in value] if is_list else [np.asarray(value)]
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and array_of(value[0], name).ndim == 2
+    arrays = [array_of(v, f"facet group {name!r}") for v in (value if is_list else [value])]
     corner_counts = {2: 2, 3: 2} if dim == 2 else {3: 3, 6: 3, 4: 4, 8: 4, 9: 4}
     result = []
     for array in arrays:

@@ -891,3 +891,23 @@ def test_every_error_is_a_femadj_error() -> None:
     kinds = [v for v in vars(fa).values() if isinstance(v, type) and issubclass(v, BaseException)]
     assert len(kinds) > 15
     assert all(issubclass(k, fa.FemadjError) for k in kinds)
+
+
+@pytest.mark.parametrize("thing", [None, "mesh", fa.Elasticity])
+def test_problems_of_parts_that_are_none(plate: fa.Mesh, thing: Any) -> None:
+    with pytest.raises(fa.ProblemError, match="mesh must be"):
+        fa.LinearStatic(thing, fa.Elasticity(E=1.0, nu=0.3), [fa.Fixed("left")])
+    with pytest.raises(fa.ProblemError, match="physics must be"):
+        fa.LinearStatic(plate, thing, [fa.Fixed("left")])
+
+
+@pytest.mark.parametrize("order", [0, -1, 2.5])
+def test_quadrature_orders_out_of_range(plate: fa.Mesh, order: Any) -> None:
+    with pytest.raises(fa.ProblemError, match="quadrature_order"):
+        fa.LinearStatic(plate, fa.Elasticity(E=1.0, nu=0.3), [fa.Fixed("left")], quadrature_order=order)
+
+
+def test_node_ids_that_repeat(plate: fa.Mesh) -> None:
+    points, cells = arrays(plate)
+    with pytest.raises(fa.InvalidMeshError, match="repeat"):
+        fa.Mesh(points, cells, node_ids=np.zeros(len(points), dtype=int))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError
 from itertools import product
 from math import factorial
@@ -13,7 +14,7 @@ import pytest
 import skfem
 
 import femadj as fa
-from femadj.reference import CELL_TYPES, cell_table, facet_table, quadrature, shape_functions
+from femadj.reference import CELL_TYPES, CellType, cell_table, facet_table, quadrature, shape_functions
 from tests.meshes import CELLS, MESHES, SIDES, box_mesh, dim_of, is_quadratic, rotation
 
 FloatArray = npt.NDArray[np.float64]
@@ -466,3 +467,45 @@ def test_tables_measure_the_reference_cell(cell: str) -> None:
     for order in (kind.stiffness_order, kind.mass_order):
         table = cell_table(cell, order)
         assert table.weights.sum() == pytest.approx(exact_integral(kind.shape, (0,) * kind.dim), rel=1e-13)
+
+
+def test_a_cell_folded_over_its_neighbour_is_found_among_cells_of_mixed_numbering() -> None:
+    points = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 1.6]], dtype=float)
+    fan = np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
+    with pytest.raises(fa.TangledMeshError, match="same side of a facet") as caught:
+        fa.Mesh(points, {"triangle": fan})
+    assert 2 in caught.value.cells
+    points[4] = 0.5, 0.6
+    turned = fan.copy()
+    turned[1] = turned[1][::-1]
+    assert np.isclose(fa.Mesh(points, {"triangle": turned}).volume(), 1.0)
+
+
+@pytest.mark.parametrize("cell", MESHES)
+def test_cells_numbered_either_way_do_not_count_as_folded(cell: str) -> None:
+    mesh = box_mesh(cell)
+    blocks = []
+    for block in mesh.blocks:
+        nodes = block.nodes.copy()
+        # the other numbering of the same cell: its reference cell mirrored in x
+        mirror = np.abs(block.reference.nodes[:, None] - _mirrored(block.reference)[None]).max(axis=2).argmin(axis=1)
+        nodes[::2] = nodes[::2][:, mirror]
+        blocks.append((block.type, nodes))
+    turned = fa.Mesh(mesh.points, blocks)
+    assert set(turned.orientation) == {-1.0, 1.0}
+    assert np.isclose(turned.volume(), mesh.volume())
+
+
+def _mirrored(cell: CellType) -> np.ndarray:
+    """Reference nodes with the first two coordinates exchanged, a symmetry of every reference cell."""
+    return cell.nodes[:, [1, 0, *range(2, cell.dim)]]
+
+
+def test_meshes_can_be_pickled() -> None:
+    mesh = box_mesh("hexahedron+wedge", distortion=0.1)
+    copy = pickle.loads(pickle.dumps(mesh))
+    assert (copy.points == mesh.points).all()
+    assert dict(copy.cell_groups).keys() == mesh.cell_groups.keys()
+    assert [b.type for b in copy.blocks] == [b.type for b in mesh.blocks]
+    with pytest.raises(TypeError):
+        copy.node_groups["new"] = np.arange(2)

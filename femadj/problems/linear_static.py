@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from femadj.assembly import System
 from femadj.discretisation import Discretisation
-from femadj.errors import IndefiniteSystemError, LoadError, SingularSystemError, SupportError
+from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
 from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
 from femadj.physics import Physics
@@ -80,6 +80,12 @@ class LinearStatic:
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
+        if not isinstance(mesh, Mesh):
+            raise ProblemError(f"mesh must be a Mesh, not {type(mesh).__name__}")
+        if not callable(getattr(physics, "coefficient", None)) or isinstance(physics, type):
+            raise ProblemError(f"physics must be Elasticity(...) or Diffusion(...), not {physics!r}")
+        if quadrature_order is not None and (not isinstance(quadrature_order, int) or quadrature_order < 1):
+            raise ProblemError(f"quadrature_order must be a whole number of at least 1, not {quadrature_order!r}")
         self._mesh = mesh
         self._physics = physics
         self._supports = _sequence(supports, Fixed, "supports", SupportError)
