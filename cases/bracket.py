@@ -14,7 +14,6 @@ from pathlib import Path
 
 import femadj as fa
 from femadj.case import Case, Quantity, Run, main
-from femadj.io import read_mesh
 from femadj.report import View
 
 MESH = Path(__file__).resolve().parent.parent / "meshes" / "bracket.msh"
@@ -23,7 +22,7 @@ MESH = Path(__file__).resolve().parent.parent / "meshes" / "bracket.msh"
 def problem(run: Run) -> fa.LinearStatic:
     """The bracket on its mesh of quadratic tetrahedra."""
     with run.progress("read mesh"):
-        mesh = read_mesh(MESH)
+        mesh = fa.read_mesh(MESH)
     return fa.LinearStatic(
         mesh,
         fa.Elasticity(E=210e3, nu=0.3, density=7.85e-9),

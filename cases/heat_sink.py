@@ -16,7 +16,6 @@ from pathlib import Path
 
 import femadj as fa
 from femadj.case import Case, Quantity, Run, main
-from femadj.io import read_mesh
 from femadj.report import View
 
 MESH = Path(__file__).resolve().parent.parent / "meshes" / "heat_sink.inp"
@@ -25,7 +24,7 @@ MESH = Path(__file__).resolve().parent.parent / "meshes" / "heat_sink.inp"
 def problem(run: Run) -> fa.LinearStatic:
     """The heat sink on its Abaqus mesh of hexahedra."""
     with run.progress("read mesh"):
-        mesh = read_mesh(MESH)
+        mesh = fa.read_mesh(MESH)
     return fa.LinearStatic(
         mesh,
         fa.Diffusion({"BASE_PLATE": 390.0, "FINS": 200.0}, density={"BASE_PLATE": 8.96e-9, "FINS": 2.7e-9}),

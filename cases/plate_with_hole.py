@@ -17,7 +17,6 @@ import numpy as np
 
 import femadj as fa
 from femadj.case import Case, Quantity, Run, main
-from femadj.io import read_mesh
 
 MESH = Path(__file__).resolve().parent.parent / "meshes" / "plate_with_hole.msh"
 E, NU, THICKNESS, STRESS, SIDE = 210e3, 0.3, 2.0, 100.0, 20.0
@@ -26,7 +25,7 @@ E, NU, THICKNESS, STRESS, SIDE = 210e3, 0.3, 2.0, 100.0, 20.0
 def problem(run: Run) -> fa.LinearStatic:
     """The quarter plate on its mesh of quadratic quadrilaterals and triangles."""
     with run.progress("read mesh"):
-        mesh = read_mesh(MESH)
+        mesh = fa.read_mesh(MESH)
     return fa.LinearStatic(
         mesh,
         fa.Elasticity(E=E, nu=NU, density=7.85e-9, plane="stress", thickness=THICKNESS),

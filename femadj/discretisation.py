@@ -26,6 +26,10 @@ SERIAL_CELLS = 20_000
 """Meshes with fewer cells than this are integrated by one thread: starting more costs as much as it saves."""
 
 
+SPECIALISED_ENTITIES = 5_000
+"""Domains with at least this many entities get kernels compiled for their sizes; below, compiling costs more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Domain:
     """Entities (cells, or facets of cells) of one cell block, with everything a kernel needs but coefficients.
@@ -75,12 +79,19 @@ class Domain:
         return self.geometry.is_facet
 
     @property
+    def specialised(self) -> bool:
+        """Whether kernels are compiled for the sizes of this domain."""
+        return len(self) >= SPECIALISED_ENTITIES
+
+    @property
     def global_cells(self) -> npt.NDArray[np.int64]:
         """Global cell id of every entity."""
         return self.cell.astype(np.int64) + self.first_cell
 
     def sizes(self, components: int, lo: int, hi: int, *, symmetric: bool = False, varies: bool = False) -> Sizes:
-        """Compile-time sizes of a kernel on this domain."""
+        """Compile-time sizes of a kernel on this domain; slots are none, the value, the derivatives, or both."""
+        if (lo, hi) not in {(0, 0), (0, 1), (1, self.dim + 1), (0, self.dim + 1)}:
+            raise ValueError(f"slots {lo}..{hi} are not possible in {self.dim} dimensions")
         return Sizes(
             geometry_nodes=self.nodes.shape[1],
             field_nodes=self.field.shape[1],

@@ -49,9 +49,9 @@ class BilinearIntegral:
 
     def prepare(self) -> None:
         """Compile (or load from disk) the kernels of assembly, application and contraction."""
-        kernels.assemble(self._sizes(symmetric=self.symmetric))
-        kernels.apply(self._sizes())
-        kernels.contract(self._sizes())
+        kernels.assemble(self._sizes(symmetric=self.symmetric), self.domain.specialised)
+        kernels.apply(self._sizes(), self.domain.specialised)
+        kernels.contract(self._sizes(), self.domain.specialised)
 
     def assemble(
         self,
@@ -65,7 +65,7 @@ class BilinearIntegral:
         load: FloatArray,
     ) -> float:
         """Add to the CSR values; see ``kernels.integrals.assemble``. Returns the smallest Jacobian determinant."""
-        kernel = kernels.assemble(self._sizes(symmetric=self.symmetric))
+        kernel = kernels.assemble(self._sizes(symmetric=self.symmetric), self.domain.specialised)
         lift = prescribed is not None
         values = prescribed if prescribed is not None else np.zeros(0)
         d = self.domain
@@ -85,7 +85,7 @@ class BilinearIntegral:
 
     def apply(self, points: FloatArray, x: FloatArray, y: FloatArray) -> None:
         """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
-        kernel = kernels.apply(self._sizes())
+        kernel = kernels.apply(self._sizes(), self.domain.specialised)
         d = self.domain
         d.run(
             lambda part, items: kernel(*d.arguments(points, items), self.coefficient, self.region, d.owner, part, x, y)
@@ -95,7 +95,7 @@ class BilinearIntegral:
         self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
     ) -> None:
         """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
-        kernel = kernels.contract(self._sizes())
+        kernel = kernels.contract(self._sizes(), self.domain.specialised)
         d = self.domain
         d.run(
             lambda part, items: kernel(
@@ -105,7 +105,7 @@ class BilinearIntegral:
 
     def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray, y: FloatArray) -> None:
         """Add ``(dK/dX velocity) u`` to ``y``."""
-        kernel = kernels.tangent(self._sizes())
+        kernel = kernels.tangent(self._sizes(), self.domain.specialised)
         d = self.domain
         d.run(
             lambda part, items: kernel(
@@ -124,6 +124,7 @@ class LinearCoefficients:
     pressure : (n_regions, 1 or n_points)
         Multiplies the outward normal (facets of a field with as many components as dimensions).
     constant : (n_regions,)
+        Must not depend on position.
     region : (n_entities,) int32
     force_x : (n_regions, n_points, nc, ns, dim) or None
     pressure_x : (n_regions, n_points, dim) or None
@@ -170,12 +171,12 @@ class LinearIntegral:
 
     def prepare(self) -> None:
         """Compile (or load from disk) the kernels of the load and its contraction."""
-        kernels.load(self._sizes())
-        kernels.load_contract(self._sizes(varies=self.varies))
+        kernels.load(self._sizes(), self.domain.specialised)
+        kernels.load_contract(self._sizes(varies=self.varies), self.domain.specialised)
 
     def add(self, points: FloatArray, f: FloatArray) -> float:
         """Add the load vector to ``f`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant."""
-        kernel = kernels.load(self._sizes())
+        kernel = kernels.load(self._sizes(), self.domain.specialised)
         d = self.domain
         c = self.coefficients(points)
         worst = d.run(
@@ -185,7 +186,7 @@ class LinearIntegral:
 
     def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
         """Add ``scale * d/dX`` of the integral at fixed v to ``gradient``; returns ``scale`` times the integral."""
-        kernel = kernels.load_contract(self._sizes(varies=self.varies))
+        kernel = kernels.load_contract(self._sizes(varies=self.varies), self.domain.specialised)
         d = self.domain
         c = self.coefficients(points)
         force_x, pressure_x = self._derivatives(c)
@@ -200,7 +201,7 @@ class LinearIntegral:
 
     def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
         """Add the derivative of the load vector along a node velocity to ``y``."""
-        kernel = kernels.load_tangent(self._sizes(varies=self.varies))
+        kernel = kernels.load_tangent(self._sizes(varies=self.varies), self.domain.specialised)
         d = self.domain
         c = self.coefficients(points)
         force_x, pressure_x = self._derivatives(c)
@@ -218,4 +219,6 @@ class LinearIntegral:
             return nothing
         if c.force_x is None or c.pressure_x is None:
             raise TypeError("coefficients that vary with position must give their derivatives")
+        if c.constant.any():
+            raise TypeError("a constant part next to coefficients that vary with position is not supported")
         return c.force_x, c.pressure_x

@@ -133,6 +133,8 @@ def _evaluated(response: Response, solution: Solution) -> Evaluation:
         raise ResponseError(f"{name}: the value must be a real number, not {evaluation.value!r}")
     if not np.isfinite(evaluation.value):
         raise ResponseError(f"{name} is {evaluation.value}")
+    if evaluation.adjoint is not None and evaluation.state is None:
+        raise ResponseError(f"{name}: an adjoint state without the derivative 'state' that it belongs to")
     field, points = solution.u.shape, solution.points.shape
     for what, array, shape in (
         ("state", evaluation.state, field),

@@ -162,6 +162,8 @@ class Constraints:
             )
             sample = nodes if len(nodes) else inside[:1]
             modes = physics.null_modes(self.mesh.points[sample])
+            if not modes.names:
+                continue
             if len(nodes) == 0:
                 raise SupportError(f"nothing{where or ' of the mesh'} is supported: free are {', '.join(modes.names)}")
             rows = modes.fields.transpose(1, 2, 0)[self.fixed[nodes]]

@@ -71,7 +71,9 @@ class ComponentTest:
     Attributes
     ----------
     node : int
-        Index in input order.
+        Row of ``Gradient.points``.
+    node_id : int
+        Id of the node in the input file.
     axis : int
     gradient, difference : float
     error : float
@@ -79,6 +81,7 @@ class ComponentTest:
     """
 
     node: int
+    node_id: int
     axis: int
     gradient: float
     difference: float
@@ -133,7 +136,7 @@ class Verification:
             table.add_row(f"Taylor rate, {t.name}", rate, f"2 ± {RATE_TOLERANCE:g}", _mark(t.passed))
         for c in self.components:
             axis = "xyz"[c.axis]
-            name = f"dJ/d{axis} of node {c.node}"
+            name = f"dJ/d{axis} of node {c.node_id}"
             table.add_row(name, f"{c.gradient:.9g}", f"{c.difference:.9g}", f"{_mark(c.passed)} ({c.error:.1e})")
         return table
 
@@ -221,7 +224,7 @@ def verify(
             quotient = _difference(rebuilt_value, x, direction, largest * edge[node]) / edge[node]
         exact = float(g[node, axis])
         error = abs(exact - quotient) / largest if largest > 0 else abs(exact - quotient)
-        tests.append(ComponentTest(int(node), int(axis), exact, quotient, error))
+        tests.append(ComponentTest(node, int(base.mesh.node_ids[node]), axis, exact, quotient, error))
     outcome = Verification(repr(response), value, largest, tuple(taylor), tuple(tests), solves)
     if show:
         Console().print(outcome.table())

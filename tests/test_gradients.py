@@ -703,3 +703,45 @@ def test_dead_loads_keep_their_resultant(name: str) -> None:
             solution = problem.solve(mesh.points + t * direction_of(mesh))
             assert solution.load.sum(axis=0) == pytest.approx(force, rel=1e-12)
             assert solution.reactions().sum(axis=0) == pytest.approx(-force, rel=1e-9)
+
+
+@pytest.mark.parametrize("physics", ["plane strain", "scalar"])
+def test_thickness_multiplies_whatever_is_spread(physics: str) -> None:
+    mesh = mesh_of("quad+triangle")
+    thin = physics_of(2)[physics]
+    thick = replace(thin, thickness=2.5)
+    dead = {"point load", "total force on facets", "total force inside", "total force on nodes"}
+    for name, load in loads_of(thin, 2).items():
+        one, other = (fa.LinearStatic(mesh, p, [fa.Fixed("left")], [load]).solve() for p in (thin, thick))
+        factor = 1.0 if name in dead else 2.5
+        assert np.abs(one.load).max() > 0, name
+        assert np.abs(other.load - factor * one.load).max() <= 1e-13 * np.abs(other.load).max(), name
+        assert np.abs(other.u - factor / 2.5 * one.u).max() <= 1e-12 * np.abs(one.u).max(), name
+        for response in (fa.Volume(), fa.Mass(), fa.FieldNorm()):
+            ratio = 2.5 * ((factor / 2.5) ** 2 if isinstance(response, fa.FieldNorm) else 1.0)
+            assert response.evaluate(other).value == pytest.approx(ratio * response.evaluate(one).value, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_resultants_have_the_right_sign_and_size(name: str) -> None:
+    mesh = mesh_of(name)
+    dim = mesh.dim
+    vector = np.array([0.7, -1.1, 0.4])[:dim]
+    solid = fa.Elasticity(3.0, 0.3, density=1.3)
+
+    def resultant(load: fa.loads.Load) -> FloatArray:
+        total: FloatArray = fa.LinearStatic(mesh, solid, [fa.Fixed("left")], [load]).solve().load.sum(axis=0)
+        return total
+
+    volume = mesh.volume()
+    assert resultant(fa.BodyForce(vector)) == pytest.approx(volume * vector, rel=1e-12)
+    assert resultant(fa.BodyForce(lambda _: vector.tolist())) == pytest.approx(volume * vector, rel=1e-12)
+    assert resultant(fa.Gravity(vector)) == pytest.approx(1.3 * volume * vector, rel=1e-12)
+    halves = [resultant(fa.Gravity(vector, g)) for g in ("low", "high")]
+    assert np.sum(halves, axis=0) == pytest.approx(1.3 * volume * vector, rel=1e-12)
+    right, left = (resultant(fa.Pressure(side, 2.0)) for side in ("right", "left"))
+    assert right[0] < 0 < left[0]  # it pushes
+    assert np.abs(resultant(fa.Pressure("boundary", 2.0))).max() < 1e-12  # a closed surface feels nothing
+    varying = resultant(fa.Pressure("boundary", lambda x: 2.0 + x[0]))  # buoyancy
+    tolerance = 1e-3 if name in ("hexahedron20", "hexahedron27", "tetra10") else 1e-12  # curved facets in space
+    assert varying == pytest.approx(np.eye(dim)[0] * -volume, rel=tolerance, abs=tolerance)

@@ -118,7 +118,7 @@ def test_table_reads_well() -> None:
     solution = solved("hexahedron")
     data = summary("beam", solution, outcomes_of(solution), figures={"stress concentration": 3.0214})
     stream = io.StringIO()
-    Console(file=stream, width=110).print(run_table(data))
+    Console(file=stream, width=80).print(run_table(data))
     text = stream.getvalue()
     for words in (
         "beam\n", "27 nodes, 8 hexahedron, volume 1", "81 unknowns, 27 of them prescribed", "compliance", "N mm",

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from femadj.kernels.types import read, write
+from femadj.kernels.types import compiled, read, write
 
 
-@njit(
-    (read("float64", 2), read("int32", 2), read("float64", 3), write("float64", 1), write("float64", 1)),
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-)
+@compiled(read("float64", 2), read("int32", 2), read("float64", 3), write("float64", 1), write("float64", 1))
 def jacobian_range(  # type: ignore[no-untyped-def]
     points, nodes, gradients, smallest, largest
 ):  # pragma: no cover - compiled

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from femadj.kernels.types import read, write
+from femadj.kernels.types import compiled, read, write
 
 SKIPPED = 65535
 """Position of a cell entry that is not stored (lower triangle of a symmetric matrix)."""
 
 
-@njit(
-    (read("int64", 1), read("int32", 1), write("int64", 1), write("int32", 1)),
-    cache=True,
-    nogil=True,
-)
+@compiled(read("int64", 1), read("int32", 1), write("int64", 1), write("int32", 1))
 def node_cells(cell_start, cell_nodes, start, cells):  # type: ignore[no-untyped-def]
     """Cells around every node, ascending: fills ``start`` (n_nodes + 1, zero on entry) and ``cells``."""
     for p in range(cell_nodes.shape[0]):
@@ -32,20 +28,16 @@ def node_cells(cell_start, cell_nodes, start, cells):  # type: ignore[no-untyped
     start[0] = 0
 
 
-@njit(
-    (
-        read("int64", 1),
-        read("int32", 1),
-        read("int64", 1),
-        read("int32", 1),
-        types.boolean,
-        types.boolean,
-        write("int32", 1),
-        write("int64", 1),
-        write("int32", 1),
-    ),
-    cache=True,
-    nogil=True,
+@compiled(
+    read("int64", 1),
+    read("int32", 1),
+    read("int64", 1),
+    read("int32", 1),
+    types.boolean,
+    types.boolean,
+    write("int32", 1),
+    write("int64", 1),
+    write("int32", 1),
 )
 def neighbours(  # type: ignore[no-untyped-def]
     cell_start, cell_nodes, start, cells, upper, fill, mark, row_start, columns
@@ -76,11 +68,7 @@ def neighbours(  # type: ignore[no-untyped-def]
             row_start[i + 1] = c
 
 
-@njit(
-    (read("int32", 2), read("int64", 1), read("int32", 1), types.boolean, write("uint16", 3)),
-    cache=True,
-    nogil=True,
-)
+@compiled(read("int32", 2), read("int64", 1), read("int32", 1), types.boolean, write("uint16", 3))
 def locate(nodes, row_start, columns, upper, position):  # type: ignore[no-untyped-def]
     """Position of local node b in the row of local node a, for every cell: fills ``position[e, a, b]``."""
     n_cells, k = nodes.shape
@@ -105,11 +93,7 @@ def locate(nodes, row_start, columns, upper, position):  # type: ignore[no-untyp
                 position[e, a, b] = low - low0
 
 
-@njit(
-    (read("int64", 1), read("int32", 1), types.int64, types.boolean, write("int64", 1), write("int32", 1)),
-    cache=True,
-    nogil=True,
-)
+@compiled(read("int64", 1), read("int32", 1), types.int64, types.boolean, write("int64", 1), write("int32", 1))
 def expand(row_start, columns, n_components, upper, indptr, indices):  # type: ignore[no-untyped-def]
     """Degree-of-freedom CSR of a node graph with ``n_components`` unknowns a node (dof = node * n + component).
 

@@ -90,6 +90,7 @@ class LinearStatic:
         self._physics = physics
         self._supports = _sequence(supports, Fixed, "supports", SupportError)
         self._loads = _sequence(loads, None, "loads", LoadError)
+        self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads)
         self._threads = threads
         self._quadrature_order = quadrature_order
@@ -104,7 +105,7 @@ class LinearStatic:
             self._system.prepare()
         with phases("analyse"):
             kind: MatrixKind = "spd" if self._system.symmetric else "general"
-            self._symbolic: Symbolic = self._solver.analyse(self._system.pattern.csr, kind, threads=threads)
+            self._symbolic: Symbolic = self._solver.analyse(self._system.pattern.csr, kind)
         self._seconds = phases.seconds
 
     # ------------------------------------------------------------------ what it consists of
@@ -161,7 +162,7 @@ class LinearStatic:
             self._physics,
             self._supports,
             self._loads,
-            solver=self._solver,
+            solver=self._solver_choice,
             threads=self._threads,
             quadrature_order=self._quadrature_order,
         )

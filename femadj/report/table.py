@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -10,12 +11,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 110
+WIDTH = 100
 """Characters to a line where there is no terminal."""
 
 
 def run_table(data: Mapping[str, Any]) -> RenderableType:
-    """What ``summary`` returns, for printing with rich."""
+    """What ``summary`` returns, for printing with rich in 80 columns or more.
+
+    Of every response: value, norm of the node gradient, length of its largest vector and the node (as the input file
+    numbers it) that has it, and adjoint solves.
+    """
     mesh = data["mesh"]
     cells = ", ".join(f"{count:,} {name}" for name, count in mesh["cells"].items())
     size = "volume" if mesh["dim"] == 3 else "area"
@@ -24,12 +29,14 @@ def run_table(data: Mapping[str, Any]) -> RenderableType:
         f"\n{mesh['nodes']:,} nodes, {cells}, {size} {mesh['volume']:.6g}, worst quality {mesh['worst quality']:.2f}"
         f"\n{data['unknowns']:,} unknowns, {data['prescribed']:,} of them prescribed, solver {data['solver']}",
     )
-    responses = _table("response", ("value", "right"), ("unit", "left"), ("|dJ/dX|", "right"),
-                       ("adjoint solves", "right"), ("largest at node", "right"), ("dJ/dX there", "left"))  # fmt: skip
+    responses = _table(
+        "response", ("value", "right"), ("unit", "left"), ("|dJ/dX|", "right"), ("largest", "right"),
+        ("at node", "right"), ("solves", "right"),
+    )  # fmt: skip
     for name, entry in data["responses"].items():
         responses.add_row(
-            name, f"{entry['value']:.7g}", entry["unit"], f"{entry['gradient norm']:.5g}",
-            str(entry["adjoint solves"]), str(entry["largest at node"]), _vector(entry["largest"]),
+            name, f"{entry['value']:.7g}", entry["unit"], f"{entry['gradient norm']:.4g}",
+            f"{math.hypot(*entry['largest']):.4g}", str(entry["largest at node"]), str(entry["adjoint solves"]),
         )  # fmt: skip
     parts: list[RenderableType] = [head, responses]
     if data["figures"]:
@@ -63,12 +70,6 @@ def results_console() -> Console:
     """Standard output; ``WIDTH`` characters wide where it is a file or a pipe, which has no width of its own."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
-
-
-def _vector(components: Sequence[float]) -> str:
-    """A vector with what is rounding in it written as zero."""
-    largest = max(abs(c) for c in components)
-    return "(" + ", ".join(f"{c if abs(c) > 1e-9 * largest else 0.0:.3g}" for c in components) + ")"
 
 
 def _count(number: int, one: str, many: str) -> str:
