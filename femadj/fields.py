@@ -126,9 +126,9 @@ def _call(
         result = np.asarray(parts, dtype=complex)
     except (TypeError, ValueError, ArithmeticError, IndexError) as cause:
         raise error(f"{what}: the function of x failed on an array of shape {x.shape} ({x.dtype}): {cause}") from cause
-    if n_components == 1 and result.shape in {(n,), ()}:
+    if n_components == 1 and result.shape in {(n,), (1,), ()}:
         result = np.broadcast_to(result, (n,))[None]
-    elif n_components > 1 and result.shape in {(n_components,), (n_components, 1)}:
+    elif result.shape == (n_components, 1) or (n_components > 1 and result.shape == (n_components,)):
         result = np.broadcast_to(result.reshape(n_components, 1), (n_components, n))
     if result.shape != (n_components, n):
         raise error(f"{what}: the function of x must return shape {(n_components, n)}, not {result.shape}")

@@ -133,8 +133,6 @@ def _evaluated(response: Response, solution: Solution) -> Evaluation:
         raise ResponseError(f"{name}: the value must be a real number, not {evaluation.value!r}")
     if not np.isfinite(evaluation.value):
         raise ResponseError(f"{name} is {evaluation.value}")
-    if evaluation.adjoint is not None and evaluation.state is None:
-        raise ResponseError(f"{name}: an adjoint state without the derivative 'state' that it belongs to")
     field, points = solution.u.shape, solution.points.shape
     for what, array, shape in (
         ("state", evaluation.state, field),
@@ -152,4 +150,6 @@ def _evaluated(response: Response, solution: Solution) -> Evaluation:
             )
         if not np.isfinite(array).all():
             raise ResponseError(f"{name}: the partial derivative {what!r} has NaN or infinite entries")
+    if evaluation.adjoint is not None and evaluation.state is None:
+        raise ResponseError(f"{name}: an adjoint state without the derivative 'state' that it belongs to")
     return evaluation

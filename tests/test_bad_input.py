@@ -911,3 +911,9 @@ def test_node_ids_that_repeat(plate: fa.Mesh) -> None:
     points, cells = arrays(plate)
     with pytest.raises(fa.InvalidMeshError, match="repeat"):
         fa.Mesh(points, cells, node_ids=np.zeros(len(points), dtype=int))
+
+
+def test_adjoint_without_the_state_derivative_it_belongs_to(plate: fa.Mesh) -> None:
+    solution = static(plate, fa.Pressure("right", 1.0)).solve()
+    with pytest.raises(fa.ResponseError, match="without the derivative 'state'"):
+        fa.value_and_gradient(solution, Custom(fa.Evaluation(1.0, adjoint=np.zeros((20, 2)))))

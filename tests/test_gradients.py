@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
-from femadj.verify import local_edge_lengths
+from femadj.verify import local_sizes
 from tests.meshes import MESHES, box_mesh, dim_of
 from tests.reference_assembly import turned
 
@@ -200,7 +200,7 @@ def problem_of(
 def direction_of(mesh: fa.Mesh, seed: int = 0) -> FloatArray:
     """Random velocity of every node, up to the length of its shortest edge."""
     velocity: FloatArray = np.random.default_rng(seed).uniform(-1, 1, mesh.points.shape)
-    return velocity * local_edge_lengths(mesh)[:, None]
+    return velocity * local_sizes(mesh)[:, None]
 
 
 # ---------------------------------------------------------------------- differences
@@ -666,7 +666,7 @@ def test_gradient_rows_are_those_of_the_input_points(name: str) -> None:
     x = problem.mesh.points
     gradient = fa.value_and_gradient(problem.solve(), Weighted())[1].points
     assert gradient.shape == x.shape
-    edge = local_edge_lengths(problem.mesh)
+    edge = local_sizes(problem.mesh)
     for node in np.random.default_rng(1).choice(len(x), 4, replace=False):
         for axis in range(x.shape[1]):
 
@@ -745,3 +745,36 @@ def test_resultants_have_the_right_sign_and_size(name: str) -> None:
     varying = resultant(fa.Pressure("boundary", lambda x: 2.0 + x[0]))  # buoyancy
     tolerance = 1e-3 if name in ("hexahedron20", "hexahedron27", "tetra10") else 1e-12  # curved facets in space
     assert varying == pytest.approx(np.eye(dim)[0] * -volume, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize(("name", "physics"), [("quad8", "plane stress"), ("wedge", "nonsymmetric")])
+def test_values_of_responses(name: str, physics: str) -> None:
+    solution = problem_of(mesh_of(name), physics, None, "moving").solve()
+    mesh, u = solution.problem.mesh, solution.u
+    n, nc = u.shape
+    direction = np.array([0.6, -0.3, 0.5])[:nc]
+    right, top, high, left = (mesh.nodes_of(g) for g in ("right", "top", "high", "left"))
+    system = solution.problem.system
+    K = np.array([system.stiffness_times(mesh.points, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]).T
+    volumes = mesh.cell_volumes() * solution.problem.physics.thickness_in(mesh.dim)
+    density = solution.problem.physics.density_of(mesh)
+    low = mesh.cells_of("low")
+    expected = {
+        "compliance": np.vdot(solution.load, u),
+        "strain energy": u.ravel() @ K @ u.ravel() / 2,
+        "volume": volumes.sum(),
+        "volume of a group": volumes[mesh.cells_of("high")].sum(),
+        "mass": density @ volumes,
+        "mass of a group": density[low] @ volumes[low],
+        "mean": u[right, nc - 1 if nc < 3 else 1].mean(),
+        "sum": (u[top] @ direction).sum(),
+        "sum over supports": (u[left] @ direction).sum(),
+        "squared norm": (u[mesh.nodes_of("boundary")] ** 2).sum(),
+        "squared component": ((u[high] @ direction) ** 2).sum(),
+    }
+    responses = responses_of(nc)
+    for label, value in expected.items():
+        assert responses[label].evaluate(solution).value == pytest.approx(value, rel=1e-11), label
+    for group, cells in ((None, slice(None)), ("low", low)):  # the norm of a constant field is its volume
+        constant = replace(solution, u=np.full_like(u, 0.5))
+        assert fa.FieldNorm(group).evaluate(constant).value == pytest.approx(0.25 * nc * volumes[cells].sum())

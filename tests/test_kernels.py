@@ -27,8 +27,6 @@ ORIGIN = (3.0, -2.0, 5.0)
 TYPICAL = ("triangle", "quad8", "tetra", "hexahedron", "wedge")
 """Cell types on which even unusual forms are tried every time; on the others these tests are marked slow."""
 
-TYPICAL_FIRST = [c if c in TYPICAL else pytest.param(c, marks=pytest.mark.slow) for c in CELLS]
-
 
 def close(actual: AnyArray, expected: AnyArray, what: str = "") -> None:
     """Agreement to ``TOLERANCE`` of the largest entry, which must not vanish."""

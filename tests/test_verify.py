@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
-from femadj.verify import COMPONENT_TOLERANCE, RATE_TOLERANCE, ComponentTest, TaylorTest, local_edge_lengths
+from femadj.verify import RATE_TOLERANCE, TOLERANCE, ComponentTest, TaylorTest, local_sizes
 from tests.meshes import box_mesh
 
 FloatArray = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ def test_right_gradient_passes(cell: str, counts: tuple[int, ...]) -> None:
     assert outcome.components[0].gradient in (outcome.largest, -outcome.largest)
     for c in outcome.components:
         assert c.gradient == gradient[c.node, c.axis]
-        assert abs(c.difference - c.gradient) <= COMPONENT_TOLERANCE * outcome.largest
+        assert abs(c.difference - c.gradient) <= TOLERANCE * outcome.largest
 
 
 def test_problem_is_left_alone_and_rebuilt_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +108,8 @@ def test_options() -> None:
 
 def test_at_other_points() -> None:
     problem = problem_of()
-    edge = local_edge_lengths(problem.mesh)
-    x = problem.mesh.points + 0.1 * edge[:, None] * np.random.default_rng(0).uniform(-1, 1, problem.mesh.points.shape)
+    size = local_sizes(problem.mesh)
+    x = problem.mesh.points + 0.1 * size[:, None] * np.random.default_rng(0).uniform(-1, 1, problem.mesh.points.shape)
     outcome = fa.verify(problem, Moment(), points=x, components=2, show=False)
     assert outcome.value == pytest.approx(Moment().evaluate(problem.solve(x)).value, rel=1e-12)
     gradient = fa.value_and_gradient(problem.solve(x), Moment())[1].points
@@ -164,12 +164,13 @@ def test_linear_response_passes() -> None:
 
 
 def test_cubic_remainder_passes() -> None:
-    test = TaylorTest("x", (0.1, 0.05), (1e-3, 1.25e-4), 1e-16, 3.0)
+    test = TaylorTest("x", (0.1, 0.05), (1e-3, 1.25e-4), 1e-16, 3.0, 1.0, 1.0, 0.0)
     assert test.passed
     assert not replace(test, rate=2.5).passed
     assert not replace(test, rate=1.0).passed
     assert not replace(test, rate=0.0).passed
     assert not replace(test, rate=1.94).passed
+    assert not replace(test, rate=2.0, error=2e-7).passed
 
 
 @dataclass(frozen=True)
@@ -314,11 +315,11 @@ def test_wrong_gradient_of_a_tiny_or_huge_response_is_found() -> None:
 
 
 def test_component_off_by_more_than_the_tolerance_fails() -> None:
-    test = ComponentTest(0, 0, 1.0, 1.0 + 2e-7, 2e-7)
+    test = ComponentTest(0, 1, 0, 1.0, 1.0 + 2e-7, 2e-7)
     assert not test.passed
     assert replace(test, error=0.5e-7).passed
     assert not replace(test, error=float("nan")).passed
-    assert not TaylorTest("x", (0.1, 0.05), (1e-3, 1e-3), 1e-16, float("nan")).passed
+    assert not TaylorTest("x", (0.1, 0.05), (1e-3, 1e-3), 1e-16, float("nan"), 1.0, 1.0, 0.0).passed
 
 
 def test_printed_table_names_the_failure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,8 +328,13 @@ def test_printed_table_names_the_failure(capsys: pytest.CaptureFixture[str]) -> 
 
 
 # ---------------------------------------------------------------------- steps
-@pytest.mark.parametrize("cell", ["triangle", "triangle6"])
-def test_local_edge_lengths(cell: str) -> None:
+@pytest.mark.parametrize("cell", ["quad", "quad8"])
+def test_local_sizes_of_right_angled_cells_are_their_shortest_edges(cell: str) -> None:
     mesh = box_mesh(cell, (2, 4), lengths=(2.0, 1.0))
-    quadratic = 0.5 if cell == "triangle6" else 1.0
-    assert local_edge_lengths(mesh) == pytest.approx(np.full(mesh.n_nodes, 0.25 * quadratic))
+    quadratic = 0.5 if cell == "quad8" else 1.0
+    assert local_sizes(mesh) == pytest.approx(np.full(mesh.n_nodes, 0.25 * quadratic))
+
+
+def test_local_size_of_a_slender_triangle_is_about_its_height() -> None:
+    mesh = fa.Mesh([[0, 0], [1, 0], [0.4, 0.01]], {"triangle": [[0, 1, 2]]})
+    assert (local_sizes(mesh) < 0.012).all()
