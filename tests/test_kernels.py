@@ -14,6 +14,7 @@ from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
 import femadj as fa
+from femadj import discretisation
 from femadj.discretisation import Discretisation, Domain
 from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
 from femadj.kernels import integrals as kernels
@@ -459,40 +460,55 @@ def larger(cell: str) -> fa.Mesh:
     return turned(box_mesh(cell, (4, 3, 2)[:dim], distortion=0.1, origin=ORIGIN[:dim], seed=5))
 
 
+def everything(cell: str, threads: int) -> list[AnyArray]:
+    """What every kernel gives for a choice of forms."""
+    mesh = larger(cell)
+    out: list[AnyArray] = []
+    for form in (ELASTIC, GENERAL, FACET_GENERAL):
+        for b in bilinear(form, cell, threads, mesh):
+            assert len(b.integral.domain.parts) == threads
+            fixed = np.random.default_rng(3).random(b.u.size) < 0.2
+            matrix, load, worst = assembled(b, upper=form.symmetric, fixed=fixed, prescribed=b.v.ravel())
+            y, z, G = np.zeros_like(b.u), np.zeros_like(b.u), np.zeros_like(b.points)
+            b.integral.apply(b.points, b.u, y)
+            b.integral.tangent(b.points, b.velocity, b.u, z)
+            b.integral.contract(b.points, b.u, b.v, G)
+            out += [matrix, load, np.array(worst), y, z, G]
+    for kind in (BODY, BODY_OF_X, LOAD_GENERAL, VOLUME, PRESSURE_OF_X, AREA):
+        for a in linear(kind, cell, threads, mesh):
+            X = a.mesh.points
+            f, y, G = np.zeros_like(a.v), np.zeros_like(a.v), np.zeros_like(X)
+            if a.integral.hi > a.integral.lo:
+                a.integral.add(X, f)
+                a.integral.tangent(X, a.velocity, y)
+                out += [f, y]
+            value = a.integral.contract(X, a.v, G)
+            out += [G, np.array(value)]
+    return out
+
+
 @pytest.mark.parametrize("cell", TYPICAL)
 def test_threads_do_not_change_a_bit(cell: str) -> None:
-    mesh = larger(cell)
-
-    def results(threads: int) -> list[AnyArray]:
-        out: list[AnyArray] = []
-        for form in (ELASTIC, GENERAL, FACET_GENERAL):
-            for b in bilinear(form, cell, threads, mesh):
-                assert len(b.integral.domain.parts) == threads
-                fixed = np.random.default_rng(3).random(b.u.size) < 0.2
-                matrix, load, worst = assembled(b, upper=form.symmetric, fixed=fixed, prescribed=b.v.ravel())
-                y, z, G = np.zeros_like(b.u), np.zeros_like(b.u), np.zeros_like(b.points)
-                b.integral.apply(b.points, b.u, y)
-                b.integral.tangent(b.points, b.velocity, b.u, z)
-                b.integral.contract(b.points, b.u, b.v, G)
-                out += [matrix, load, np.array(worst), y, z, G]
-        for load_kind in (BODY, BODY_OF_X, LOAD_GENERAL, VOLUME, PRESSURE_OF_X, AREA):
-            for a in linear(load_kind, cell, threads, mesh):
-                X = a.mesh.points
-                f, y, G = np.zeros_like(a.v), np.zeros_like(a.v), np.zeros_like(X)
-                if a.integral.hi > a.integral.lo:
-                    a.integral.add(X, f)
-                    a.integral.tangent(X, a.velocity, y)
-                value = a.integral.contract(X, a.v, G)
-                out += [f, y, G, np.array(value)]
-        return out
-
-    first = results(1)
-    assert all(np.abs(r).max() > 0 for r in first[:6])
+    first = everything(cell, 1)
     for threads in (1, 2, 3):
-        again = results(threads)
+        again = everything(cell, threads)
         assert len(again) == len(first)
         for number, (a, b) in enumerate(zip(first, again, strict=True)):
             assert np.array_equal(a, b), (threads, number)
+
+
+@pytest.mark.parametrize("cell", ["triangle6", "tetra", pytest.param("hexahedron20", marks=pytest.mark.slow)])
+def test_specialised_kernels_do_what_the_general_ones_do(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large meshes get kernels of their own sizes, small ones those that take sizes at run time."""
+    assert not place(cell, facet=False, mesh=larger(cell)).domain.specialised
+    general = everything(cell, 1)
+    monkeypatch.setattr(discretisation, "SPECIALISED_ENTITIES", 0)
+    assert place(cell, facet=False, mesh=larger(cell)).domain.specialised
+    specialised = everything(cell, 1)
+    for a, b in zip(specialised, general, strict=True):
+        close(a, b)
+    for a, b in zip(specialised, everything(cell, 3), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_touching_cells_give_the_rows_of_marked_nodes() -> None:
