@@ -497,7 +497,9 @@ def test_threads_do_not_change_a_bit(cell: str) -> None:
             assert np.array_equal(a, b), (threads, number)
 
 
-@pytest.mark.parametrize("cell", ["triangle6", "tetra", pytest.param("hexahedron20", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "cell", ["triangle", *(pytest.param(c, marks=pytest.mark.slow) for c in ("triangle6", "tetra"))]
+)
 def test_specialised_kernels_do_what_the_general_ones_do(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large meshes get kernels of their own sizes, small ones those that take sizes at run time."""
     assert not place(cell, facet=False, mesh=larger(cell)).domain.specialised

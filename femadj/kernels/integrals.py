@@ -18,7 +18,8 @@ Kernels are written once, for any sizes. For large domains they are compiled for
 compiler unrolls, two to four times as fast; small domains share one compiled kernel that takes its sizes at run time,
 so that small problems do not wait for a compiler. Kernels are serial, release the interpreter lock, and write only to
 rows of nodes that belong to ``part``: callers run one call for each part in as many threads. Every row sums its cells
-in ascending order, so results do not depend on the number of parts, bit by bit.
+in ascending order, so results do not depend on the number of parts, bit by bit. All of them stand in this one file
+because the cache of compiled kernels on disk watches a kernel's own file only.
 """
 
 from __future__ import annotations
