@@ -497,20 +497,42 @@ def test_threads_do_not_change_a_bit(cell: str) -> None:
             assert np.array_equal(a, b), (threads, number)
 
 
-@pytest.mark.parametrize(
-    "cell", ["triangle", *(pytest.param(c, marks=pytest.mark.slow) for c in ("triangle6", "tetra"))]
-)
-def test_specialised_kernels_do_what_the_general_ones_do(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_specialised_kernels_do_what_the_general_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large meshes get kernels of their own sizes, small ones those that take sizes at run time."""
-    assert not place(cell, facet=False, mesh=larger(cell)).domain.specialised
-    general = everything(cell, 1)
+    assert not place("triangle", facet=False, mesh=larger("triangle")).domain.specialised
+    general = everything("triangle", 1)
     monkeypatch.setattr(discretisation, "SPECIALISED_ENTITIES", 0)
-    assert place(cell, facet=False, mesh=larger(cell)).domain.specialised
-    specialised = everything(cell, 1)
+    assert place("triangle", facet=False, mesh=larger("triangle")).domain.specialised
+    specialised = everything("triangle", 1)
     for a, b in zip(specialised, general, strict=True):
         close(a, b)
-    for a, b in zip(specialised, everything(cell, 3), strict=True):
+    for a, b in zip(specialised, everything("triangle", 3), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elasticity under a body force, on every cell type, as a large mesh would run it."""
+
+    def results() -> list[AnyArray]:
+        out: list[AnyArray] = []
+        for b in bilinear(ELASTIC, cell, 1, larger(cell)):
+            fixed = np.random.default_rng(3).random(b.u.size) < 0.2
+            matrix, load, _ = assembled(b, upper=True, fixed=fixed, prescribed=b.v.ravel())
+            G = np.zeros_like(b.points)
+            b.integral.contract(b.points, b.u, b.v, G)
+            out += [matrix, load, G]
+        for a in linear(BODY, cell, 1, larger(cell)):
+            f, G = np.zeros_like(a.v), np.zeros_like(a.mesh.points)
+            a.integral.add(a.mesh.points, f)
+            a.integral.contract(a.mesh.points, a.v, G)
+            out += [f, G]
+        return out
+
+    general = results()
+    monkeypatch.setattr(discretisation, "SPECIALISED_ENTITIES", 0)
+    for a, b in zip(results(), general, strict=True):
+        close(a, b)
 
 
 def test_touching_cells_give_the_rows_of_marked_nodes() -> None:
