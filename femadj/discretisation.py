@@ -152,18 +152,11 @@ class Domain:
         return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
 
 
-def _parts(
-    nodes: Int32Array, field: Int32Array, cell: Int32Array, owner: Int32Array, n_parts: int
-) -> tuple[Int32Array, ...]:
+def _parts(nodes: Int32Array, owner: Int32Array, n_parts: int) -> tuple[Int32Array, ...]:
+    """For every part the rows of ``nodes`` that have a node in it, ascending."""
     if n_parts == 1:
-        return (np.arange(len(cell), dtype=np.int32),)
-    parts = []
-    for part in range(n_parts):
-        mine = (owner[nodes] == part).any(axis=1)
-        if field is not nodes:
-            mine |= (owner[field] == part).any(axis=1)
-        parts.append(np.flatnonzero(mine[cell]).astype(np.int32))
-    return tuple(parts)
+        return (np.arange(len(nodes), dtype=np.int32),)
+    return tuple(np.flatnonzero((owner[nodes] == part).any(axis=1)).astype(np.int32) for part in range(n_parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,12 +172,15 @@ class Discretisation:
         Division of the nodes among threads.
     n_parts : int
         Number of threads of the element kernels.
+    block_parts : tuple of tuple of int32 arrays
+        For every block, the cells with a node owned by each thread.
     """
 
     mesh: Mesh
     n_components: int
     owner: Int32Array
     n_parts: int
+    block_parts: tuple[tuple[Int32Array, ...], ...]
 
     @classmethod
     def of(cls, mesh: Mesh, n_components: int, threads: int | None = None) -> Discretisation:
@@ -193,7 +189,9 @@ class Discretisation:
             threads = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
             threads = threads if mesh.n_cells >= SERIAL_CELLS else 1
         n_parts = max(1, min(threads, mesh.n_nodes))
-        return cls(mesh, n_components, bisect(mesh.points, n_parts), n_parts)
+        owner = bisect(mesh.points, n_parts)
+        parts = tuple(_parts(block.nodes, owner, n_parts) for block in mesh.blocks)
+        return cls(mesh, n_components, owner, n_parts, parts)
 
     @property
     def n_dofs(self) -> int:
@@ -250,6 +248,8 @@ class Discretisation:
     def _domain(self, number: int, cell: Int32Array, local: Int32Array, table: Table) -> Domain:
         nodes = self.mesh.blocks[number].nodes
         start, stop = self.mesh.block_offsets[number : number + 2]
+        whole = len(cell) == len(nodes) and not table.is_facet
+        parts = self.block_parts[number] if whole else _parts(nodes[cell], self.owner, self.n_parts)
         return Domain(
             block=number,
             nodes=nodes,
@@ -260,7 +260,7 @@ class Discretisation:
             geometry=table,
             shape=table,
             owner=self.owner,
-            parts=_parts(nodes, nodes, cell, self.owner, self.n_parts),
+            parts=parts,
             first_cell=start,
         )
 

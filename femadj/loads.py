@@ -18,6 +18,7 @@ from femadj.errors import LoadError, MaterialError
 from femadj.fields import FieldLike, constant_components, evaluate
 from femadj.integrals import LinearCoefficients, LinearIntegral
 from femadj.physics import Physics
+from femadj.products import inner
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -74,7 +75,7 @@ class NodalForces:
 
     def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
         """No dependence on the nodes."""
-        return scale * float(np.vdot(v, self.forces))
+        return scale * inner(v, self.forces)
 
     def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
         """No dependence on the nodes."""
@@ -125,7 +126,7 @@ class SpreadForce:
         for integral in self.parts:
             integral.add(points, whole)
             integral.tangent(points, velocity, change)
-        y += change / area - whole * (float(np.vdot(area_gradient, velocity)) / area**2)
+        y += change / area - whole * (inner(area_gradient, velocity) / area**2)
 
 
 # ------------------------------------------------------------------ loads over volumes

@@ -13,6 +13,7 @@ from rich.table import Table
 from femadj.errors import TangledMeshError, VerificationError
 from femadj.mesh import Mesh
 from femadj.problems import LinearStatic
+from femadj.products import inner
 from femadj.progress import Phases, Progress
 from femadj.responses import Response
 from femadj.sensitivity import value_and_gradient
@@ -280,7 +281,7 @@ def _taylor(
     value: float,
     g: FloatArray,
 ) -> TaylorTest:
-    slope = float(np.vdot(g, direction))
+    slope = inner(g, direction)
     tiny = [abs(value_at(x + s * _TINY_STEP * direction) - value - s * _TINY_STEP * slope) for s in (-1, 2)]
     noise = max(*tiny, 4e-16 * abs(value))
     steps, remainders = [], []

@@ -12,7 +12,7 @@ import femadj
 PACKAGE = Path(femadj.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "progress"),
+    ("errors", "progress", "products"),
     ("kernels", "reference"),
     ("topology",),
     ("skfem_bridge",),

@@ -202,6 +202,7 @@ def _assemble(  # type: ignore[no-untyped-def]
     Ke = np.empty((nf, nf, nc, nc))
     worst = np.inf
     varies = coefficient.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -217,10 +218,13 @@ def _assemble(  # type: ignore[no-untyped-def]
                     for k in range(nc):
                         Ke[a, b, i, k] = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             worst = min(worst, det * sign)
             d = _measure(det, sign, Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(fdN, la, q, nf, dim, Ji, g)
+            if bent or nf > dim + 1:
+                _push(fdN, la, q, nf, dim, Ji, g)
             _generalise(fN, la, q, g, nf, lo, hi, h)
             cq = q if varies else 0
             for b in range(nf):
@@ -332,6 +336,7 @@ def _apply(  # type: ignore[no-untyped-def]
     h = np.empty((nf, ns))
     xh = np.empty((nc, ns))
     varies = coefficient.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -345,9 +350,12 @@ def _apply(  # type: ignore[no-untyped-def]
                 xe[a, i] = x[field[e, a], i]
                 ye[a, i] = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             d = _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(fdN, la, q, nf, dim, Ji, g)
+            if bent or nf > dim + 1:
+                _push(fdN, la, q, nf, dim, Ji, g)
             _generalise(fN, la, q, g, nf, lo, hi, h)
             _evaluate(xe, h, nf, nc, ns, xh)
             cq = q if varies else 0
@@ -420,6 +428,7 @@ def _contract(  # type: ignore[no-untyped-def]
     P = np.empty((nc, ns))
     R = np.empty((nc, ns))
     varies = coefficient.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -434,9 +443,12 @@ def _contract(  # type: ignore[no-untyped-def]
                 ue[a, i] = u[field[e, a], i]
                 ve[a, i] = v[field[e, a], i]
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             d = scale * _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(fdN, la, q, nf, dim, Ji, g)
+            if bent or nf > dim + 1:
+                _push(fdN, la, q, nf, dim, Ji, g)
             _generalise(fN, la, q, g, nf, lo, hi, h)
             _evaluate(ue, h, nf, nc, ns, uh)
             _evaluate(ve, h, nf, nc, ns, vh)
@@ -456,10 +468,12 @@ def _contract(  # type: ignore[no-untyped-def]
             for i in range(nc):
                 for s in range(ns):
                     phi += P[i, s] * vh[i, s]
-            if not iso:
+            if bent and not iso:
                 _push(gdN, la, q, ng, dim, Ji, gg)
             for j in range(dim):
                 for k in range(dim):
+                    if hi <= 1 and not facet and j != k:
+                        continue  # values alone see the volume change only
                     S = phi if j == k else 0.0
                     if facet:
                         S -= phi * n[j] * n[k]
@@ -536,6 +550,7 @@ def _tangent(  # type: ignore[no-untyped-def]
     dP = np.empty((nc, ns))
     W = np.empty((dim, dim))
     varies = coefficient.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -549,10 +564,14 @@ def _tangent(  # type: ignore[no-untyped-def]
                 ue[a, i] = u[field[e, a], i]
                 ye[a, i] = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             d = _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(fdN, la, q, nf, dim, Ji, g)
-            _push(gdN, la, q, ng, dim, Ji, gg)
+            if bent or nf > dim + 1:
+                _push(fdN, la, q, nf, dim, Ji, g)
+            if bent:
+                _push(gdN, la, q, ng, dim, Ji, gg)
             _generalise(fN, la, q, g, nf, lo, hi, h)
             _evaluate(ue, h, nf, nc, ns, uh)
             rate = 0.0
@@ -649,6 +668,7 @@ def _load(  # type: ignore[no-untyped-def]
     h = np.empty((nf, ns))
     worst = np.inf
     varies = force.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -661,7 +681,9 @@ def _load(  # type: ignore[no-untyped-def]
             for i in range(nc):
                 fe[a, i] = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             worst = min(worst, det * orientation[e])
             d = _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
             if hi > 1:
@@ -737,6 +759,7 @@ def _load_contract(  # type: ignore[no-untyped-def]
     h = np.empty((nf, ns))
     vh = np.empty((nc, ns))
     varies = force.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -752,9 +775,12 @@ def _load_contract(  # type: ignore[no-untyped-def]
                     ve[a, i] = v[field[e, a], i]
         total = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             d = scale * _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(gdN, la, q, ng, dim, Ji, gg)
+            if bent:
+                _push(gdN, la, q, ng, dim, Ji, gg)
             if hi > 1 and not iso:
                 _push(fdN, la, q, nf, dim, Ji, g)
             _generalise(fN, la, q, gg if iso else g, nf, lo, hi, h)
@@ -775,6 +801,8 @@ def _load_contract(  # type: ignore[no-untyped-def]
             total += phi * d
             for j in range(dim):
                 for k in range(dim):
+                    if hi <= 1 and not facet and j != k:
+                        continue  # values alone see the volume change only
                     S = phi if j == k else 0.0
                     if facet:
                         S += (bn - phi) * n[j] * n[k] - n[j] * b[k]
@@ -867,6 +895,7 @@ def _load_tangent(  # type: ignore[no-untyped-def]
     V = np.empty(dim)
     dF = np.empty((nc, ns))
     varies = force.shape[1] > 1
+    det = 0.0
     for m in range(items.shape[0]):
         item = items[m]
         e = cell[item]
@@ -879,10 +908,14 @@ def _load_tangent(  # type: ignore[no-untyped-def]
             for i in range(nc):
                 ye[a, i] = 0.0
         for q in range(nq):
-            det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            bent = q == 0 or ng > dim + 1  # the geometry of a straight simplex is constant
+            if bent:
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
             d = _measure(det, orientation[e], Ji, weights[la, q], normals, la, dim, facet, n)
-            _push(fdN, la, q, nf, dim, Ji, g)
-            _push(gdN, la, q, ng, dim, Ji, gg)
+            if bent or nf > dim + 1:
+                _push(fdN, la, q, nf, dim, Ji, g)
+            if bent:
+                _push(gdN, la, q, ng, dim, Ji, gg)
             _generalise(fN, la, q, g, nf, lo, hi, h)
             divergence = 0.0
             stretch = 0.0

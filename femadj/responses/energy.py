@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from femadj.problems import Solution
+from femadj.products import inner
 from femadj.responses.base import Evaluation
 
 
@@ -21,7 +22,7 @@ class Compliance:
         """Value and partial derivatives."""
         known = solution.problem.system.symmetric and solution.prescribed.homogeneous
         return Evaluation(
-            value=float(np.vdot(solution.load, solution.u)),
+            value=inner(solution.load, solution.u),
             state=solution.load,
             load_weight=solution.u,
             adjoint=solution.u if known else None,
@@ -50,7 +51,7 @@ class StrainEnergy:
         else:
             state = 0.5 * (internal + system.stiffness_times(solution.points, u, transpose=True))
         return Evaluation(
-            value=0.5 * float(np.vdot(u, internal)),
+            value=0.5 * inner(u, internal),
             state=state,
             stiffness_weight=0.5 * u,
             adjoint=adjoint,

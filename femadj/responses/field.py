@@ -12,6 +12,7 @@ import numpy.typing as npt
 from femadj.errors import ResponseError
 from femadj.integrals import BilinearIntegral
 from femadj.problems import Solution
+from femadj.products import inner
 from femadj.responses.base import Evaluation
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,4 +100,4 @@ class FieldNorm:
             mass = BilinearIntegral(domain, coefficient, np.zeros(len(domain), dtype=np.int32), 0, 1, True)
             mass.apply(solution.points, u, mass_u)
             mass.contract(solution.points, u, u, gradient)
-        return Evaluation(float(np.vdot(u, mass_u)), state=2 * mass_u, points=gradient)
+        return Evaluation(inner(u, mass_u), state=2 * mass_u, points=gradient)
