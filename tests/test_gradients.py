@@ -236,6 +236,42 @@ def assert_exact(problem: fa.LinearStatic, responses: dict[str, fa.Response], se
     assert not wrong, wrong
 
 
+STEPS = tuple(2e-2 * 4.0**-k for k in range(4))
+
+
+def assert_second_order(problem: fa.LinearStatic, responses: dict[str, fa.Response], seed: int = 0) -> None:
+    """Taylor remainders of all responses along random directions of all nodes are of order 2 +- 0.05.
+
+    The order is that between the two smallest steps above rounding. A response whose second derivative along a
+    direction happens to be small is given another one; one whose remainders are all rounding is linear there.
+    """
+    x = problem.mesh.points
+    values, gradients = fa.values_and_gradients(problem.solve(), list(responses.values()))
+    rounding = 1e-11 * np.abs(values)
+    left = np.ones(len(values), dtype=bool)
+    rates = np.full(len(values), np.nan)
+    for attempt in range(5):
+        velocity = direction_of(problem.mesh, 100 * attempt + seed)
+        slopes = np.array([(g.points * velocity).sum() for g in gradients])
+        remainders = []
+        for h in STEPS:
+            solution = problem.solve(x + h * velocity)
+            moved = np.array([r.evaluate(solution).value for r in responses.values()])
+            remainders.append(np.abs(moved - values - h * slopes))
+        for number in np.flatnonzero(left):
+            r = np.array([each[number] for each in remainders])
+            usable = np.flatnonzero(r > rounding[number] + 1e-13 * abs(slopes[number]))
+            if len(usable) < 2:
+                left[number] = False
+                continue
+            last = usable[-1]
+            rates[number] = np.log(r[last - 1] / r[last]) / np.log(4.0)
+            left[number] = abs(rates[number] - 2.0) > 0.05
+        if not left.any():
+            return
+    assert not left.any(), {n: r for n, r, bad in zip(responses, rates, left, strict=True) if bad}
+
+
 COMBINATIONS = [
     pytest.param(name, physics, load, SUPPORTS[number % len(SUPPORTS)], id=f"{name}-{physics}-{load}")
     for number, (name, physics, load) in enumerate(
@@ -250,7 +286,9 @@ COMBINATIONS = [
 @pytest.mark.parametrize(("name", "physics", "load", "supports"), COMBINATIONS)
 def test_every_load_and_response(name: str, physics: str, load: str, supports: str) -> None:
     problem = problem_of(mesh_of(name), physics, [load], supports)
-    assert_exact(problem, responses_of(components_of(problem.physics, problem.mesh)))
+    responses = responses_of(components_of(problem.physics, problem.mesh))
+    assert_exact(problem, responses)
+    assert_second_order(problem, responses)
 
 
 @pytest.mark.parametrize("supports", SUPPORTS)
