@@ -133,7 +133,7 @@ class _Native:
     """One PARDISO handle: its arrays and the raw call. Not locked, not freed by itself."""
 
     def __init__(self, library: _Library, structure: Structure, options: _Options) -> None:
-        self.library = library
+        self.mkl = library
         self.options = options
         self.n = structure.n
         self.integer: type[np.int32 | np.int64] = np.int64 if options.wide else np.int32
@@ -178,7 +178,7 @@ class _Native:
         a, rhs, solution = ((self._unused if array is None else array).ctypes.data for array in (values, b, x))
         # Factorising with other threads than analysing gives wrong numbers without a word: the number is
         # pinned, and only for this (Python) thread.
-        previous = self.library.set_threads(self.options.threads)
+        previous = self.mkl.set_threads(self.options.threads)
         try:
             self._function(
                 self._handle.ctypes.data,
@@ -199,7 +199,7 @@ class _Native:
                 error,
             )
         finally:
-            self.library.set_threads(previous)
+            self.mkl.set_threads(previous)
         if scalars[7]:
             raise _PardisoFailureError(int(scalars[7]), phase, int(self.iparm[_FAILED_EQUATION]) - 1)
 
@@ -208,7 +208,7 @@ class _Native:
         pivots, diagonal = np.empty(self.n), np.empty(self.n)
         scalars = np.array([slot, 0], np.int32)
         base = scalars.ctypes.data
-        self.library.getdiag(
+        self.mkl.getdiag(
             self._handle.ctypes.data,
             pivots.ctypes.data,
             diagonal.ctypes.data,
