@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +83,7 @@ class System:
             for domain in space.cells("stiffness", order=quadrature_order)
         )
         held = np.asarray(constraints.fixed.any(axis=1))
-        near = tuple(
-            BilinearIntegral(k.domain.touching(held), k.coefficient, k.region, k.lo, k.hi, k.symmetric)
-            for k in stiffness
-        )
+        near = tuple(replace(k, domain=k.domain.touching(held)) for k in stiffness)
         terms = tuple(term for load in loads for term in load.bind(space, physics))
         pattern = space.pattern(symmetric=symmetric)
         diagonal = pattern.csr.diagonal(np.flatnonzero(constraints.fixed))
@@ -115,7 +112,8 @@ class System:
         worst = min([term.add(points, load) for term in self.loads], default=np.inf)
         rhs = load.ravel().copy()
         lifted = None if prescribed.homogeneous else prescribed.values.ravel()
-        for integral, position in self._with_positions():
+        for integral in self.stiffness:
+            position = self.pattern.positions[integral.domain.block]
             low = integral.assemble(points, position, csr.indptr, csr.triangle == "upper", fixed, lifted, values, rhs)
             worst = min(worst, low)
         if not worst > 0:
@@ -124,9 +122,6 @@ class System:
         values[self.fixed_diagonal] = np.where(kept > 0, kept, 1.0)
         rhs[fixed] = values[self.fixed_diagonal] * prescribed.values.ravel()[fixed]
         return Assembled(values, rhs, load, prescribed)
-
-    def _with_positions(self) -> list[tuple[BilinearIntegral, npt.NDArray[np.uint16]]]:
-        return [(k, self.pattern.positions[k.domain.block]) for k in self.stiffness]
 
     def _raise_tangled(self, points: FloatArray) -> None:
         domains = [k.domain for k in self.stiffness] + [d for term in self.loads for d in term.domains]

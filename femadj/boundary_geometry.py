@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from femadj.mesh import FloatArray, Mesh, checked_points
 from femadj.reference import facet_table
+from femadj.topology import facets_by_place
 
 
 class BoundaryNormals(NamedTuple):
@@ -67,29 +68,23 @@ def boundary_normals(mesh: Mesh, points: npt.ArrayLike | None = None) -> Boundar
     vectors = np.zeros((mesh.n_nodes, mesh.dim))
     areas = np.zeros(mesh.n_nodes)
     boundary = mesh.boundary()
-    for start, block in zip(mesh.block_offsets, mesh.blocks, strict=False):
-        table = facet_table(block.type)
-        cell = block.reference
+    tables = {block.type: facet_table(block.type) for block in mesh.blocks}
+    for place in facets_by_place(mesh.blocks, boundary.cells, boundary.local):
+        cell, number, table = place.block.reference, place.number, tables[place.block.type]
         linear = cell.n_nodes == cell.n_corners
-        inside = (boundary.cells >= start) & (boundary.cells < start + len(block))
-        for number, facet in enumerate(cell.facets):
-            members = boundary.cells[inside & (boundary.local == number)]
-            if len(members) == 0:
-                continue
-            cells = block.nodes[members - start]
-            jacobian = np.einsum("qai,eaj->eqji", table.gradients[number], x[cells])
-            # Nanson: n ds = cof(J) N dS; the sign of det J undoes a reversed numbering of the cell
-            vector = np.einsum("eqji,i->eqj", _cofactor(jacobian), table.normals[number])
-            vector *= mesh.orientation[members][:, None, None] * table.weights[number][:, None]
-            area = np.linalg.norm(vector, axis=2)
-            values = table.values[number][:, list(facet)]
-            weights = values if linear else values**2
-            nodal_vector = np.einsum("qa,eqj->eaj", weights, vector)
-            nodal_area = np.einsum("qa,eq->ea", weights, area)
-            scale = area.sum(axis=1) / nodal_area.sum(axis=1)
-            nodes = cells[:, list(facet)]
-            np.add.at(vectors, nodes, nodal_vector * scale[:, None, None])
-            np.add.at(areas, nodes, nodal_area * scale[:, None])
+        jacobian = np.einsum("qai,eaj->eqji", table.gradients[number], x[place.block.nodes[place.rows]])
+        # Nanson: n ds = cof(J) N dS; the sign of det J undoes a reversed numbering of the cell
+        vector = np.einsum("eqji,i->eqj", _cofactor(jacobian), table.normals[number])
+        sign = mesh.orientation[boundary.cells[place.at]]
+        vector *= sign[:, None, None] * table.weights[number][:, None]
+        area = np.linalg.norm(vector, axis=2)
+        values = table.values[number][:, list(cell.facets[number])]
+        weights = values if linear else values**2
+        nodal_vector = np.einsum("qa,eqj->eaj", weights, vector)
+        nodal_area = np.einsum("qa,eq->ea", weights, area)
+        scale = area.sum(axis=1) / nodal_area.sum(axis=1)
+        np.add.at(vectors, place.nodes, nodal_vector * scale[:, None, None])
+        np.add.at(areas, place.nodes, nodal_area * scale[:, None])
     return BoundaryNormals(vectors, areas)
 
 

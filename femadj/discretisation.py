@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -82,6 +82,11 @@ class Domain:
     def specialised(self) -> bool:
         """Whether kernels are compiled for the sizes of this domain."""
         return len(self) >= SPECIALISED_ENTITIES
+
+    @property
+    def one_region(self) -> Int32Array:
+        """Region numbers of entities that all share one coefficient."""
+        return np.zeros(len(self), dtype=np.int32)
 
     @property
     def global_cells(self) -> npt.NDArray[np.int64]:
@@ -263,8 +268,3 @@ class Discretisation:
             parts=parts,
             first_cell=start,
         )
-
-
-def all_cells(domains: Sequence[Domain]) -> npt.NDArray[np.int64]:
-    """Global cell ids of the entities of several domains."""
-    return np.concatenate([d.global_cells for d in domains])

@@ -328,7 +328,7 @@ class TotalForce:
             forces[nodes] = force / len(nodes)
             return [NodalForces(forces)]
         domains = space.facets(mesh.facets(self.group))
-        parts = tuple(_constant_integral(d, force[None, None, :, None], _one_region(d)) for d in domains)
+        parts = tuple(_constant_integral(d, force[None, None, :, None], d.one_region) for d in domains)
         return [SpreadForce(force, parts, tuple(measure(d) for d in domains))]
 
 
@@ -336,7 +336,7 @@ class TotalForce:
 def measure(domain: Domain, weight: FloatArray | None = None) -> LinearIntegral:
     """The integral of one, or of a constant for each global cell, over a domain."""
     if weight is None:
-        constants, region = np.ones(1), _one_region(domain)
+        constants, region = np.ones(1), domain.one_region
     else:
         constants, inverse = np.unique(weight, return_inverse=True)
         region = inverse.astype(np.int32)[domain.global_cells]
@@ -352,10 +352,6 @@ def _require(physics: Physics, quantity: str, load: str) -> None:
             f"{load} loads a {quantity} field, but {type(physics).__name__} solves for a {physics.quantity} "
             f"field; use {instead}"
         )
-
-
-def _one_region(domain: Domain) -> npt.NDArray[np.int32]:
-    return np.zeros(len(domain), dtype=np.int32)
 
 
 def _constant_integral(domain: Domain, force: FloatArray, region: npt.NDArray[np.int32]) -> LinearIntegral:
@@ -384,7 +380,7 @@ def _value_integral(domain: Domain, value: Any, factor: float, nc: int, what: st
     """``int v . value`` with a constant or a function of position."""
     if not callable(value):
         force = factor * constant_components(value, nc, what, LoadError)
-        return _constant_integral(domain, force[None, None, :, None], _one_region(domain))
+        return _constant_integral(domain, force[None, None, :, None], domain.one_region)
 
     def coefficients(points: FloatArray) -> LinearCoefficients:
         v, slope = _at_quadrature_points(domain, points, value, nc, what)
@@ -405,7 +401,7 @@ def _pressure_integral(domain: Domain, value: Any, factor: float, nc: int, dim: 
     """``int -p n . v``."""
     if not callable(value):
         p = -factor * constant_components(value, 1, what, LoadError)
-        constant = LinearCoefficients(np.zeros((1, 1, nc, 1)), p[None], np.zeros(1), _one_region(domain))
+        constant = LinearCoefficients(np.zeros((1, 1, nc, 1)), p[None], np.zeros(1), domain.one_region)
         return LinearIntegral(domain, lambda _: constant, nc, 0, 1)
 
     def coefficients(points: FloatArray) -> LinearCoefficients:

@@ -22,6 +22,7 @@ from femadj.topology import (
     array_of,
     facet_corners,
     facet_keys,
+    facets_by_place,
     frozen,
     listing,
     match_rows,
@@ -314,16 +315,11 @@ class Mesh:
     def facet_cells(self, facets: FacetSet) -> list[tuple[str, npt.NDArray[np.int32]]]:
         """Node lists of facets by facet cell type, as ``[(type, (n, k) nodes), ...]``, corners running outwards."""
         found: dict[str, list[npt.NDArray[np.int32]]] = {}
-        for start, block in zip(self.block_offsets, self.blocks, strict=False):
-            inside = (facets.cells >= start) & (facets.cells < start + len(block))
-            for number, facet in enumerate(block.reference.facets):
-                at = facets.cells[inside & (facets.local == number)] - start
-                if len(at):
-                    name = block.reference.facet_types[number]
-                    nodes = block.nodes[at][:, list(facet)]
-                    flipped = self.orientation[at + start] < 0
-                    nodes[flipped] = reversed_facets(name, nodes[flipped])
-                    found.setdefault(name, []).append(nodes)
+        for place in facets_by_place(self.blocks, facets.cells, facets.local):
+            nodes = place.nodes
+            flipped = self.orientation[facets.cells[place.at]] < 0
+            nodes[flipped] = reversed_facets(place.type, nodes[flipped])
+            found.setdefault(place.type, []).append(nodes)
         return [(name, np.vstack(parts)) for name, parts in found.items()]
 
     def boundary(self) -> FacetSet:
@@ -380,13 +376,8 @@ class Mesh:
 
     def _facet_centres(self, facets: FacetSet) -> FloatArray:
         centres = np.empty((len(facets), self.dim))
-        for start, block in zip(self.block_offsets, self.blocks, strict=False):
-            inside = (facets.cells >= start) & (facets.cells < start + len(block))
-            for number, facet in enumerate(block.reference.facets):
-                at = np.flatnonzero(inside & (facets.local == number))
-                n_corners = cell_type(block.reference.facet_types[number]).n_corners
-                nodes = block.nodes[facets.cells[at] - start][:, list(facet[:n_corners])]
-                centres[at] = self.points[nodes].mean(axis=1)
+        for place in facets_by_place(self.blocks, facets.cells, facets.local):
+            centres[place.at] = self.points[place.corners].mean(axis=1)
         return centres
 
     # ------------------------------------------------------------------ geometry

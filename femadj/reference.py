@@ -304,12 +304,12 @@ def quadrature(shape: str, order: int) -> tuple[FloatArray, FloatArray]:
     return np.ascontiguousarray(points.T), np.ascontiguousarray(weights)
 
 
-def cell_table(name: str, order: int, geometry: str | None = None) -> Table:
+def cell_table(name: str, order: int) -> Table:
     """Table of the shape functions of ``name`` at the quadrature points of its cell.
 
-    ``geometry`` names another cell type of the same shape whose points are wanted (both tables then share them).
+    Tables of the same order share their points whenever the cells have the same shape.
     """
-    points, weights = quadrature(cell_type(geometry or name).shape, order)
+    points, weights = quadrature(cell_type(name).shape, order)
     values, gradients = shape_functions(name, points)
     dim = cell_type(name).dim
     return Table(values[None].copy(), gradients[None].copy(), weights[None].copy(), np.zeros((1, dim)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,53 @@ def reversed_facets(name: str, nodes: npt.NDArray[np.int32]) -> npt.NDArray[np.i
     return nodes[:, list(_REVERSED[name])]
 
 
+class FacetPlaces(NamedTuple):
+    """Facets that stand at the same place of cells of the same block.
+
+    Attributes
+    ----------
+    block : CellBlock
+    number : int
+        Local facet number in the reference cell.
+    at : (n,) int64
+        Positions of the facets in the list they come from.
+    rows : (n,) int64
+        Their cells, counted within the block.
+    """
+
+    block: CellBlock
+    number: int
+    at: IntArray
+    rows: IntArray
+
+    @property
+    def type(self) -> str:
+        """Cell type of the facets."""
+        return self.block.reference.facet_types[self.number]
+
+    @property
+    def nodes(self) -> npt.NDArray[np.int32]:
+        """Nodes of the facets, in the order of the reference cell."""
+        return self.block.nodes[self.rows][:, list(self.block.reference.facets[self.number])]
+
+    @property
+    def corners(self) -> npt.NDArray[np.int32]:
+        """Corner nodes of the facets."""
+        return self.nodes[:, : cell_type(self.type).n_corners]
+
+
+def facets_by_place(blocks: Sequence[CellBlock], cells: IntArray, local: IntArray) -> Iterator[FacetPlaces]:
+    """Sort facets, given as global cells and local facets, by block and local facet; empty places are left out."""
+    start = 0
+    for block in blocks:
+        inside = (cells >= start) & (cells < start + len(block))
+        for number in range(len(block.reference.facets)):
+            at = np.flatnonzero(inside & (local == number))
+            if len(at):
+                yield FacetPlaces(block, number, at, cells[at] - start)
+        start += len(block)
+
+
 def overlapping_cells(blocks: Sequence[CellBlock], orientation: npt.NDArray[np.float64]) -> IntArray:
     """Pairs of cells that lie on the same side of the facet they share, shape ``(n, 2)``.
 
@@ -108,12 +155,8 @@ def overlapping_cells(blocks: Sequence[CellBlock], orientation: npt.NDArray[np.f
     """
     keys, cells, local = facet_keys(blocks)
     turn = np.empty(len(cells))
-    for start, block in zip(np.cumsum([0, *(len(b) for b in blocks)]), blocks, strict=False):
-        inside = (cells >= start) & (cells < start + len(block))
-        for number, facet in enumerate(block.reference.facets):
-            at = np.flatnonzero(inside & (local == number))
-            n_corners = cell_type(block.reference.facet_types[number]).n_corners
-            turn[at] = _turn(block.nodes[cells[at] - start][:, list(facet[:n_corners])])
+    for place in facets_by_place(blocks, cells, local):
+        turn[place.at] = _turn(place.corners)
     turn *= orientation[cells]
     order = np.lexsort((cells, *keys.T[::-1]))
     same = (keys[order][1:] == keys[order][:-1]).all(axis=1) & (turn[order][1:] == turn[order][:-1])

@@ -76,7 +76,7 @@ def place(
         nodes = mesh.blocks[0].nodes
 
         def table(name: str) -> Table:
-            return facet_table(name, order) if facet else cell_table(name, kind.mass_order, geometry=geometry)
+            return facet_table(name, order) if facet else cell_table(name, kind.mass_order)
 
         domain = replace(
             domain,

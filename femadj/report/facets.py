@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from femadj.mesh import Mesh
 from femadj.reference import CellType, cell_type, quadrature, shape_functions
+from femadj.topology import facets_by_place
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -51,13 +52,9 @@ def boundary_facets(mesh: Mesh, points: FloatArray) -> list[Facets]:
     """Boundary facets by type, cut into patches along sharp sides."""
     found: dict[str, list[tuple[npt.NDArray[np.int32], FloatArray]]] = {}
     boundary = mesh.boundary()
-    for start, block in zip(mesh.block_offsets, mesh.blocks, strict=False):
-        inside = (boundary.cells >= start) & (boundary.cells < start + len(block))
-        for number, local in enumerate(block.reference.facets):
-            cells = boundary.cells[inside & (boundary.local == number)]
-            if len(cells):
-                nodes = block.nodes[cells - start][:, list(local)]
-                found.setdefault(block.reference.facet_types[number], []).append((nodes, mesh.orientation[cells]))
+    for place in facets_by_place(mesh.blocks, boundary.cells, boundary.local):
+        sign = mesh.orientation[boundary.cells[place.at]]
+        found.setdefault(place.type, []).append((place.nodes, sign))
     blocks = [
         (name, np.vstack([nodes for nodes, _ in parts]), np.concatenate([sign for _, sign in parts]))
         for name, parts in found.items()

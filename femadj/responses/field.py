@@ -97,7 +97,7 @@ class FieldNorm:
         mass_u = np.zeros_like(u)
         gradient = np.zeros_like(solution.points)
         for domain in space.cells("mass", self.group):
-            mass = BilinearIntegral(domain, coefficient, np.zeros(len(domain), dtype=np.int32), 0, 1, True)
+            mass = BilinearIntegral(domain, coefficient, domain.one_region, 0, 1, True)
             mass.apply(solution.points, u, mass_u)
             mass.contract(solution.points, u, u, gradient)
         return Evaluation(inner(u, mass_u), state=2 * mass_u, points=gradient)
