@@ -5,7 +5,9 @@ adjoint solves of any number of responses.
 """
 
 from femadj.errors import (
+    ComplexStepError,
     FemadjError,
+    FormError,
     IndefiniteSystemError,
     InvalidMeshError,
     LoadError,
@@ -13,6 +15,7 @@ from femadj.errors import (
     MeshFileError,
     MissingExtraError,
     NonFiniteError,
+    ParameterError,
     ProblemError,
     ResidualError,
     ResponseError,
@@ -28,7 +31,8 @@ from femadj.errors import (
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.mesh import Mesh
-from femadj.physics import Diffusion, Elasticity
+from femadj.parameters import CellField, NodalField
+from femadj.physics import Diffusion, Elasticity, Form, Integral
 from femadj.problems import Counts, LinearStatic, Solution
 from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Mass, Response, StrainEnergy, Volume
 from femadj.results import write_results
@@ -43,6 +47,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BodyForce",
     "CellBlock",
+    "CellField",
+    "ComplexStepError",
     "Compliance",
     "Counts",
     "Diffusion",
@@ -54,11 +60,14 @@ __all__ = [
     "FieldNorm",
     "Fixed",
     "Flux",
+    "Form",
+    "FormError",
     "Gradient",
     "Gravity",
     "GroupRecord",
     "ImportReport",
     "IndefiniteSystemError",
+    "Integral",
     "InvalidMeshError",
     "LinearStatic",
     "LoadError",
@@ -67,7 +76,9 @@ __all__ = [
     "Mesh",
     "MeshFileError",
     "MissingExtraError",
+    "NodalField",
     "NonFiniteError",
+    "ParameterError",
     "PointLoad",
     "Pressure",
     "ProblemError",

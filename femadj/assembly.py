@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from femadj.discretisation import Discretisation
 from femadj.errors import TangledMeshError
-from femadj.integrals import BilinearIntegral
-from femadj.loads import Load, LoadTerm
-from femadj.physics import Coefficient, Physics
+from femadj.integrals import LoadTerm, MatrixTerm
+from femadj.parameters import Parameters
+from femadj.physics import BoundPhysics
 from femadj.sparsity import Pattern
 from femadj.supports import Constraints, Prescribed
 from femadj.topology import listing
@@ -50,8 +50,8 @@ class System:
 
     space: Discretisation
     pattern: Pattern
-    stiffness: tuple[BilinearIntegral, ...]
-    boundary_stiffness: tuple[BilinearIntegral, ...]
+    stiffness: tuple[MatrixTerm, ...]
+    boundary_stiffness: tuple[MatrixTerm, ...]
     loads: tuple[LoadTerm, ...]
     constraints: Constraints
     symmetric: bool
@@ -59,40 +59,30 @@ class System:
 
     @classmethod
     def of(
-        cls,
-        space: Discretisation,
-        physics: Physics,
-        coefficient: Coefficient,
-        loads: Sequence[Load],
-        constraints: Constraints,
-        quadrature_order: int | None = None,
+        cls, space: Discretisation, physics: BoundPhysics, loads: Sequence[LoadTerm], constraints: Constraints
     ) -> System:
-        """Bind physics, loads and supports to a discretisation."""
-        symmetric = coefficient.symmetric
-        thickness = physics.thickness_in(space.mesh.dim)
-        values = np.ascontiguousarray(thickness * coefficient.values[:, None])
-        stiffness = tuple(
-            BilinearIntegral(
-                domain,
-                values,
-                coefficient.region[domain.global_cells],
-                coefficient.lo,
-                coefficient.hi,
-                symmetric,
-            )
-            for domain in space.cells("stiffness", order=quadrature_order)
-        )
+        """Put together the terms of a physics, of loads and of supports."""
         held = np.asarray(constraints.fixed.any(axis=1))
-        near = tuple(replace(k, domain=k.domain.touching(held)) for k in stiffness)
-        terms = tuple(term for load in loads for term in load.bind(space, physics))
-        pattern = space.pattern(symmetric=symmetric)
+        near = tuple(term.touching(held) for term in physics.stiffness)
+        pattern = space.pattern(symmetric=physics.symmetric)
         diagonal = pattern.csr.diagonal(np.flatnonzero(constraints.fixed))
-        return cls(space, pattern, stiffness, near, terms, constraints, symmetric, diagonal)
+        return cls(
+            space, pattern, physics.stiffness, near, (*physics.loads, *loads), constraints, physics.symmetric, diagonal
+        )
+
+    def with_parameters(self, parameters: Parameters) -> System:
+        """The same system with other values of the parameters."""
+        return replace(
+            self,
+            stiffness=tuple(term.with_parameters(parameters) for term in self.stiffness),
+            boundary_stiffness=tuple(term.with_parameters(parameters) for term in self.boundary_stiffness),
+            loads=tuple(term.with_parameters(parameters) for term in self.loads),
+        )
 
     def prepare(self) -> None:
         """Compile the kernels, or load them from disk when an earlier run has compiled them."""
-        for integral in self.stiffness:
-            integral.prepare()
+        for matrix_term in self.stiffness:
+            matrix_term.prepare()
         for term in self.loads:
             term.prepare()
 
@@ -161,6 +151,20 @@ class System:
         for term in self.loads:
             term.contract(points, load_weight, gradient)
         return gradient
+
+    def parameter_gradient(
+        self,
+        points: FloatArray,
+        u: FloatArray,
+        stiffness_weight: FloatArray,
+        load_weight: FloatArray,
+        into: Mapping[str, FloatArray],
+    ) -> None:
+        """Add ``load_weight^T df/dm - stiffness_weight^T (dK/dm) u`` to the array of every parameter ``m``."""
+        for integral in self.stiffness:
+            integral.parameter_gradient(points, u, stiffness_weight, into, -1.0)
+        for term in self.loads:
+            term.parameter_gradient(points, load_weight, into)
 
     def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray) -> FloatArray:
         """``(dK/dX velocity) u - (df/dX) velocity``, shape ``(n_nodes, nc)``."""

@@ -51,6 +51,8 @@ class Domain:
         The entities with a node owned by each thread, ascending.
     first_cell : int
         Global id of the block's first cell.
+    specialised : bool
+        Whether kernels are compiled for the sizes of this domain.
     """
 
     block: int
@@ -64,6 +66,7 @@ class Domain:
     owner: Int32Array
     parts: tuple[Int32Array, ...]
     first_cell: int
+    specialised: bool
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -77,11 +80,6 @@ class Domain:
     def is_facet(self) -> bool:
         """Whether the entities are facets."""
         return self.geometry.is_facet
-
-    @property
-    def specialised(self) -> bool:
-        """Whether kernels are compiled for the sizes of this domain."""
-        return len(self) >= SPECIALISED_ENTITIES
 
     @property
     def one_region(self) -> Int32Array:
@@ -151,9 +149,32 @@ class Domain:
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return list(pool.map(call, range(len(self.parts)), self.parts))
 
+    def chunk(self, start: int, stop: int) -> Domain:
+        """The entities from ``start`` to ``stop``."""
+        parts = []
+        for items in self.parts:
+            low, high = np.searchsorted(items, (start, stop))
+            parts.append(items[low:high] - np.int32(start))
+        return replace(self, cell=self.cell[start:stop], local=self.local[start:stop], parts=tuple(parts))
+
+    def selected(self, keep: npt.NDArray[np.bool_]) -> Domain:
+        """The entities that are marked."""
+        number = (np.cumsum(keep) - 1).astype(np.int32)
+        parts = tuple(number[items[keep[items]]] for items in self.parts)
+        return replace(self, cell=self.cell[keep], local=self.local[keep], parts=parts)
+
+    def with_nodes(self, nodes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Marks of the entities whose cell has a marked field node."""
+        return np.asarray(nodes[self.field[self.cell]].any(axis=1))
+
+    @property
+    def on_geometry(self) -> Domain:
+        """The same entities with the geometry's own shape functions as field."""
+        return replace(self, field=self.nodes, shape=self.geometry)
+
     def touching(self, nodes: npt.NDArray[np.bool_]) -> Domain:
         """The same domain restricted to entities whose cell has a marked field node."""
-        keep = np.asarray(nodes[self.field[self.cell]].any(axis=1))
+        keep = self.with_nodes(nodes)
         return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
 
 
@@ -267,4 +288,5 @@ class Discretisation:
             owner=self.owner,
             parts=parts,
             first_cell=start,
+            specialised=len(cell) >= SPECIALISED_ENTITIES,
         )

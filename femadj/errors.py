@@ -63,6 +63,22 @@ class ProblemError(FemadjError, ValueError):
     """A problem put together from parts that do not fit, or with a setting out of range."""
 
 
+class FormError(FemadjError, ValueError):
+    """A form or functional of one's own that cannot be evaluated, is not linear, or cannot be differentiated."""
+
+
+class ParameterError(FemadjError, ValueError):
+    """A parameter of a form, load or functional that is unknown, missing or of the wrong shape."""
+
+
+class ComplexStepError(FemadjError, TypeError):
+    """An operation without a rule for complex steps, inside a function that is being differentiated."""
+
+
+class LinearSystemError(FemadjError, ValueError):
+    """A parametric linear system whose parts do not fit, or whose functions fail or return something unusable."""
+
+
 class ResponseError(FemadjError, ValueError):
     """A response that cannot be evaluated on the given solution."""
 

@@ -2,21 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.discretisation import Domain
 from femadj.kernels import integrals as kernels
+from femadj.parameters import Parameters
 
 FloatArray = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 
 
+class MatrixTerm(Protocol):
+    """One contribution to the matrix."""
+
+    @property
+    def domain(self) -> Domain:
+        """Where it integrates."""
+        ...
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether it is symmetric in u and v."""
+        ...
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Parameters that it reads."""
+        ...
+
+    def with_parameters(self, parameters: Parameters) -> Self:
+        """The same term with other values of the parameters."""
+        ...
+
+    def prepare(self) -> None:
+        """Compile the kernels."""
+
+    def transposed(self) -> Self:
+        """The term with the roles of u and v exchanged."""
+        ...
+
+    def touching(self, nodes: npt.NDArray[np.bool_]) -> Self:
+        """The term on the entities whose cell has a marked node."""
+        ...
+
+    def assemble(
+        self,
+        points: FloatArray,
+        position: npt.NDArray[np.uint16],
+        indptr: npt.NDArray[np.int64],
+        upper: bool,
+        fixed: npt.NDArray[np.bool_],
+        prescribed: FloatArray | None,
+        data: FloatArray,
+        load: FloatArray,
+    ) -> float:
+        """Add to the CSR values, see ``kernels.integrals.assemble``; returns the smallest Jacobian determinant."""
+        ...
+
+    def apply(self, points: FloatArray, x: FloatArray, y: FloatArray) -> None:
+        """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
+
+    def contract(
+        self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
+    ) -> None:
+        """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
+
+    def parameter_gradient(
+        self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Add ``scale * d/dm (v^T K u)`` at fixed u and v to the arrays of the parameters."""
+
+    def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray, y: FloatArray) -> None:
+        """Add ``(dK/dX velocity) u`` to ``y``."""
+
+
+class LoadTerm(Protocol):
+    """One contribution to the nodal forces."""
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates."""
+        ...
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Parameters that it reads."""
+        ...
+
+    def with_parameters(self, parameters: Parameters) -> Self:
+        """The same term with other values of the parameters."""
+        ...
+
+    def prepare(self) -> None:
+        """Compile the kernels."""
+
+    def add(self, points: FloatArray, f: FloatArray) -> float:
+        """Add the nodal forces to ``f`` ``(n_nodes, nc)``; return the smallest Jacobian determinant met."""
+        ...
+
+    def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
+        """Add ``scale * v^T (df/dX)`` to ``gradient`` ``(n_nodes, dim)``; return ``scale * v^T f``."""
+        ...
+
+    def parameter_gradient(
+        self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Add ``scale * v^T (df/dm)`` to the arrays of the parameters."""
+
+    def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
+        """Add ``(df/dX) velocity`` to ``y`` ``(n_nodes, nc)``."""
+
+
+class MatrixTermWithoutParameters:
+    """What matrix terms say that read no parameters."""
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def with_parameters(self, parameters: Parameters) -> Self:
+        """Itself."""
+        return self
+
+    def parameter_gradient(
+        self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Nothing."""
+
+
+class LoadTermWithoutParameters:
+    """What load terms say that read no parameters."""
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def with_parameters(self, parameters: Parameters) -> Self:
+        """Itself."""
+        return self
+
+    def parameter_gradient(
+        self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True, eq=False)
-class BilinearIntegral:
+class BilinearIntegral(MatrixTermWithoutParameters):
     """``int v^ : C : u^`` over a domain.
 
     Attributes
@@ -83,6 +222,10 @@ class BilinearIntegral:
             return self
         return replace(self, coefficient=np.ascontiguousarray(self.coefficient.transpose(0, 1, 4, 5, 2, 3)))
 
+    def touching(self, nodes: npt.NDArray[np.bool_]) -> BilinearIntegral:
+        """The integral over the entities whose cell has a marked field node."""
+        return replace(self, domain=self.domain.touching(nodes))
+
     def apply(self, points: FloatArray, x: FloatArray, y: FloatArray) -> None:
         """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
         kernel = kernels.apply(self._sizes(), self.domain.specialised)
@@ -140,7 +283,7 @@ class LinearCoefficients:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearIntegral:
+class LinearIntegral(LoadTermWithoutParameters):
     """``int v^ : (F + p n) + c`` over a domain.
 
     Attributes

@@ -16,34 +16,11 @@ import numpy.typing as npt
 from femadj.discretisation import Discretisation, Domain
 from femadj.errors import LoadError, MaterialError
 from femadj.fields import FieldLike, constant_components, evaluate
-from femadj.integrals import LinearCoefficients, LinearIntegral
+from femadj.integrals import LinearCoefficients, LinearIntegral, LoadTerm, LoadTermWithoutParameters
 from femadj.physics import Physics
 from femadj.products import inner
 
 FloatArray = npt.NDArray[np.float64]
-
-
-class LoadTerm(Protocol):
-    """One contribution to the nodal forces."""
-
-    @property
-    def domains(self) -> tuple[Domain, ...]:
-        """Where it integrates."""
-        ...
-
-    def prepare(self) -> None:
-        """Compile the kernels."""
-
-    def add(self, points: FloatArray, f: FloatArray) -> float:
-        """Add the nodal forces to ``f`` ``(n_nodes, nc)``; return the smallest Jacobian determinant met."""
-        ...
-
-    def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
-        """Add ``scale * v^T (df/dX)`` to ``gradient`` ``(n_nodes, dim)``; return ``scale * v^T f``."""
-        ...
-
-    def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
-        """Add ``(df/dX) velocity`` to ``y`` ``(n_nodes, nc)``."""
 
 
 class Load(Protocol):
@@ -55,7 +32,7 @@ class Load(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class NodalForces:
+class NodalForces(LoadTermWithoutParameters):
     """Forces that do not depend on the nodes: dead point loads."""
 
     forces: FloatArray
@@ -82,7 +59,7 @@ class NodalForces:
 
 
 @dataclass(frozen=True, eq=False)
-class SpreadForce:
+class SpreadForce(LoadTermWithoutParameters):
     """A fixed total spread evenly over facets: ``f = F s / A`` with ``s = int N ds`` and ``A = int ds``."""
 
     total: FloatArray

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ class Gradient:
         ``dJ/df`` by the nodal forces: the adjoint state, plus ``u`` for the compliance, which contains the forces.
     supports : (n_nodes, nc)
         ``dJ/dg`` by the prescribed values, zero at free unknowns.
+    parameters : mapping of name to array
+        ``dJ/dm`` by every parameter of the problem and of the response, in the shape of its values.
     adjoint_solves : int
         1 when an adjoint system was solved for this response, 0 when its adjoint state was known.
     """
@@ -37,6 +40,7 @@ class Gradient:
     loads: FloatArray
     supports: FloatArray
     adjoint_solves: int
+    parameters: Mapping[str, FloatArray]
 
 
 def value_and_gradient(solution: Solution, response: Response) -> tuple[float, Gradient]:
@@ -97,7 +101,7 @@ def _adjoints(solution: Solution, evaluations: Sequence[Evaluation]) -> tuple[li
 
 
 def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | None, adjoint_solves: int) -> Gradient:
-    system = solution.problem.system
+    system = solution.system
     fixed = system.constraints.fixed
     lam = np.zeros_like(solution.u) if adjoint is None else np.where(fixed, 0.0, adjoint)
     load_weight = lam if evaluation.load_weight is None else lam + evaluation.load_weight
@@ -118,7 +122,12 @@ def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | 
         slope = solution.prescribed.derivative
         if slope is not None:
             points += np.einsum("ai,aij->aj", supports, slope)
-    return Gradient(points, load_weight, supports, adjoint_solves)
+    parameters = solution.parameters.zeros()
+    if parameters and depends:
+        system.parameter_gradient(solution.points, solution.u, stiffness_weight, load_weight, parameters)
+    for name, slope in (evaluation.parameters or {}).items():
+        parameters[name] = parameters[name] + slope if name in parameters else slope
+    return Gradient(points, load_weight, supports, adjoint_solves, MappingProxyType(parameters))
 
 
 def _evaluated(response: Response, solution: Solution) -> Evaluation:

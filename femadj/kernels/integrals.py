@@ -1001,3 +1001,107 @@ def load_tangent(sizes: Sizes, specialise: bool = True) -> Kernel:
         )  # fmt: skip
 
     return kernel
+
+
+@njit(fastmath=_FAST, error_model="numpy", forceinline=True)
+def _frame(  # type: ignore[no-untyped-def]
+    ng, nf, dim, nc, nq, lo, hi, facet, iso, symmetric, xdep,
+    points, nodes, field, items, cell, local, orientation, gN, gdN, fN, fdN, weights, normals, x, measure, normal, size,
+):  # fmt: skip
+    Xe = np.empty((ng, dim))
+    Ji = np.empty((dim, dim))
+    n = np.empty(dim)
+    det = 0.0
+    for m in range(items.shape[0]):
+        item = items[m]
+        e = cell[item]
+        la = local[item]
+        for a in range(ng):
+            for j in range(dim):
+                Xe[a, j] = points[nodes[e, a], j]
+        for q in range(nq):
+            if q == 0 or ng > dim + 1:  # the geometry of a straight simplex is constant
+                det = _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+            d = _measure(det, orientation[e], Ji, 1.0, normals, la, dim, facet, n)
+            measure[item, q] = d * weights[la, q]
+            if facet:
+                size[item, q] = d if dim == 2 else np.sqrt(d)
+            else:
+                size[item, q] = np.sqrt(d) if dim == 2 else np.cbrt(d)
+            for j in range(dim):
+                t = 0.0
+                for a in range(ng):
+                    t += Xe[a, j] * gN[la, q, a]
+                x[j, item, q] = t
+                if facet:
+                    normal[j, item, q] = n[j]
+
+
+_FRAME = types.void(
+    *_DOMAIN,
+    write("float64", 3),  # x
+    write("float64", 2),  # measure
+    write("float64", 3),  # normal
+    write("float64", 2),  # size
+)
+
+
+def frame(sizes: Sizes) -> Kernel:
+    """Kernel that fills coordinates ``(dim, m, nq)``, measure and size ``(m, nq)`` and normals ``(dim, m, nq)``.
+
+    The measure includes the quadrature weight. The size is that of scikit-fem's ``w.h``: the root of the Jacobian
+    determinant of the cell, or of the facet, of the order of its dimension.
+    """
+    return partial(_for_any_sizes(_frame, _FRAME), *sizes)
+
+
+@njit(fastmath=_FAST, error_model="numpy", forceinline=True)
+def _interpolate(  # type: ignore[no-untyped-def]
+    ng, nf, dim, nc, nq, lo, hi, facet, iso, symmetric, xdep,
+    points, nodes, field, items, cell, local, orientation, gN, gdN, fN, fdN, weights, normals, u, value, gradient,
+):  # fmt: skip
+    Xe = np.empty((ng, dim))
+    ue = np.empty((nf, nc))
+    Ji = np.empty((dim, dim))
+    g = np.empty((nf, dim))
+    for m in range(items.shape[0]):
+        item = items[m]
+        e = cell[item]
+        la = local[item]
+        for a in range(nf):
+            for i in range(nc):
+                ue[a, i] = u[field[e, a], i]
+        if hi > 1:
+            for a in range(ng):
+                for j in range(dim):
+                    Xe[a, j] = points[nodes[e, a], j]
+        for q in range(nq):
+            if lo == 0:
+                for i in range(nc):
+                    t = 0.0
+                    for a in range(nf):
+                        t += ue[a, i] * fN[la, q, a]
+                    value[i, item, q] = t
+            if hi > 1:
+                if q == 0 or ng > dim + 1:
+                    _jacobian(Xe, gdN, la, q, ng, dim, Ji)
+                _push(fdN, la, q, nf, dim, Ji, g)
+                for i in range(nc):
+                    for j in range(dim):
+                        t = 0.0
+                        for a in range(nf):
+                            t += ue[a, i] * g[a, j]
+                        gradient[i, j, item, q] = t
+
+
+_INTERPOLATE = types.void(
+    *_DOMAIN,
+    read("float64", 2),  # u
+    write("float64", 3),  # value
+    write("float64", 4),  # gradient
+)
+
+
+def interpolate(sizes: Sizes) -> Kernel:
+    """Kernel that fills values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field, by its slots."""
+    return partial(_for_any_sizes(_interpolate, _INTERPOLATE), *sizes)

@@ -1,7 +1,8 @@
-"""Physics as pointwise coefficients."""
+"""Physics as pointwise coefficients, built in or found by probing a user's forms."""
 
-from femadj.physics.base import Coefficient, NullModes, Physics
+from femadj.physics.base import BoundPhysics, Coefficient, NullModes, Physics
 from femadj.physics.diffusion import Diffusion
 from femadj.physics.elasticity import Elasticity
+from femadj.physics.form import Form, Integral
 
-__all__ = ["Coefficient", "Diffusion", "Elasticity", "NullModes", "Physics"]
+__all__ = ["BoundPhysics", "Coefficient", "Diffusion", "Elasticity", "Form", "Integral", "NullModes", "Physics"]

@@ -9,8 +9,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from femadj.discretisation import Discretisation
 from femadj.errors import MaterialError
+from femadj.integrals import BilinearIntegral, LoadTerm, MatrixTerm
 from femadj.mesh import Mesh
+from femadj.parameters import ParameterLike, Parameters
 from femadj.topology import listing
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,14 +61,48 @@ class NullModes:
     fields: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class BoundPhysics:
+    """A physics on a discretisation.
+
+    Attributes
+    ----------
+    stiffness : tuple of MatrixTerm
+    loads : tuple of LoadTerm
+        Linear forms that belong to the physics.
+    symmetric : bool
+        Whether the matrix is symmetric.
+    definite : bool
+        Whether it is positive definite once the body is supported.
+    """
+
+    stiffness: tuple[MatrixTerm, ...]
+    loads: tuple[LoadTerm, ...]
+    symmetric: bool
+    definite: bool
+
+
 class Physics(Protocol):
     """A linear physics on a mesh.
 
-    A physics is its coefficients; assembly and derivatives need nothing else from it.
+    A physics is its terms; assembly and derivatives need nothing else from it.
     """
 
     @property
-    def quantity(self) -> Literal["displacement", "scalar"]:
+    def parameters(self) -> Mapping[str, ParameterLike]:
+        """Declared parameters by name."""
+        ...
+
+    def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
+        """The unknowns of the physics on a mesh."""
+        ...
+
+    def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
+        """Its terms on a discretisation; ``order`` overrides the degree of the quadrature."""
+        ...
+
+    @property
+    def quantity(self) -> Literal["displacement", "scalar", "mixed"]:
         """What the unknown is, which decides the loads that fit."""
         ...
 
@@ -77,10 +114,6 @@ class Physics(Protocol):
         """Factor of all integrals: the thickness of a plane body, one for solids."""
         ...
 
-    def coefficient(self, mesh: Mesh) -> Coefficient:
-        """Coefficients of the bilinear form, without the thickness."""
-        ...
-
     def density_of(self, mesh: Mesh) -> FloatArray:
         """Mass density of every cell, shape ``(n_cells,)``; MaterialError when the physics has none."""
         ...
@@ -88,6 +121,44 @@ class Physics(Protocol):
     def null_modes(self, points: FloatArray) -> NullModes:
         """Fields without energy."""
         ...
+
+
+class CoefficientPhysics:
+    """A physics that is one bilinear form over all cells, with coefficients that are constant in regions."""
+
+    def coefficient(self, mesh: Mesh) -> Coefficient:
+        """Coefficients of the bilinear form, without the thickness."""
+        raise NotImplementedError
+
+    def components(self, dim: int) -> tuple[str, ...]:
+        """Names of the components of the unknown."""
+        raise NotImplementedError
+
+    def thickness_in(self, dim: int) -> float:
+        """Factor of all integrals."""
+        raise NotImplementedError
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterLike]:
+        """None."""
+        return {}
+
+    def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
+        """An isoparametric field."""
+        return Discretisation.of(mesh, len(self.components(mesh.dim)), threads)
+
+    def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
+        """The bilinear form, block by block."""
+        coefficient = self.coefficient(space.mesh)
+        values = np.ascontiguousarray(self.thickness_in(space.mesh.dim) * coefficient.values[:, None])
+        symmetric = coefficient.symmetric
+        stiffness = tuple(
+            BilinearIntegral(
+                domain, values, coefficient.region[domain.global_cells], coefficient.lo, coefficient.hi, symmetric
+            )
+            for domain in space.cells("stiffness", order=order)
+        )
+        return BoundPhysics(stiffness, (), symmetric, symmetric)
 
 
 def by_cell(mesh: Mesh, value: Regional, what: str) -> tuple[list[Any], npt.NDArray[np.int64]]:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.physics.base import Coefficient, NullModes, Regional, by_cell, for_each, positive
+from femadj.physics.base import Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, for_each, positive
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Diffusion:
+class Diffusion(CoefficientPhysics):
     """Steady diffusion of a scalar, ``int grad v . (k grad u)``.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.physics.base import Coefficient, NullModes, Regional, by_cell, combine, finite, for_each, positive
+from femadj.physics.base import Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, combine, finite, for_each, positive
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -19,7 +19,7 @@ _VOIGT = {3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), 2: ((0, 0), (1, 1
 
 
 @dataclass(frozen=True)
-class Elasticity:
+class Elasticity(CoefficientPhysics):
     """Small-strain linear elasticity, ``int eps(v) : C : eps(u)``.
 
     Parameters

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.assembly import System
-from femadj.discretisation import Discretisation
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
 from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
+from femadj.parameters import Parameters
 from femadj.physics import Physics
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
@@ -82,8 +82,10 @@ class LinearStatic:
     ) -> None:
         if not isinstance(mesh, Mesh):
             raise ProblemError(f"mesh must be a Mesh, not {type(mesh).__name__}")
-        if not callable(getattr(physics, "coefficient", None)) or isinstance(physics, type):
-            raise ProblemError(f"physics must be Elasticity(...) or Diffusion(...), not {physics!r}")
+        if not callable(getattr(physics, "bind", None)) or isinstance(physics, type):
+            raise ProblemError(
+                f"physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not {physics!r}"
+            )
         if quadrature_order is not None and (not isinstance(quadrature_order, int) or quadrature_order < 1):
             raise ProblemError(f"quadrature_order must be a whole number of at least 1, not {quadrature_order!r}")
         self._mesh = mesh
@@ -97,14 +99,20 @@ class LinearStatic:
         self._progress = progress
         phases = Phases(progress)
         with phases("bind"):
-            coefficient = physics.coefficient(mesh)
-            space = Discretisation.of(mesh, len(physics.components(mesh.dim)), threads)
+            parameters = Parameters.of(mesh, physics.parameters, type(physics).__name__)
+            for load in self._loads:
+                declared = getattr(load, "parameters", {})
+                parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
+            self._parameters = parameters
+            space = physics.discretise(mesh, threads)
+            bound = physics.bind(space, parameters, quadrature_order)
             constraints = Constraints.of(mesh, physics, self._supports)
-            self._system = System.of(space, physics, coefficient, self._loads, constraints, quadrature_order)
+            terms = [term.with_parameters(parameters) for load in self._loads for term in load.bind(space, physics)]
+            self._system = System.of(space, bound, terms, constraints)
         with phases("prepare kernels"):
             self._system.prepare()
         with phases("analyse"):
-            kind: MatrixKind = "spd" if self._system.symmetric else "general"
+            kind: MatrixKind = "general" if not bound.symmetric else "spd" if bound.definite else "symmetric"
             self._symbolic: Symbolic = self._solver.analyse(self._system.pattern.csr, kind)
         self._seconds = phases.seconds
 
@@ -130,8 +138,13 @@ class LinearStatic:
         return self._loads
 
     @property
+    def parameters(self) -> Parameters:
+        """Declared parameters with their values."""
+        return self._parameters
+
+    @property
     def system(self) -> System:
-        """The discrete system and its products."""
+        """The discrete system and its products, with the declared values of the parameters."""
         return self._system
 
     @property
@@ -174,12 +187,16 @@ class LinearStatic:
         )
 
     # ------------------------------------------------------------------ solving
-    def solve(self, points: npt.ArrayLike | None = None) -> Solution:
+    def solve(
+        self, points: npt.ArrayLike | None = None, parameters: Mapping[str, npt.ArrayLike] | None = None
+    ) -> Solution:
         """Assemble, factorise and solve at the given node coordinates (the mesh's own when left out).
 
         Parameters
         ----------
         points : (n_nodes, dim), optional
+        parameters : mapping of name to values, optional
+            Values that differ from the declared ones.
 
         Returns
         -------
@@ -199,10 +216,12 @@ class LinearStatic:
             x = x.copy()
             x.setflags(write=False)
         phases = Phases(self._progress)
+        values = self._parameters.updated(parameters)
+        system = self._system.with_parameters(values) if len(values) else self._system
         with phases("assemble"):
             if points is not None:
                 mesh.require_untangled(x)
-            assembled = self._system.assemble(x)
+            assembled = system.assemble(x)
         try:
             with phases("factorise"):
                 factor = self._symbolic.factor(assembled.values)
@@ -213,6 +232,8 @@ class LinearStatic:
         shape = assembled.load.shape
         return Solution(
             problem=self,
+            system=system,
+            parameters=values,
             points=x,
             u=_read_only(u.reshape(shape)),
             load=_read_only(assembled.load),
@@ -242,6 +263,9 @@ class Solution:
     Attributes
     ----------
     problem : LinearStatic
+    system : System
+        The discrete system at the values of the parameters.
+    parameters : Parameters
     points : (n_nodes, dim)
     u : (n_nodes, nc)
         The field: displacement [length] or scalar, in input node order.
@@ -254,6 +278,8 @@ class Solution:
     """
 
     problem: LinearStatic
+    system: System
+    parameters: Parameters
     points: FloatArray
     u: FloatArray
     load: FloatArray
@@ -263,7 +289,7 @@ class Solution:
 
     def reactions(self) -> FloatArray:
         """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
-        system = self.problem.system
+        system = self.system
         internal = system.stiffness_times_at_supports(self.points, self.u)
         return np.where(system.constraints.fixed, internal - self.load, 0.0)
 
@@ -282,7 +308,7 @@ class Solution:
         -------
         lam : same shape
         """
-        fixed = self.problem.system.constraints.fixed
+        fixed = self.system.constraints.fixed
         masked = np.where(fixed, 0.0, rhs)
         if rhs.ndim == 2:
             return self.factor.T.solve(masked.ravel()).reshape(rhs.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,8 @@ class Evaluation:
         ``dJ/df``, for responses that contain the load vector: adds ``load_weight^T df/dX``.
     stiffness_weight : (n_nodes, nc) or None
         For responses that contain the stiffness: adds ``stiffness_weight^T (dK/dX) u``.
+    parameters : mapping of name to array, or None
+        ``dJ/dm`` by the parameters of the problem, at a fixed state, and by those of the response's own.
     adjoint : (n_nodes, nc) or None
         The adjoint state where it is known without a solve (self-adjoint responses).
     """
@@ -41,6 +44,7 @@ class Evaluation:
     load_weight: FloatArray | None = None
     stiffness_weight: FloatArray | None = None
     adjoint: FloatArray | None = None
+    parameters: Mapping[str, FloatArray] | None = None
 
 
 class Response(Protocol):

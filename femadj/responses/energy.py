@@ -20,7 +20,7 @@ class Compliance:
 
     def evaluate(self, solution: Solution) -> Evaluation:
         """Value and partial derivatives."""
-        known = solution.problem.system.symmetric and solution.prescribed.homogeneous
+        known = solution.system.symmetric and solution.prescribed.homogeneous
         return Evaluation(
             value=inner(solution.load, solution.u),
             state=solution.load,
@@ -39,7 +39,7 @@ class StrainEnergy:
 
     def evaluate(self, solution: Solution) -> Evaluation:
         """Value and partial derivatives."""
-        system, u = solution.problem.system, solution.u
+        system, u = solution.system, solution.u
         internal = solution.internal_forces()
         adjoint = None
         if system.symmetric:

@@ -90,7 +90,7 @@ class FieldNorm:
     def evaluate(self, solution: Solution) -> Evaluation:
         """Value and partial derivatives."""
         problem, u = solution.problem, solution.u
-        space = problem.system.space
+        space = solution.system.space
         nc = space.n_components
         identity = problem.physics.thickness_in(problem.mesh.dim) * np.eye(nc)
         coefficient = np.ascontiguousarray(identity[None, None, :, None, :, None])

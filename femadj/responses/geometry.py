@@ -61,6 +61,6 @@ def _integral(solution: Solution, group: str | None, weight: FloatArray | None) 
     nothing = np.zeros((problem.mesh.n_nodes, 1))
     value = sum(
         measure(domain, weight).contract(solution.points, nothing, gradient, factor)
-        for domain in problem.system.space.cells("mass", group)
+        for domain in solution.system.space.cells("mass", group)
     )
     return Evaluation(value=float(value), points=gradient)

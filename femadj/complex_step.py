@@ -1,0 +1,263 @@
+"""Guarded complex step: derivatives of plain NumPy functions, to rounding, or an error.
+
+``f(x + i h d)`` has the derivative of ``f`` along ``d`` in its imaginary part, for any tiny ``h``, as long as ``f``
+consists of analytic operations (J. N. Lyness and C. B. Moler, SIAM J. Numer. Anal. 4 (1967)). ``abs``, ``maximum``,
+comparisons or a norm are not analytic and a bare complex step is silently wrong there. Arrays made by ``seed`` give
+such operations the meaning they have for real numbers, and raise ``ComplexStepError`` on operations that they do not
+know. NumPy lets functions strip the guard (``np.array([a, b])``): who differentiates a user's function this way
+compares it once with differences as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import ComplexStepError
+
+FloatArray = npt.NDArray[np.float64]
+
+STEP = 1e-30
+"""No subtraction takes place, so the step need not be moderate."""
+
+_ANALYTIC = frozenset(
+    {
+        np.add, np.subtract, np.multiply, np.true_divide, np.power, np.float_power, np.square, np.sqrt, np.reciprocal,
+        np.negative, np.positive, np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sin, np.cos,
+        np.tan, np.arcsin, np.arccos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh,
+        np.matmul,
+    }
+)  # fmt: skip
+_OF_REAL_PARTS = frozenset(
+    {
+        np.greater, np.less, np.greater_equal, np.less_equal, np.equal, np.not_equal, np.isfinite, np.isnan, np.isinf,
+        np.sign, np.floor, np.ceil, np.rint, np.trunc, np.signbit, np.heaviside, np.logical_and, np.logical_or,
+        np.logical_not,
+    }
+)  # fmt: skip
+_LINEAR_FUNCTIONS = frozenset(
+    {
+        np.einsum, np.sum, np.stack, np.concatenate, np.vstack, np.hstack, np.moveaxis, np.swapaxes, np.transpose,
+        np.trace, np.dot, np.tensordot, np.cross, np.mean, np.broadcast_to, np.expand_dims, np.squeeze, np.reshape,
+        np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.prod, np.outer, np.take, np.copy, np.atleast_1d,
+        np.atleast_2d, np.cumsum, np.cumprod, np.diagonal, np.roll, np.tile, np.repeat, np.rollaxis, np.ravel, np.flip,
+        np.inner, np.kron, np.diag, np.split, np.broadcast_arrays, np.average, np.vdot, np.linalg.det, np.linalg.inv,
+        np.linalg.solve, np.diff, np.take_along_axis, np.append, np.block, np.triu, np.tril,
+    }
+)  # fmt: skip
+_OF_SHAPES = frozenset({np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.may_share_memory})
+
+
+def _re(a: Any) -> Any:
+    return np.asarray(a).real
+
+
+def _plain(a: Any) -> Any:
+    if isinstance(a, (list, tuple)):
+        return type(a)(_plain(x) for x in a)
+    return a.view(np.ndarray) if isinstance(a, np.ndarray) else a
+
+
+def _guard(result: Any) -> Any:
+    if isinstance(result, (list, tuple)):
+        return type(result)(_guard(x) for x in result)
+    return np.asarray(result).view(Guarded) if np.iscomplexobj(result) else result
+
+
+def _arctan2(y: Any, x: Any) -> Any:
+    ry, rx = _re(y), _re(x)
+    slope = (rx * np.imag(y) - ry * np.imag(x)) / (rx * rx + ry * ry)
+    return np.arctan2(ry, rx) + 1j * slope
+
+
+def _cbrt(x: Any) -> Any:
+    root = np.cbrt(_re(x))
+    return root + 1j * np.imag(x) / (3 * root**2)
+
+
+_REAL_MEANING: Mapping[Any, Callable[..., Any]] = MappingProxyType(
+    {
+        np.absolute: lambda x: np.where(_re(x) < 0, -x, x),
+        np.fabs: lambda x: np.where(_re(x) < 0, -x, x),
+        np.conjugate: lambda x: x,
+        np.maximum: lambda a, b: np.where(_re(a) >= _re(b), a, b),
+        np.fmax: lambda a, b: np.where(_re(a) >= _re(b), a, b),
+        np.minimum: lambda a, b: np.where(_re(a) <= _re(b), a, b),
+        np.fmin: lambda a, b: np.where(_re(a) <= _re(b), a, b),
+        np.hypot: lambda a, b: np.sqrt(a * a + b * b),
+        np.cbrt: _cbrt,
+        np.arctan2: _arctan2,
+        np.deg2rad: lambda x: x * (np.pi / 180),
+        np.rad2deg: lambda x: x * (180 / np.pi),
+    }
+)
+
+
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002 (NumPy's name)
+    if ord not in (None, 2, "fro") or (ord == 2 and axis is None and np.ndim(x) > 1):
+        raise ComplexStepError(f"np.linalg.norm with ord={ord!r} has no rule for complex steps")
+    return np.sqrt((_plain(x) ** 2).sum(axis=axis, keepdims=keepdims))
+
+
+def _where(condition: Any, *branches: Any) -> Any:
+    return np.where(_plain(condition), *_plain(branches))
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
+    low = a if a_min is None else np.maximum(a, a_min)
+    return low if a_max is None else np.minimum(low, a_max)
+
+
+def _extreme(last: bool) -> Callable[..., Any]:
+    """Maximum or minimum along an axis: the entry where the real part has it."""
+
+    def take(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        x = _plain(a)
+        if axis is None:
+            x, axis = x.ravel(), 0
+        if not isinstance(axis, (int, np.integer)):
+            raise ComplexStepError("max and min over several axes have no rule for complex steps; take one at a time")
+        index = np.expand_dims((np.argmax if last else np.argmin)(x.real, axis=axis), axis)
+        found = np.take_along_axis(x, index, axis)
+        return found if keepdims else np.squeeze(found, axis)
+
+    return take
+
+
+_FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
+    {
+        np.linalg.norm: _norm,
+        np.where: _where,
+        np.clip: _clip,
+        np.max: _extreme(last=True),
+        np.min: _extreme(last=False),
+    }
+)
+
+
+class Guarded(np.ndarray[Any, Any]):
+    """A complex array whose operations mean what they mean for real numbers, or raise ``ComplexStepError``."""
+
+    __array_priority__ = 1000
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        """Apply the rule of a ufunc."""
+        arguments = [_plain(x) for x in inputs]
+        if out is not None:
+            kwargs["out"] = tuple(_plain(o) for o in out)
+        if method in ("reduce", "accumulate", "reduceat") and ufunc in (np.add, np.multiply):
+            return _guard(getattr(ufunc, method)(*arguments, **kwargs))
+        if method == "reduce" and ufunc in (np.maximum, np.minimum):
+            return _guard(
+                _extreme(ufunc is np.maximum)(arguments[0], kwargs.get("axis"), kwargs.get("keepdims", False))
+            )
+        if method == "reduce" and ufunc in (np.logical_and, np.logical_or):
+            return getattr(ufunc, method)(*[_re(a) for a in arguments], **kwargs)
+        if method == "__call__" and ufunc in _ANALYTIC:
+            if ufunc in (np.power, np.float_power):
+                return _guard(_power(*arguments, **kwargs))
+            return _guard(ufunc(*arguments, **kwargs))
+        if method == "__call__" and ufunc in _OF_REAL_PARTS:
+            return ufunc(*[_re(a) for a in arguments], **kwargs)
+        if method == "__call__" and ufunc in _REAL_MEANING and out is None:
+            return _guard(_REAL_MEANING[ufunc](*arguments))
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        raise ComplexStepError(f"np.{name} has no rule for complex steps; write it with smooth operations")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Apply the rule of an array function."""
+        if func in _FUNCTIONS:
+            return _guard(_FUNCTIONS[func](*args, **kwargs))
+        if func in _LINEAR_FUNCTIONS:
+            return _guard(func(*_plain(args), **{k: _plain(v) for k, v in kwargs.items()}))
+        if func in _OF_SHAPES:
+            return func(*_plain(args), **kwargs)
+        if func in (np.any, np.all, np.argmax, np.argmin, np.argsort, np.searchsorted, np.nonzero):
+            return func(*[_re(a) if isinstance(a, np.ndarray) else a for a in args], **kwargs)
+        raise ComplexStepError(f"np.{func.__name__} has no rule for complex steps; write it with smooth operations")
+
+    def __getitem__(self, key: Any) -> Any:
+        """Entries stay guarded, single ones too."""
+        return _guard(_plain(self)[_plain(key)])
+
+    @property
+    def real(self) -> Any:
+        """Taking the real part would lose the derivative."""
+        raise ComplexStepError("the real part of an argument was taken: that drops its derivative")
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary part carries the derivative."""
+        raise ComplexStepError("the imaginary part of an argument was taken: arguments are real numbers")
+
+    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
+        """Only to complex types."""
+        if not np.issubdtype(np.dtype(dtype), np.complexfloating):
+            raise ComplexStepError(f"an argument was cast to {np.dtype(dtype).name}: that drops its derivative")
+        return _guard(_plain(self).astype(dtype, *args, **kwargs))
+
+    def conj(self) -> Any:
+        """Real numbers are their own conjugates."""
+        return self
+
+    conjugate = conj  # type: ignore[assignment]
+
+    def __float__(self) -> float:
+        raise ComplexStepError("float(...) of an argument drops its derivative")
+
+    def __int__(self) -> int:
+        raise ComplexStepError("int(...) of an argument drops its derivative")
+
+    def max(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:  # type: ignore[override]
+        """Entry with the largest real part."""
+        return _guard(_extreme(last=True)(self, axis, keepdims))
+
+    def min(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:  # type: ignore[override]
+        """Entry with the smallest real part."""
+        return _guard(_extreme(last=False)(self, axis, keepdims))
+
+    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:  # type: ignore[override]  # noqa: A002
+        """Between two bounds, by the real part."""
+        return _guard(_clip(self, min, max))
+
+
+def _power(base: Any, exponent: Any, **kwargs: Any) -> Any:
+    """Powers; a real base with a real exponent keeps its value where complex powers would leave the real line."""
+    if np.iscomplexobj(exponent):
+        return np.power(base, exponent, **kwargs)
+    e = np.asarray(exponent)
+    if e.dtype.kind in "iu" or (e.ndim == 0 and float(e) == int(e)):
+        return np.power(base, e, **kwargs)
+    b = np.asarray(base)
+    # at a negative base a fractional power is not a real number; at zero its derivative is that of the limit
+    value = np.power(b.real, e)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(b.imag == 0, 0.0, e * np.power(b.real, e - 1) * b.imag)
+    return value + 1j * slope
+
+
+def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Guarded:
+    """``value + i STEP direction``, guarded.
+
+    Parameters
+    ----------
+    value, direction : array
+        Of shapes that broadcast against each other.
+    """
+    raw = np.asarray(value, dtype=float) + 1j * STEP * np.asarray(direction, dtype=float)
+    return np.asarray(raw).view(Guarded)
+
+
+def derivative(result: Any) -> FloatArray:
+    """The derivative that a result carries; zero for a real one."""
+    raw = np.asarray(_plain(result))
+    return raw.imag / STEP if np.iscomplexobj(raw) else np.zeros(raw.shape)
+
+
+def real_part(result: Any) -> FloatArray:
+    """The value of a result."""
+    return np.asarray(_plain(result)).real.astype(float)

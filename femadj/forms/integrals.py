@@ -1,0 +1,296 @@
+"""Forms bound to a domain: terms of the system that look like the built-in ones from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.discretisation import Domain
+from femadj.forms.integrand import strict_complex
+from femadj.forms.pointwise import (
+    Quadrature,
+    Slots,
+    add_parameter_slopes,
+    chunks,
+    evaluated,
+    interpolate,
+    parameter_slopes,
+    scatter,
+    surroundings_force,
+)
+from femadj.forms.probing import Probe
+from femadj.forms.tangent import surroundings_rate
+from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
+from femadj.kernels import integrals as kernels
+from femadj.parameters import Parameters
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _FormTerm:
+    """What bilinear and linear forms on a domain share."""
+
+    domain: Domain
+    probe: Probe
+    parameters: Parameters
+    scale: float = 1.0
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates."""
+        return (self.domain,)
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Parameters that it reads."""
+        return frozenset(name for name in self.parameters if name in self.probe.reads)
+
+    @property
+    def _depends_on_geometry(self) -> bool:
+        """Whether the integrand itself, at fixed fields, changes when nodes move."""
+        reads = self.probe.reads
+        return bool({"x", "n", "h"} & reads) or any(f"{name}.grad" in reads for name in self.parameters)
+
+    def _coefficients(self, domain: Domain, points: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Coefficients ``(n_regions, 1 or nq, ...)`` of the kernels, and the region of every entity."""
+        probe = self.probe
+        shape = (probe.n_components, probe.n_slots) * probe.arity
+        if not probe.varies(self.parameters):
+            quadrature = Quadrature(domain.chunk(0, 1), points, self.parameters, one_point=True)
+            with strict_complex():
+                values, basis = probe.coefficients(quadrature)
+            tensor = np.tensordot(values[:, 0, 0], basis, axes=1)
+            return self.scale * tensor.reshape(1, 1, *shape), domain.one_region
+        one_point = not probe.varies_within(self.parameters)
+        quadrature = Quadrature(domain, points, self.parameters, one_point=one_point)
+        values, basis = probe.coefficients(quadrature)
+        m, nq = quadrature.shape
+        flat = np.empty((m, nq, basis[0].size if len(basis) else int(np.prod(shape))))
+        np.matmul(values.reshape(len(values), -1).T, self.scale * basis.reshape(len(basis), flat.shape[2]),
+                  out=flat.reshape(m * nq, -1))  # fmt: skip
+        return flat.reshape(m, nq, *shape), np.arange(m, dtype=np.int32)
+
+    def _parameter_gradient(
+        self,
+        points: FloatArray,
+        arguments: Callable[[Domain], list[Slots]],
+        into: Mapping[str, FloatArray],
+        scale: float,
+    ) -> None:
+        names = {name for name in into if name in self.parameter_names}
+        if not names:
+            return
+        wanted = Parameters({name: entry for name, entry in self.parameters.entries.items() if name in names})
+        reads = set(self.probe.reads)
+
+        def slopes(piece: Domain) -> tuple[Quadrature, dict[str, FloatArray]]:
+            quadrature = Quadrature(piece, points, self.parameters)
+            return quadrature, parameter_slopes(quadrature, self.probe.integrand, arguments(piece), reads & _with_gradients(wanted))
+
+        for _, (quadrature, found) in evaluated(self.domain, slopes):
+            add_parameter_slopes(quadrature, found, into, scale * self.scale)
+
+    def _surroundings(
+        self, points: FloatArray, arguments: Callable[[Domain], list[Slots]], gradient: FloatArray, scale: float
+    ) -> None:
+        """Add the node gradient through ``x``, ``n``, ``h`` and gradients of parameters."""
+        if not self._depends_on_geometry:
+            return
+        reads = set(self.probe.reads)
+
+        def force(piece: Domain) -> FloatArray:
+            quadrature = Quadrature(piece, points, self.parameters)
+            return surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
+
+        for piece, values in evaluated(self.domain, force):
+            scatter(piece.on_geometry, points, scale * self.scale * values, gradient)
+
+
+def _with_gradients(parameters: Parameters) -> set[str]:
+    return set(parameters) | {f"{name}.grad" for name in parameters}
+
+
+@dataclass(frozen=True, eq=False)
+class FormBilinear(_FormTerm):
+    """A bilinear form on a domain; fields ``(n_nodes, nc)``.
+
+    Attributes
+    ----------
+    swapped : bool
+        Whether the roles of u and v are exchanged.
+    """
+
+    swapped: bool = False
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether it is symmetric in u and v."""
+        return self.probe.symmetric
+
+    def with_parameters(self, parameters: Parameters) -> FormBilinear:
+        """The same form with other values of the parameters."""
+        return replace(self, parameters=parameters) if self.parameter_names else self
+
+    def prepare(self) -> None:
+        """Compile the kernels."""
+        for integral in self._skeleton():
+            integral.prepare()
+
+    def _skeleton(self) -> list[BilinearIntegral]:
+        probe, nc, ns = self.probe, self.probe.n_components, self.probe.n_slots
+        empty = np.zeros((1, 1, nc, ns, nc, ns))
+        return [BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric)]
+
+    def _integral(self, domain: Domain, points: FloatArray) -> BilinearIntegral:
+        coefficient, region = self._coefficients(domain, points)
+        probe = self.probe
+        integral = BilinearIntegral(domain, coefficient, region, probe.lo, probe.hi, probe.symmetric)
+        return integral.transposed() if self.swapped else integral
+
+    def integrals(self, points: FloatArray) -> Iterator[BilinearIntegral]:
+        """The form as integrals with known coefficients, piece by piece."""
+        if not self.probe.varies(self.parameters):
+            yield self._integral(self.domain, points)
+            return
+        n_points = None if self.probe.varies_within(self.parameters) else 1
+        for _, integral in evaluated(self.domain, lambda piece: self._integral(piece, points), n_points):
+            yield integral
+
+    def assemble(
+        self,
+        points: FloatArray,
+        position: npt.NDArray[np.uint16],
+        indptr: npt.NDArray[np.int64],
+        upper: bool,
+        fixed: npt.NDArray[np.bool_],
+        prescribed: FloatArray | None,
+        data: FloatArray,
+        load: FloatArray,
+    ) -> float:
+        """Add to the CSR values; returns the smallest Jacobian determinant."""
+        return min(
+            integral.assemble(points, position, indptr, upper, fixed, prescribed, data, load)
+            for integral in self.integrals(points)
+        )
+
+    def transposed(self) -> FormBilinear:
+        """The form with the roles of u and v exchanged."""
+        return self if self.symmetric else replace(self, swapped=not self.swapped)
+
+    def touching(self, nodes: npt.NDArray[np.bool_]) -> FormBilinear:
+        """The form on the entities whose cell has a marked field node."""
+        return replace(self, domain=self.domain.selected(self.domain.with_nodes(nodes)))
+
+    def apply(self, points: FloatArray, x: FloatArray, y: FloatArray) -> None:
+        """Add ``K x`` to ``y``."""
+        if len(self.domain) == 0:
+            return
+        for integral in self.integrals(points):
+            integral.apply(points, x, y)
+
+    def _arguments(self, points: FloatArray, u: FloatArray, v: FloatArray) -> Callable[[Domain], list[Slots]]:
+        pair = (v, u) if self.swapped else (u, v)
+        lo, hi = self.probe.lo, self.probe.hi
+        return lambda piece: [_slots(piece, points, field, lo, hi) for field in pair]
+
+    def contract(
+        self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
+    ) -> None:
+        """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient``."""
+        for integral in self.integrals(points):
+            integral.contract(points, u, v, gradient, scale)
+        self._surroundings(points, self._arguments(points, u, v), gradient, scale)
+
+    def parameter_gradient(
+        self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Add ``scale * d/dm (v^T K u)`` at fixed u and v to the arrays of the parameters."""
+        self._parameter_gradient(points, self._arguments(points, u, v), into, scale)
+
+    def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray, y: FloatArray) -> None:
+        """Add ``(dK/dX velocity) u`` to ``y``."""
+        for integral in self.integrals(points):
+            integral.tangent(points, velocity, u, y)
+        if not self._depends_on_geometry:
+            return
+        probe = self.probe
+        for piece in chunks(self.domain):
+            quadrature = Quadrature(piece, points, self.parameters)
+            fixed = _slots(piece, points, u, probe.lo, probe.hi)
+            force = surroundings_rate(quadrature, probe, velocity, fixed, trial=not self.swapped)
+            scatter(piece, points, self.scale * force, y, probe.lo)
+
+
+@dataclass(frozen=True, eq=False)
+class FormLinear(_FormTerm):
+    """A linear form on a domain."""
+
+    def with_parameters(self, parameters: Parameters) -> FormLinear:
+        """The same form with other values of the parameters."""
+        return replace(self, parameters=parameters) if self.parameter_names else self
+
+    def prepare(self) -> None:
+        """Compile the kernels."""
+        probe = self.probe
+        kernels.load(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
+        kernels.load_contract(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
+
+    def _integral(self, domain: Domain, points: FloatArray) -> LinearIntegral:
+        force, region = self._coefficients(domain, points)
+        n, nq = force.shape[:2]
+        coefficients = LinearCoefficients(force, np.zeros((n, nq)), np.zeros(n), region)
+        return LinearIntegral(domain, lambda _: coefficients, self.probe.n_components, self.probe.lo, self.probe.hi)
+
+    def integrals(self, points: FloatArray) -> Iterator[LinearIntegral]:
+        """The form as integrals with known coefficients, piece by piece."""
+        if not self.probe.varies(self.parameters):
+            yield self._integral(self.domain, points)
+            return
+        n_points = None if self.probe.varies_within(self.parameters) else 1
+        for _, integral in evaluated(self.domain, lambda piece: self._integral(piece, points), n_points):
+            yield integral
+
+    def add(self, points: FloatArray, f: FloatArray) -> float:
+        """Add the load vector; returns the smallest Jacobian determinant."""
+        return min(integral.add(points, f) for integral in self.integrals(points))
+
+    def _arguments(self, points: FloatArray, v: FloatArray) -> Callable[[Domain], list[Slots]]:
+        return lambda piece: [_slots(piece, points, v, self.probe.lo, self.probe.hi)]
+
+    def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
+        """Add ``scale * v^T (df/dX)`` to ``gradient``; returns ``scale * v^T f``."""
+        value = sum(integral.contract(points, v, gradient, scale) for integral in self.integrals(points))
+        self._surroundings(points, self._arguments(points, v), gradient, scale)
+        return float(value)
+
+    def parameter_gradient(
+        self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
+    ) -> None:
+        """Add ``scale * v^T (df/dm)`` to the arrays of the parameters."""
+        self._parameter_gradient(points, self._arguments(points, v), into, scale)
+
+    def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
+        """Add ``(df/dX) velocity`` to ``y``."""
+        for integral in self.integrals(points):
+            integral.tangent(points, velocity, y)
+        if not self._depends_on_geometry:
+            return
+        for piece in chunks(self.domain):
+            quadrature = Quadrature(piece, points, self.parameters)
+            force = surroundings_rate(quadrature, self.probe, velocity, None, trial=False)
+            scatter(piece, points, self.scale * force, y, self.probe.lo)
+
+
+def _slots(domain: Domain, points: FloatArray, u: FloatArray, lo: int, hi: int) -> Slots:
+    """A field at the quadrature points; slots that the form does not use are zeros that take no memory."""
+    value, gradient = interpolate(domain, points, u, lo, hi)
+    nc, dim, m, nq = u.shape[1], domain.dim, len(domain), domain.geometry.n_points
+    if lo > 0:
+        value = np.broadcast_to(0.0, (nc, m, nq))
+    if hi <= 1:
+        gradient = np.broadcast_to(0.0, (nc, dim, m, nq))
+    return Slots(value, gradient)

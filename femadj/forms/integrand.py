@@ -1,0 +1,220 @@
+"""Integrands that users write the way scikit-fem's forms are written: functions of fields at quadrature points.
+
+A field is an array ``(m, nq)`` (a scalar on ``m`` entities with ``nq`` quadrature points) or ``(n, m, nq)`` (a vector)
+with its gradient in ``grad``; ``w`` holds coordinates ``x``, outward normals ``n`` (facets), mesh size ``h`` and
+parameters by name. What an integrand reads is recorded, so that nothing is computed that it does not use.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from skfem.assembly.form.form import Form as SkfemForm
+from skfem.assembly.form.form import FormExtraParams
+from skfem.element import DiscreteField
+
+from femadj.complex_step import Guarded
+from femadj.errors import FemadjError, FormError
+
+FloatArray = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+
+_HIGHER = ("hess", "grad3", "grad4", "grad5", "grad6")
+
+
+def _refuse(name: str) -> property:
+    def read(_: Any) -> Any:
+        raise FormError(
+            f"the form reads {name!r}: second and higher derivatives are not supported, because the fields of the mesh "
+            "have kinks between cells. Write the form in mixed variables, or with an interior penalty"
+        )
+
+    def write(_: Any, value: Any) -> None:
+        if value is not None:
+            raise TypeError(name)
+
+    return property(read, write)
+
+
+class Field(DiscreteField):  # type: ignore[misc]
+    """Value and gradient of a field at quadrature points; the gradient may be computed when it is first read."""
+
+    _gradient: Any
+    _on_read: Callable[[], None] | None
+
+    def __new__(cls, value: Any, gradient: Any = None, on_read: Callable[[], None] | None = None) -> Field:
+        """``gradient`` is an array, or a function that computes it."""
+        field = np.asarray(value).view(cls)
+        field._gradient = gradient
+        field._on_read = on_read
+        return cast(Field, field)
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self._gradient = getattr(obj, "_gradient", None)
+        self._on_read = getattr(obj, "_on_read", None)
+        self.div = None
+        self.curl = None
+
+    @property
+    def grad(self) -> Any:
+        """Derivatives, the last component index being that of the coordinate."""
+        if self._on_read is not None:
+            self._on_read()
+        if callable(self._gradient):
+            self._gradient = self._gradient()
+        return self._gradient
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        self._gradient = value
+
+    def zeros(self) -> Field:
+        """A field of zeros of the same shape."""
+        gradient = None if self._gradient is None else np.zeros_like(self.grad)
+        return Field(np.zeros(self.shape), gradient)
+
+
+class GuardedField(Guarded):
+    """A field whose value carries a complex step."""
+
+    grad: Any
+    div: Any
+    curl: Any
+
+    def __new__(cls, value: Any, gradient: Any = None) -> GuardedField:
+        """``gradient`` is an array."""
+        field = np.asarray(value).view(cls)
+        field.grad = gradient
+        return cast(GuardedField, field)
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.grad = getattr(obj, "grad", None)
+        self.div = None
+        self.curl = None
+
+    def zeros(self) -> Field:
+        """A field of zeros of the same shape."""
+        return Field(np.zeros(self.shape), None if self.grad is None else np.zeros(np.shape(self.grad)))
+
+
+for _name in _HIGHER:
+    setattr(Field, _name, _refuse(_name))
+    setattr(GuardedField, _name, _refuse(_name))
+
+
+class Environment(FormExtraParams):  # type: ignore[misc]
+    """The argument ``w`` of an integrand: computes what is read when it is first read, and remembers that it was.
+
+    Parameters
+    ----------
+    sources : mapping of name to function
+        How to compute what an integrand may read.
+    seeds : mapping of name to array, optional
+        Replacements that carry complex steps.
+    where : str
+        For messages: what kind of place is integrated over.
+    """
+
+    def __init__(self, sources: Mapping[str, Callable[[], Any]], seeds: Mapping[str, Any], where: str) -> None:
+        super().__init__(seeds)
+        self._sources = sources
+        self._where = where
+        self.reads: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys() and name not in self._sources:
+            known = ", ".join(map(repr, self._sources))
+            raise FormError(f"it reads w[{name!r}], but over {self._where} there are only: {known}")
+        self.reads.add(name)
+        if name not in self.keys():
+            super().__setitem__(name, self._sources[name]())
+        return super().__getitem__(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_sources":
+            raise AttributeError(name)
+        if name not in self.keys() and name not in self._sources:
+            known = ", ".join(map(repr, self._sources))
+            raise AttributeError(f"it reads w.{name}, but over {self._where} there are only: {known}")
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys() or name in self._sources
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a mapping."""
+        return self[name] if name in self else default
+
+
+@dataclass(frozen=True, eq=False)
+class Integrand:
+    """A user's function of fields and ``w``, called with checks.
+
+    Attributes
+    ----------
+    function : callable
+    name : str
+        For messages.
+    """
+
+    function: Callable[..., Any]
+    name: str
+
+    @classmethod
+    def of(cls, form: Any, name: str | None = None) -> Integrand:
+        """Take a function or a scikit-fem form."""
+        if isinstance(form, Integrand):
+            return form
+        function = form.form if isinstance(form, SkfemForm) else form
+        if isinstance(function, type) or not callable(function):
+            raise FormError(f"a form must be a function of fields and w, or a scikit-fem form, not {form!r}")
+        given = name or getattr(function, "__name__", None) or type(function).__name__
+        return cls(function, given)
+
+    def __call__(self, arguments: Sequence[Any], w: Environment, shape: tuple[int, ...]) -> AnyArray:
+        """Values at the quadrature points, shape ``(m, nq)``, complex where an argument was seeded.
+
+        Raises
+        ------
+        FormError
+            When the function raises, returns something of another shape, or NaN.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                result = self.function(*arguments, w)
+        except FormError as error:
+            raise FormError(f"form {self.name!r}: {error}") from error
+        except FemadjError as error:
+            raise type(error)(f"form {self.name!r}: {error}") from error
+        except Exception as error:
+            raise FormError(f"form {self.name!r} failed: {type(error).__name__}: {error}") from error
+        values = result.view(np.ndarray) if isinstance(result, np.ndarray) else np.asarray(result)
+        if values.dtype.kind not in "fiubc":
+            raise FormError(f"form {self.name!r} must return an array of numbers, not {type(result).__name__}")
+        if values.shape != shape:
+            if values.ndim > len(shape) or any(
+                n not in (1, m) for n, m in zip(values.shape[::-1], shape[::-1], strict=False)
+            ):
+                raise FormError(
+                    f"form {self.name!r} must return one number at every quadrature point, shape {shape} here, not "
+                    f"{values.shape}: are all indices contracted, and do all arrays belong to this mesh?"
+                )
+            values = np.broadcast_to(values, shape)
+        if not np.isfinite(values).all():
+            bad = np.argwhere(~np.isfinite(values))[0]
+            raise FormError(
+                f"form {self.name!r} is NaN or infinite (or its derivative is), first at entity {int(bad[0])}, "
+                f"quadrature point {int(bad[1])}"
+            )
+        return values
+
+
+def strict_complex() -> warnings.catch_warnings:
+    """Context in which dropping an imaginary part is an error; to be entered before threads start."""
+    context = warnings.catch_warnings(action="error", category=np.exceptions.ComplexWarning)
+    return cast(warnings.catch_warnings, context)

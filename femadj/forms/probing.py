@@ -1,0 +1,446 @@
+"""Probing: the pointwise coefficients of a form, found by evaluating it on unit values and unit gradients.
+
+A form that is linear in its arguments is ``v^ : C : u^`` (or ``v^ : F``) at every quadrature point. Its entries are
+usually few functions times constants, ``C(x) = sum_p c_p(x) B_p`` (one for ``k(x) grad u . grad v``): a sample of
+points tells which entries ``c_p`` suffice and what the constants are. Whether that holds everywhere is checked at
+every point and every design by one more evaluation; where it does not, all entries are evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from femadj.complex_step import derivative, real_part, seed
+from femadj.discretisation import Domain
+from femadj.errors import FemadjError, FormError
+from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
+from femadj.forms.pointwise import Quadrature, Slots, as_field
+from femadj.parameters import Parameters
+
+FloatArray = npt.NDArray[np.float64]
+
+SAMPLED_ENTITIES = 16
+"""Cells or facets on which a form is tried before it is used."""
+
+REPRODUCTION = 1e-10
+"""Largest relative distance between a form and its coefficients."""
+
+_RANK = 1e-11
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How the coefficients of a form are obtained.
+
+    Attributes
+    ----------
+    integrand : Integrand
+    components : tuple of int
+        Of the parts of the unknown.
+    dim : int
+    arity : int
+        1: linear form, 2: bilinear form.
+    lo, hi : int
+        Slots used.
+    pivots : (r, arity) int
+        Entries that are evaluated, as numbers of ``(component, slot)`` pairs: test, then trial function.
+    basis : (r, *(n,) * arity)
+        What an evaluated entry contributes to all entries.
+    weights : tuple of (n,) arrays
+        Arguments of the check.
+    reads : frozenset of str
+        What the form reads.
+    symmetric, definite : bool
+        Whether ``C`` is symmetric, and whether it has no negative eigenvalue, at the sampled points.
+    """
+
+    integrand: Integrand
+    components: tuple[int, ...]
+    dim: int
+    arity: int
+    lo: int
+    hi: int
+    pivots: npt.NDArray[np.int64]
+    basis: FloatArray
+    weights: tuple[FloatArray, ...]
+    reads: frozenset[str]
+    symmetric: bool
+    definite: bool
+
+    @property
+    def n_components(self) -> int:
+        """Components of all parts."""
+        return sum(self.components)
+
+    @property
+    def n_slots(self) -> int:
+        """Slots used."""
+        return self.hi - self.lo
+
+    def varies_within(self, parameters: Parameters) -> bool:
+        """Whether the coefficients vary within an entity."""
+        return any(
+            name not in parameters or parameters.entries[name].kind == "nodal" for name in _names(self.reads)
+        )  # fmt: skip
+
+    def varies(self, parameters: Parameters) -> bool:
+        """Whether the coefficients vary from point to point."""
+        return any(
+            name not in parameters or parameters.entries[name].kind != "constant" for name in _names(self.reads)
+        )
+
+    def coefficients(self, quadrature: Quadrature) -> tuple[FloatArray, FloatArray]:
+        """Coefficient functions ``(r, m, nq)`` and what they multiply ``(r, *(n,) * arity)``.
+
+        Raises
+        ------
+        FormError
+            When the form turns out not to be linear.
+        """
+        values = self._entries(quadrature, self.pivots)
+        expected = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, self.weights)))
+        factors = self.basis
+        for weight in reversed(self.weights):
+            factors = factors @ weight
+        found = np.tensordot(factors, values, axes=1)
+        size = np.abs(factors) @ np.abs(values).reshape(len(values), -1).max(axis=1, initial=0.0)
+        bound = REPRODUCTION * max(float(size), float(np.abs(expected).max(initial=0.0)))
+        if (np.abs(found - expected) <= bound).all():
+            return values, self.basis
+        n = self.n_components * self.n_slots
+        everything = np.argwhere(np.ones((n,) * self.arity, dtype=bool))
+        values = self._entries(quadrature, everything)
+        basis = np.zeros((len(everything), *(n,) * self.arity))
+        basis[(np.arange(len(everything)), *everything.T)] = 1.0
+        found = np.tensordot(basis.reshape(len(basis), -1) @ _outer(self.weights), values, axes=1)
+        if not (np.abs(found - expected) <= 10 * bound).all():
+            raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
+        return values, basis
+
+    def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
+        n = self.n_components * self.n_slots
+        values = np.empty((len(entries), *quadrature.shape))
+        for number, entry in enumerate(entries):
+            weights = tuple(np.eye(n)[index] for index in entry)
+            values[number] = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, weights)))
+        return values
+
+    def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
+        """Constant fields; forms take the trial functions first."""
+        fields: list[Any] = []
+        for weight in reversed(weights):
+            full = np.zeros((self.n_components, self.dim + 1))
+            full[:, self.lo : self.hi] = weight.reshape(self.n_components, self.n_slots)
+            fields += constant_fields(full, self.components, quadrature.shape)
+        return fields
+
+    def _not_linear(self, quadrature: Quadrature) -> str:
+        names = ("v",) if self.arity == 1 else ("v", "u")
+        rng = np.random.default_rng(2)
+        n = self.n_components * self.n_slots
+        base = [rng.uniform(-1, 1, n) for _ in range(self.arity)]
+        reference = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, base)))
+        for position, name in enumerate(names):
+            scaled = [2 * w if p == position else w for p, w in enumerate(base)]
+            twice = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, scaled)))
+            if np.abs(twice - 2 * reference).max() > 1e-9 * np.abs(reference).max():
+                what = "a bilinear form must be linear in both" if self.arity == 2 else "terms without v belong nowhere"
+                return f"is not linear in {name} ({what})"
+        return "is not linear in its arguments"
+
+    def describe(self, parameters: Parameters) -> str:
+        """What the probing found, in words."""
+        slots = {(0, 1): "values", (1, self.dim + 1): "gradients", (0, self.dim + 1): "values and gradients"}
+        used = slots[self.lo, self.hi]
+        reads = ", ".join(sorted(self.reads)) or "nothing"
+        if not self.varies(parameters):
+            how = "constant coefficients, evaluated once" + (" for each set of parameters" if self.reads else "")
+        else:
+            n = len(self.pivots)
+            where = "at every quadrature point" if self.varies_within(parameters) else "once in every cell"
+            how = f"{n} independent coefficient{'s' if n != 1 else ''}, evaluated {where} of every design"
+        return f"{used}; reads {reads}; {how}"
+
+
+def _names(reads: frozenset[str]) -> set[str]:
+    return {name.split(".")[0] for name in reads}
+
+
+def _real(values: npt.NDArray[Any]) -> FloatArray:
+    return real_part(values) if np.iscomplexobj(values) else np.asarray(values, dtype=float)
+
+
+def _outer(weights: Sequence[FloatArray]) -> FloatArray:
+    result = np.ones(1)
+    for weight in weights:
+        result = np.outer(result, weight).ravel()
+    return result
+
+
+def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[int, ...]) -> list[Field]:
+    """Fields that are the same at every point, from ``(component, slot)`` weights."""
+    fields, start = [], 0
+    for nc in components:
+        part = full[start : start + nc]
+        start += nc
+        value = np.broadcast_to(part[:, 0, None, None], (nc, *shape))
+        gradient = np.broadcast_to(part[:, 1:, None, None], (nc, part.shape[1] - 1, *shape))
+        fields.append(as_field(value, gradient))
+    return fields
+
+
+def sample_of(domain: Domain, seed_number: int = 0) -> Domain:
+    """A few entities, spread over the domain."""
+    if len(domain) <= SAMPLED_ENTITIES:
+        return domain.selected(np.ones(len(domain), dtype=bool))
+    keep = np.zeros(len(domain), dtype=bool)
+    keep[np.random.default_rng(seed_number).choice(len(domain), SAMPLED_ENTITIES, replace=False)] = True
+    return domain.selected(keep)
+
+
+def placeholder(parameters: Parameters) -> Parameters:
+    """Random values for parameters that have none yet, to try a form with."""
+    rng = np.random.default_rng(4)
+    missing = {n: rng.uniform(0.5, 1.5, e.shape) for n, e in parameters.entries.items() if e.values is None}
+    return parameters.updated(missing)
+
+
+def probe(
+    integrand: Integrand,
+    domain: Domain,
+    points: FloatArray,
+    parameters: Parameters,
+    components: Sequence[int],
+    arity: int,
+) -> Probe:
+    """Find out what a form is made of, on a sample of the entities of a domain.
+
+    Raises
+    ------
+    FormError
+        When the form raises, returns the wrong shape or NaN, is not linear in its arguments, or has a derivative by
+        what it reads that disagrees with differences.
+    """
+    parameters = placeholder(parameters)
+    dim = domain.dim
+    n = sum(components) * (dim + 1)
+    sample = sample_of(domain)
+    quadrature = Quadrature(sample, points, parameters)
+    everything = np.argwhere(np.ones((n,) * arity, dtype=bool))
+    basis = np.zeros((len(everything), *(n,) * arity))
+    basis[(np.arange(len(everything)), *everything.T)] = 1.0
+    rng = np.random.default_rng(1)
+    with strict_complex():
+        whole = Probe(
+            integrand, tuple(components), dim, arity, 0, dim + 1, everything, basis,
+            tuple(rng.uniform(-1, 1, n) for _ in range(arity)), frozenset(), False, False,
+        )  # fmt: skip
+        values, _ = whole.coefficients(quadrature)
+        _require_local(whole, quadrature, values, components, arity)
+        reads = frozenset(quadrature.reads)
+        require_differentiable(quadrature, integrand, random_arguments(quadrature, components, arity), set(reads))
+    table = values.reshape(len(everything), -1)
+    largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
+    lo, hi = _slots(largest, sum(components), dim, arity)
+    kept = np.zeros((sum(components), dim + 1), dtype=bool)
+    kept[:, lo:hi] = True
+    rows = np.flatnonzero(kept.ravel())
+    k = len(rows)
+    position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))]
+    table = table[position.ravel()]
+    largest = largest[np.ix_(*([rows] * arity))]
+    pivots, factors = _independent(table)
+    tensors = table.T.reshape(-1, *(k,) * arity)
+    symmetric = definite = False
+    if arity == 2:
+        swapped = tensors.transpose(0, 2, 1)
+        symmetric = bool(np.abs(tensors - swapped).max(initial=0.0) <= 1e-13 * np.abs(tensors).max(initial=0.0))
+        if symmetric and tensors.size:
+            low = np.linalg.eigvalsh(0.5 * (tensors + swapped)).min()
+            definite = bool(low >= -1e-12 * np.abs(tensors).max())
+    weights = []
+    for axis in range(arity):
+        size = largest.max(axis=tuple(a for a in range(arity) if a != axis)) if arity > 1 else largest
+        balanced = 1.0 / np.sqrt(np.where(size > 0, size, max(float(size.max(initial=0.0)), 1e-300)))
+        weights.append(balanced * rng.uniform(0.5, 1.5, k) * rng.choice([-1.0, 1.0], k))
+    return Probe(
+        integrand,
+        tuple(components),
+        dim,
+        arity,
+        lo,
+        hi,
+        np.array(np.unravel_index(pivots, (k,) * arity)).T.reshape(-1, arity),
+        factors.reshape(-1, *(k,) * arity),
+        tuple(weights),
+        reads,
+        symmetric,
+        definite,
+    )
+
+
+def _slots(largest: FloatArray, n_components: int, dim: int, arity: int) -> tuple[int, int]:
+    """The smallest range of slots, of those the kernels know, with all entries that do not vanish."""
+    used = largest.reshape((n_components, dim + 1) * arity)
+    value = derivatives = False
+    for axis in range(arity):
+        by_slot = used.max(axis=tuple(a for a in range(2 * arity) if a != 2 * axis + 1))
+        value |= bool(by_slot[0] > 0)
+        derivatives |= bool(by_slot[1:].max() > 0)
+    if derivatives:
+        return (0 if value else 1), dim + 1
+    return 0, 1
+
+
+def _independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Rows of a table that span the others, and the combinations: ``table = factors.T @ table[pivots]``."""
+    scale = np.abs(table).max(axis=1, initial=0.0)
+    used = np.flatnonzero(scale > 0)
+    if len(used) == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, len(table)))
+    normal = table[used] / scale[used, None]
+    r, order = scipy.linalg.qr(normal.T, mode="r", pivoting=True)
+    size = np.abs(np.diag(r))
+    rank = int((size > _RANK * size[0]).sum())
+    pivots = used[order[:rank]]
+    combine = scipy.linalg.solve_triangular(r[:rank, :rank], r[:rank])
+    combine[np.abs(combine) < 1e-14] = 0.0
+    factors = np.zeros((rank, len(table)))
+    factors[:, used[order]] = combine * scale[used[order]] / scale[pivots][:, None]
+    return pivots, _tidy(factors)
+
+
+def _tidy(factors: FloatArray) -> FloatArray:
+    """Replace factors within rounding of a ratio of equal or opposite entries by that ratio."""
+    near = np.abs(np.abs(factors) - 1.0) < 1e-12
+    return np.where(near, np.sign(factors), factors)
+
+
+def random_arguments(quadrature: Quadrature, components: Sequence[int], arity: int) -> list[Slots]:
+    """Arguments that vary from point to point: trial functions first."""
+    rng = np.random.default_rng(3)
+    dim = quadrature.domain.dim
+    return [
+        Slots(rng.uniform(-1, 1, (nc, *quadrature.shape)), rng.uniform(-1, 1, (nc, dim, *quadrature.shape)))
+        for _ in range(arity)
+        for nc in components
+    ]
+
+
+def _require_local(
+    whole: Probe, quadrature: Quadrature, values: FloatArray, components: Sequence[int], arity: int
+) -> None:
+    """The coefficients must reproduce the form for arguments that vary from point to point."""
+    arguments = random_arguments(quadrature, components, arity)
+    found = _real(quadrature.evaluate(whole.integrand, [a.field for a in arguments]))
+    hats = [np.concatenate([a.value[:, None], a.gradient], axis=1) for a in arguments]
+    parts = len(components)
+    flat = [
+        np.concatenate(hats[k * parts : (k + 1) * parts]).reshape(-1, *quadrature.shape) for k in range(arity)
+    ]  # trial, test
+    n = flat[0].shape[0]
+    entries = values.reshape((n,) * arity + quadrature.shape)
+    if arity == 1:
+        expected = (entries * flat[0]).sum(axis=0)
+    else:
+        expected = np.einsum("abmq,amq,bmq->mq", entries, flat[1], flat[0])
+    scale = np.abs(entries).max(initial=0.0) * n
+    if np.abs(found - expected).max() > REPRODUCTION * max(scale, float(np.abs(found).max())):
+        reason = whole._not_linear(quadrature)
+        raise FormError(f"form {whole.integrand.name!r} {reason}")
+
+
+def require_differentiable(
+    quadrature: Quadrature, integrand: Integrand, arguments: Sequence[Slots], reads: set[str], by_arguments: bool = False
+) -> None:
+    """Compare the complex-step derivative by everything that a form reads with differences.
+
+    Raises
+    ------
+    FormError
+        Where they disagree: the form is not differentiable, or drops the complex step in a way that the guarded
+        arrays cannot see (``np.array`` of entries followed by ``abs``, for instance).
+    """
+    fields: list[Any] = [a.field for a in arguments]
+    rng = np.random.default_rng(6)
+    at = quadrature.frame
+
+    def compare(what: str, value: FloatArray, gradient: FloatArray | None, place: str | int) -> None:
+        for part in ("value", "gradient"):
+            array = value if part == "value" else gradient
+            if array is None or (part == "gradient" and isinstance(place, str) and f"{place}.grad" not in reads):
+                continue
+            direction = rng.uniform(-1, 1, array.shape)
+
+            def evaluate(step: Any, part: str = part, array: FloatArray = array, d: FloatArray = direction) -> Any:
+                moved = seed(array, d) if step is None else array + step * d
+                if part == "value":
+                    kind = GuardedField if step is None else Field
+                    inserted = kind(moved, gradient) if np.ndim(moved) >= 2 else moved
+                else:
+                    inserted = Field(value, moved)
+                if isinstance(place, int):
+                    args = [*fields[:place], inserted, *fields[place + 1 :]]
+                    return quadrature.evaluate(integrand, args)
+                return quadrature.evaluate(integrand, fields, {place: inserted})
+
+            suffix = "" if part == "value" else " (gradient)"
+            _compare(integrand, f"{what}{suffix}", array, evaluate)
+
+    if "x" in reads:
+        compare("w.x", at.x, None, "x")
+    if "n" in reads:
+        compare("w.n", at.normal, None, "n")
+    if "h" in reads:
+        compare("w.h", at.size, None, "h")
+    for name, entry in quadrature.parameters.entries.items():
+        if name not in reads:
+            continue
+        if entry.kind == "nodal":
+            value, gradient = quadrature.nodal(name)
+            scalar = len(value) == 1
+            compare(f"parameter {name!r}", value[0] if scalar else value, gradient[0] if scalar else gradient, name)
+        else:
+            compare(f"parameter {name!r}", np.asarray(quadrature.environment()[name], dtype=float), None, name)
+    if by_arguments:
+        for number, argument in enumerate(arguments):
+            scalar = len(argument.value) == 1
+            value = argument.value[0] if scalar else argument.value
+            gradient = argument.gradient[0] if scalar else argument.gradient
+            compare("the state", value, gradient, number)
+
+
+def _compare(integrand: Integrand, what: str, array: FloatArray, evaluate: Any) -> None:
+    try:
+        exact = derivative(evaluate(None))
+    except FemadjError:
+        raise
+    base = _real(evaluate(0.0))
+    size = float(np.abs(array).max(initial=0.0)) or 1.0
+    agrees = np.zeros(base.shape, dtype=bool)
+    magnitude = float(np.abs(base).max(initial=0.0))
+    for fraction in (1e-4, 1e-5, 1e-6, 1e-3):
+        h = fraction * size
+        try:
+            after, before = _real(evaluate(h)), _real(evaluate(-h))
+        except FormError:
+            continue  # a step out of the domain of the function; the next is shorter
+        rounding = 1e-13 * magnitude / h
+        largest = np.abs(exact).max(initial=0.0)
+        central = (after - before) / (2 * h)
+        agrees |= np.abs(central - exact) <= 1e-5 * (np.abs(exact) + 1e-2 * largest) + rounding
+        for one_sided in ((after - base) / h, (base - before) / h):
+            agrees |= np.abs(one_sided - exact) <= 10 * fraction * np.abs(exact) + rounding
+        if agrees.all():
+            return
+    raise FormError(
+        f"form {integrand.name!r}: its complex-step derivative by {what} disagrees with differences. Write it with "
+        "NumPy operations on the arguments themselves (no abs or norm of arrays put together by np.array, no random "
+        "numbers, no state kept between calls)"
+    )
