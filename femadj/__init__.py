@@ -34,7 +34,7 @@ from femadj.mesh import Mesh
 from femadj.parameters import CellField, NodalField
 from femadj.physics import Diffusion, Elasticity, Form, Integral
 from femadj.problems import Counts, LinearStatic, Solution
-from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Mass, Response, StrainEnergy, Volume
+from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Functional, Mass, Response, StrainEnergy, Volume
 from femadj.results import write_results
 from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
@@ -60,6 +60,7 @@ __all__ = [
     "FieldNorm",
     "Fixed",
     "Flux",
+    "Functional",
     "Form",
     "FormError",
     "Gradient",

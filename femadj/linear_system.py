@@ -161,7 +161,7 @@ class LinearSystem(Generic[AssembledT]):
         Threads of the solver.
     check : bool
         Compare derivatives with differences of the functions they belong to, along a random direction: those of A and
-        b at the first gradient (5 to 13 evaluations of each), those of each response when it is first used.
+        b at the first gradient (6 to 14 evaluations of each), those of each response when it is first used.
     progress : Progress, optional
         Told about every phase.
 

@@ -89,7 +89,9 @@ class _FormTerm:
 
         def slopes(piece: Domain) -> tuple[Quadrature, dict[str, FloatArray]]:
             quadrature = Quadrature(piece, points, self.parameters)
-            return quadrature, parameter_slopes(quadrature, self.probe.integrand, arguments(piece), reads & _with_gradients(wanted))
+            return quadrature, parameter_slopes(
+                quadrature, self.probe.integrand, arguments(piece), reads & _with_gradients(wanted)
+            )
 
         for _, (quadrature, found) in evaluated(self.domain, slopes):
             add_parameter_slopes(quadrature, found, into, scale * self.scale)

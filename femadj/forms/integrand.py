@@ -143,6 +143,10 @@ class Environment(FormExtraParams):  # type: ignore[misc]
             raise AttributeError(f"it reads w.{name}, but over {self._where} there are only: {known}")
         return self[name]
 
+    def insert(self, name: str, value: Any) -> None:
+        """Put in what the integrand is to find under a name."""
+        super().__setitem__(name, value)
+
     def __contains__(self, name: object) -> bool:
         return name in self.keys() or name in self._sources
 

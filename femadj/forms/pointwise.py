@@ -107,7 +107,9 @@ def chunks(domain: Domain, n_points: int | None = None) -> Iterator[Domain]:
         yield domain.chunk(start, min(start + each, len(domain)))
 
 
-def evaluated(domain: Domain, evaluate: Callable[[Domain], T], n_points: int | None = None) -> Iterator[tuple[Domain, T]]:
+def evaluated(
+    domain: Domain, evaluate: Callable[[Domain], T], n_points: int | None = None
+) -> Iterator[tuple[Domain, T]]:
     """Evaluate something on every chunk, in as many threads as the domain has parts; results come in order."""
     threads = len(domain.parts)
     with strict_complex():
@@ -221,11 +223,10 @@ class Quadrature:
         return values
 
 
-def unit(shape: tuple[int, ...], index: tuple[int, ...] | None) -> AnyArray:
+def unit(shape: tuple[int, ...], index: tuple[int, ...]) -> AnyArray:
     """Seed direction: one in one component, zero in the others."""
     direction = np.zeros((*shape[:-2], 1, 1))
-    if index is not None:
-        direction[index] = 1.0
+    direction[index] = 1.0
     return direction
 
 
@@ -239,15 +240,24 @@ def seeded_field(value: Any, gradient: Any, value_step: Any = None, gradient_ste
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """An argument of an integrand at the quadrature points: value ``(nc, m, nq)``, gradient ``(nc, dim, m, nq)``."""
+    """An argument of an integrand at the quadrature points.
+
+    Attributes
+    ----------
+    value : (nc, m, nq)
+    gradient : (nc, dim, m, nq)
+    on_read : callable, optional
+        Told when an integrand reads the gradient.
+    """
 
     value: FloatArray
     gradient: FloatArray
+    on_read: Callable[[], None] | None = None
 
     @property
     def field(self) -> Field:
         """As forms see it."""
-        return as_field(self.value, self.gradient)
+        return as_field(self.value, self.gradient, self.on_read)
 
     def seeded(self, component: int, slot: int) -> Any:
         """With a complex step in the value (slot 0) or in a derivative."""
@@ -255,7 +265,7 @@ class Slots:
         value, gradient = (self.value[0], self.gradient[0]) if scalar else (self.value, self.gradient)
         lead = () if scalar else (component,)
         if slot == 0:
-            return seeded_field(value, gradient, value_step=unit(value.shape, lead or None) + (1.0 if scalar else 0.0))
+            return seeded_field(value, gradient, value_step=np.ones((1, 1)) if scalar else unit(value.shape, lead))
         return seeded_field(value, gradient, gradient_step=unit(gradient.shape, (*lead, slot - 1)))
 
 
@@ -307,10 +317,9 @@ def surroundings_force(
         add_measure(force, rate, at.normal if quadrature.domain.is_facet else None)
     for name in quadrature.parameters:
         if f"{name}.grad" in reads:
-            value, gradient = quadrature.nodal(name)
+            _, gradient = quadrature.nodal(name)
             by_gradient = _nodal_slopes(quadrature, integrand, fields, name, range(1, dim + 1))
-            force[:, 1:] -= np.einsum("ijeq,ikeq->jkeq", gradient, by_gradient)
-            del value
+            add_transport(force, gradient, by_gradient)
     return force
 
 
@@ -322,6 +331,11 @@ def add_measure(force: FloatArray, phi: FloatArray, normal: FloatArray | None) -
         if normal is not None:
             for k in range(dim):
                 force[j, 1 + k] -= phi * normal[j] * normal[k]
+
+
+def add_transport(force: FloatArray, gradient: FloatArray, by_gradient: FloatArray) -> None:
+    """Add what a field contributes whose gradient is carried along: ``-f_i,j (d phi / d f_i,k)``."""
+    force[:, 1:] -= np.einsum("ijeq,ikeq->jkeq", gradient, by_gradient)
 
 
 def _nodal_slopes(

@@ -91,9 +91,7 @@ class Probe:
 
     def varies(self, parameters: Parameters) -> bool:
         """Whether the coefficients vary from point to point."""
-        return any(
-            name not in parameters or parameters.entries[name].kind != "constant" for name in _names(self.reads)
-        )
+        return any(name not in parameters or parameters.entries[name].kind != "constant" for name in _names(self.reads))
 
     def coefficients(self, quadrature: Quadrature) -> tuple[FloatArray, FloatArray]:
         """Coefficient functions ``(r, m, nq)`` and what they multiply ``(r, *(n,) * arity)``.
@@ -357,7 +355,11 @@ def _require_local(
 
 
 def require_differentiable(
-    quadrature: Quadrature, integrand: Integrand, arguments: Sequence[Slots], reads: set[str], by_arguments: bool = False
+    quadrature: Quadrature,
+    integrand: Integrand,
+    arguments: Sequence[Slots],
+    reads: set[str],
+    by_arguments: bool = False,
 ) -> None:
     """Compare the complex-step derivative by everything that a form reads with differences.
 

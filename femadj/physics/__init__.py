@@ -3,6 +3,17 @@
 from femadj.physics.base import BoundPhysics, Coefficient, NullModes, Physics
 from femadj.physics.diffusion import Diffusion
 from femadj.physics.elasticity import Elasticity
-from femadj.physics.form import Form, Integral
+from femadj.physics.form import Form, Integral, IntegralLike, integrals_of
 
-__all__ = ["BoundPhysics", "Coefficient", "Diffusion", "Elasticity", "Form", "Integral", "NullModes", "Physics"]
+__all__ = [
+    "BoundPhysics",
+    "Coefficient",
+    "Diffusion",
+    "Elasticity",
+    "Form",
+    "Integral",
+    "IntegralLike",
+    "NullModes",
+    "Physics",
+    "integrals_of",
+]

@@ -11,7 +11,17 @@ import numpy.typing as npt
 
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.physics.base import Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, combine, finite, for_each, positive
+from femadj.physics.base import (
+    Coefficient,
+    CoefficientPhysics,
+    NullModes,
+    Regional,
+    by_cell,
+    combine,
+    finite,
+    for_each,
+    positive,
+)
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -3,6 +3,17 @@
 from femadj.responses.base import Evaluation, Response
 from femadj.responses.energy import Compliance, StrainEnergy
 from femadj.responses.field import Displacement, FieldNorm
+from femadj.responses.functional import Functional
 from femadj.responses.geometry import Mass, Volume
 
-__all__ = ["Compliance", "Displacement", "Evaluation", "FieldNorm", "Mass", "Response", "StrainEnergy", "Volume"]
+__all__ = [
+    "Compliance",
+    "Displacement",
+    "Evaluation",
+    "FieldNorm",
+    "Functional",
+    "Mass",
+    "Response",
+    "StrainEnergy",
+    "Volume",
+]

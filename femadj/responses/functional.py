@@ -1,0 +1,195 @@
+"""Functionals of one's own: integrals of any function of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.complex_step import real_part
+from femadj.discretisation import Domain
+from femadj.errors import ResponseError
+from femadj.forms.integrand import Integrand, strict_complex
+from femadj.forms.pointwise import (
+    Quadrature,
+    Slots,
+    add_measure,
+    add_parameter_slopes,
+    add_transport,
+    argument_slopes,
+    evaluated,
+    interpolate,
+    parameter_slopes,
+    scatter,
+    surroundings_force,
+)
+from femadj.forms.probing import require_differentiable, sample_of
+from femadj.parameters import ParameterLike, Parameters
+from femadj.physics import Integral, IntegralLike, integrals_of
+from femadj.problems import Solution
+from femadj.responses.base import Evaluation
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """What the integrand gives on some entities."""
+
+    quadrature: Quadrature
+    value: float
+    state: FloatArray
+    nodes: FloatArray
+    parameters: Mapping[str, FloatArray]
+
+
+class Functional:
+    """``(int f dx)^power``, with ``f`` a function of the state, its gradient, position, normal and parameters.
+
+    ``f(w)`` is written like a scikit-fem functional: ``w.u`` is the state (``w.u.grad`` its gradient), ``w.x`` the
+    coordinates, ``w.n`` the outward normal (facets), ``w.h`` the mesh size; the parameters of the problem and those of
+    the functional are found by their names. It may be nonlinear. Values and derivatives are exact for the quadrature
+    in use; ``order`` of an ``Integral`` sets its degree (that of products of two shape functions when left out).
+
+    Parameters
+    ----------
+    integrals : function, scikit-fem Functional, Integral, or a sequence of these
+        Bare functions are integrated over all cells; several are summed.
+    power : float
+        Exponent of the sum: ``1/p`` makes a p-norm of ``f**p``.
+    parameters : mapping of name to number, array, NodalField or CellField, optional
+        Parameters of its own; gradients by them come with ``Gradient.parameters``.
+
+    Raises
+    ------
+    FormError
+        When it is evaluated: a function that raises, returns a wrong shape or NaN, or cannot be differentiated.
+    """
+
+    def __init__(
+        self,
+        integrals: IntegralLike,
+        *,
+        power: float = 1.0,
+        parameters: Mapping[str, ParameterLike] | None = None,
+    ) -> None:
+        self._integrals = integrals_of(integrals, "functionals")
+        if not self._integrals:
+            raise ResponseError("give at least one function to integrate")
+        if not isinstance(power, (int, float)) or not np.isfinite(power) or power == 0:
+            raise ResponseError(f"power must be a number other than zero, not {power!r}")
+        self._power = float(power)
+        self._parameters = MappingProxyType(dict(parameters or {}))
+
+    def evaluate(self, solution: Solution) -> Evaluation:
+        """Value and partial derivatives."""
+        parameters = self._all_parameters(solution)
+        slopes = parameters.zeros()
+        state = np.zeros_like(solution.u)
+        nodes = np.zeros_like(solution.points)
+        total = 0.0
+        for integral in self._integrals:
+            for domain in integral.domains(solution.system.space, None, gradients=False):
+                total += _integrate(integral, domain, solution, parameters, state, nodes, slopes)
+        factor = 1.0
+        if self._power != 1.0:
+            if total <= 0:
+                raise ResponseError(f"{self!r}: the integral is {total:g}, which has no power {self._power:g}")
+            factor = self._power * total ** (self._power - 1)
+            total = total**self._power
+        state *= factor
+        nodes *= factor
+        return Evaluation(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
+
+    def _all_parameters(self, solution: Solution) -> Parameters:
+        own = Parameters.of(solution.problem.mesh, self._parameters, repr(self))
+        shared = sorted(set(own) & set(solution.parameters))
+        if shared:
+            raise ResponseError(
+                f"{self!r}: {shared[0]!r} is a parameter of the problem, which the functional reads anyway; do not "
+                "declare it again"
+            )
+        if "u" in own:
+            raise ResponseError(f"{self!r}: the name 'u' is that of the state")
+        return own.merged(solution.parameters)
+
+    def __repr__(self) -> str:
+        names = ", ".join(i.integrand.name for i in self._integrals)
+        return f"Functional({names}{'' if self._power == 1.0 else f'; power={self._power:g}'})"
+
+
+def _with_state(integrand: Integrand, names: tuple[str, ...]) -> Integrand:
+    """The integrand as a function of the state, which ``w`` then holds."""
+
+    def function(*arguments: Any) -> Any:
+        *fields, w = arguments
+        for name, field in zip(names, fields, strict=True):
+            w.insert(name, field)
+        return integrand.function(w)
+
+    return Integrand(function, integrand.name)
+
+
+def _integrate(
+    integral: Integral,
+    domain: Domain,
+    solution: Solution,
+    parameters: Parameters,
+    state: FloatArray,
+    nodes: FloatArray,
+    by_parameters: Mapping[str, FloatArray],
+) -> float:
+    """Integrate over a domain; add the derivatives by state, nodes and parameters."""
+    integrand = _with_state(integral.integrand, ("u",))
+    points, dim = solution.points, domain.dim
+
+    def arguments(quadrature: Quadrature) -> list[Slots]:
+        value, gradient = interpolate(quadrature.domain, points, solution.u)
+        return [Slots(value, gradient, lambda: quadrature.reads.add("u.grad"))]
+
+    sample = Quadrature(sample_of(domain), points, parameters)
+    with strict_complex():
+        tried = arguments(sample)
+        sample.evaluate(integrand, [a.field for a in tried])
+        reads = set(sample.reads)
+        _require_one_side(integral, solution, reads)
+        require_differentiable(sample, integrand, tried, reads, by_arguments=True)
+    slots = range(dim + 1 if "u.grad" in reads else 1)
+
+    def slopes(piece: Domain) -> _Slopes:
+        quadrature = Quadrature(piece, points, parameters)
+        fields = arguments(quadrature)
+        phi = real_part(quadrature.evaluate(integrand, [a.field for a in fields]))
+        by_state = argument_slopes(quadrature, integrand, fields, 0, slots)
+        force = surroundings_force(quadrature, integrand, fields, reads)
+        add_measure(force, phi, quadrature.frame.normal if piece.is_facet else None)
+        if len(slots) > 1:
+            add_transport(force, fields[0].gradient, by_state[:, 1:])
+        by_name = parameter_slopes(quadrature, integrand, fields, reads)
+        return _Slopes(quadrature, float((phi * quadrature.frame.measure).sum()), by_state, force, by_name)
+
+    total = 0.0
+    for piece, found in evaluated(domain, slopes):
+        total += found.value
+        scatter(piece, points, found.state, state)
+        scatter(piece.on_geometry, points, found.nodes, nodes)
+        add_parameter_slopes(found.quadrature, found.parameters, by_parameters, 1.0)
+    return total
+
+
+def _require_one_side(integral: Integral, solution: Solution, reads: set[str]) -> None:
+    """Normals and gradients have two values on facets between cells."""
+    mesh = solution.problem.mesh
+    if integral.place(mesh) != "facets" or integral.group is None:
+        return
+    inside = int(mesh.facets(integral.group).interior.sum())
+    sided = sorted({"n", "u.grad"} & reads)
+    if inside and sided:
+        raise ResponseError(
+            f"functional {integral.integrand.name!r} reads {' and '.join(sided)} on {integral.group!r}, where {inside} "
+            "facets lie between two cells and have two of them; use a facet group on the boundary"
+        )
