@@ -32,19 +32,21 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.mesh import Mesh
 from femadj.parameters import CellField, NodalField
-from femadj.physics import Diffusion, Elasticity, Form, Integral
+from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
 from femadj.problems import Counts, LinearStatic, Solution
 from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Functional, Mass, Response, StrainEnergy, Volume
 from femadj.results import write_results
 from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
 from femadj.supports import Fixed
+from femadj.thermal import ThermalStrain
 from femadj.topology import CellBlock, FacetSet
 from femadj.verify import Verification, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdvectionDiffusion",
     "BodyForce",
     "CellBlock",
     "CellField",
@@ -94,6 +96,7 @@ __all__ = [
     "StrainEnergy",
     "SupportError",
     "TangledMeshError",
+    "ThermalStrain",
     "TotalForce",
     "Traction",
     "UnknownGroupError",

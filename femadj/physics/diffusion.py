@@ -40,7 +40,7 @@ class Diffusion(CoefficientPhysics):
     density: Regional | None = None
 
     def __post_init__(self) -> None:
-        for_each(self.conductivity, _checked_conductivity, "conductivity")
+        for_each(self.conductivity, checked_conductivity, "conductivity")
         if self.density is not None:
             for_each(self.density, positive, "density")
         positive(self.thickness, "thickness")
@@ -65,7 +65,7 @@ class Diffusion(CoefficientPhysics):
         values, region = by_cell(mesh, self.conductivity, "conductivity")
         tensors = np.empty((len(values), 1, mesh.dim, 1, mesh.dim))
         for number, value in enumerate(values):
-            k = _checked_conductivity(value, "conductivity")
+            k = checked_conductivity(value, "conductivity")
             if k.ndim == 0:
                 k = k * np.eye(mesh.dim)
             if k.shape != (mesh.dim, mesh.dim):
@@ -85,7 +85,8 @@ class Diffusion(CoefficientPhysics):
         return NullModes(("constant value",), np.ones((1, len(points), 1)))
 
 
-def _checked_conductivity(value: Any, what: str) -> FloatArray:
+def checked_conductivity(value: Any, what: str) -> FloatArray:
+    """A positive number or a tensor with a positive definite symmetric part; MaterialError when it is neither."""
     try:
         k = np.asarray(value, dtype=float)
     except (TypeError, ValueError):

@@ -106,6 +106,44 @@ class Elasticity(CoefficientPhysics):
         tensors = [_isotropic(float(moduli[i]), float(ratios[j]), dim, self.plane) for i, j in pairs]
         return Coefficient(np.array(tensors), region32, 1, dim + 1)
 
+    def thermal_stress(self, mesh: Mesh, expansion: Regional) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Stress that a fully held body takes on for each degree of warming, with the sign of a tension.
+
+        ``C : alpha I`` with the stiffness of the solid; in plane strain the expansion across the plane is held too, in
+        plane stress it is free.
+
+        Parameters
+        ----------
+        mesh : Mesh
+        expansion : number, or mapping of cell group to number
+            Coefficient of thermal expansion [1/temperature].
+
+        Returns
+        -------
+        stress : (n_regions, dim, dim)
+            [force/length^2/temperature]
+        region : (n_cells,) int32
+        """
+        alphas, of_alpha = by_cell(mesh, expansion, "expansion")
+        for_each(expansion, finite, "expansion")
+        dim = mesh.dim
+        if self.stiffness is not None:
+            matrices, of_matrix = by_cell(mesh, self.stiffness, "stiffness")
+            unit = [_held_stress(_checked_stiffness(m, "stiffness"), dim, self.plane) for m in matrices]
+            pairs, region = combine([of_matrix, of_alpha], [len(matrices), len(alphas)])
+            return np.array([float(alphas[j]) * unit[i] for i, j in pairs]), region
+        assert self.E is not None
+        assert self.nu is not None
+        moduli, of_E = by_cell(mesh, self.E, "E")
+        ratios, of_nu = by_cell(mesh, self.nu, "nu")
+        triples, region = combine([of_E, of_nu, of_alpha], [len(moduli), len(ratios), len(alphas)])
+        stress = []
+        for i, j, k in triples:
+            E, nu, alpha = float(moduli[i]), float(ratios[j]), float(alphas[k])
+            held = 1 - nu if dim == 2 and self.plane == "stress" else 1 - 2 * nu
+            stress.append(E * alpha / held * np.eye(dim))
+        return np.array(stress), region
+
     def density_of(self, mesh: Mesh) -> FloatArray:
         """Mass density of every cell."""
         if self.density is None:
@@ -149,6 +187,21 @@ def _checked_stiffness(value: Any, what: str) -> FloatArray:
     if np.linalg.eigvalsh(matrix).min() <= 1e-14 * scale:
         raise MaterialError(f"{what} is not positive definite: its smallest eigenvalue is not above zero")
     return 0.5 * (matrix + matrix.T)
+
+
+def _held_stress(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
+    """Stress of a body that is held against a unit of isotropic expansion."""
+    if dim == 3 or plane == "stress":
+        voigt = _plane_voigt(matrix, dim, plane)
+        stress = voigt @ np.array([1.0] * dim + [0.0] * (len(voigt) - dim))
+    elif matrix.shape == (6, 6):
+        stress = (matrix @ np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))[[0, 1, 5]]
+    else:
+        raise MaterialError("thermal expansion in plane strain needs the (6, 6) stiffness: it acts across the plane too")
+    result = np.zeros((dim, dim))
+    for value, (i, j) in zip(stress, _VOIGT[dim], strict=True):
+        result[i, j] = result[j, i] = value
+    return result
 
 
 def _plane_voigt(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
