@@ -10,6 +10,7 @@ from femadj.errors import (
     FormError,
     IndefiniteSystemError,
     InvalidMeshError,
+    LinearSystemError,
     LoadError,
     MaterialError,
     MeshFileError,
@@ -29,14 +30,26 @@ from femadj.errors import (
     VerificationError,
 )
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
+from femadj.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
 from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.mesh import Mesh
 from femadj.parameters import CellField, NodalField
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
-from femadj.problems import Counts, LinearStatic, Solution
-from femadj.responses import Compliance, Displacement, Evaluation, FieldNorm, Functional, Mass, Response, StrainEnergy, Volume
+from femadj.problems import Chain, ChainSolution, Counts, LinearStatic, Solution
+from femadj.responses import (
+    Compliance,
+    Displacement,
+    Evaluation,
+    FieldNorm,
+    Functional,
+    Mass,
+    OnStage,
+    Response,
+    StrainEnergy,
+    Volume,
+)
 from femadj.results import write_results
-from femadj.sensitivity import Gradient, value_and_gradient, values_and_gradients
+from femadj.sensitivity import ChainGradient, Gradient, value_and_gradient, values_and_gradients
 from femadj.solvers import available_solvers, get_solver
 from femadj.supports import Fixed
 from femadj.thermal import ThermalStrain
@@ -50,6 +63,9 @@ __all__ = [
     "BodyForce",
     "CellBlock",
     "CellField",
+    "Chain",
+    "ChainGradient",
+    "ChainSolution",
     "ComplexStepError",
     "Compliance",
     "Counts",
@@ -62,9 +78,9 @@ __all__ = [
     "FieldNorm",
     "Fixed",
     "Flux",
-    "Functional",
     "Form",
     "FormError",
+    "Functional",
     "Gradient",
     "Gravity",
     "GroupRecord",
@@ -72,7 +88,10 @@ __all__ = [
     "IndefiniteSystemError",
     "Integral",
     "InvalidMeshError",
+    "LinearSolution",
     "LinearStatic",
+    "LinearSystem",
+    "LinearSystemError",
     "LoadError",
     "Mass",
     "MaterialError",
@@ -81,6 +100,7 @@ __all__ = [
     "MissingExtraError",
     "NodalField",
     "NonFiniteError",
+    "OnStage",
     "ParameterError",
     "PointLoad",
     "Pressure",
@@ -88,6 +108,7 @@ __all__ = [
     "ResidualError",
     "Response",
     "ResponseError",
+    "ResponseEvaluation",
     "SingularSystemError",
     "Solution",
     "SolverError",
@@ -95,6 +116,7 @@ __all__ = [
     "Source",
     "StrainEnergy",
     "SupportError",
+    "SystemGradient",
     "TangledMeshError",
     "ThermalStrain",
     "TotalForce",

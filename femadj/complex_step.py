@@ -97,7 +97,7 @@ _REAL_MEANING: Mapping[Any, Callable[..., Any]] = MappingProxyType(
 )
 
 
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002 (NumPy's name)
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     if ord not in (None, 2, "fro") or (ord == 2 and axis is None and np.ndim(x) > 1):
         raise ComplexStepError(f"np.linalg.norm with ord={ord!r} has no rule for complex steps")
     return np.sqrt((_plain(x) ** 2).sum(axis=axis, keepdims=keepdims))
@@ -119,7 +119,7 @@ def _extreme(last: bool) -> Callable[..., Any]:
         x = _plain(a)
         if axis is None:
             x, axis = x.ravel(), 0
-        if not isinstance(axis, (int, np.integer)):
+        if not isinstance(axis, int):
             raise ComplexStepError("max and min over several axes have no rule for complex steps; take one at a time")
         index = np.expand_dims((np.argmax if last else np.argmin)(x.real, axis=axis), axis)
         found = np.take_along_axis(x, index, axis)
@@ -142,7 +142,7 @@ _FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
 class Guarded(np.ndarray[Any, Any]):
     """A complex array whose operations mean what they mean for real numbers, or raise ``ComplexStepError``."""
 
-    __array_priority__ = 1000
+    __array_priority__ = 1.0  # below that of SciPy's sparse matrices, above that of arrays
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         """Apply the rule of a ufunc."""
@@ -184,12 +184,12 @@ class Guarded(np.ndarray[Any, Any]):
         """Entries stay guarded, single ones too."""
         return _guard(_plain(self)[_plain(key)])
 
-    @property
+    @property  # type: ignore[misc, unused-ignore]
     def real(self) -> Any:
         """Taking the real part would lose the derivative."""
         raise ComplexStepError("the real part of an argument was taken: that drops its derivative")
 
-    @property
+    @property  # type: ignore[misc, unused-ignore]
     def imag(self) -> Any:
         """The imaginary part carries the derivative."""
         raise ComplexStepError("the imaginary part of an argument was taken: arguments are real numbers")
@@ -204,7 +204,7 @@ class Guarded(np.ndarray[Any, Any]):
         """Real numbers are their own conjugates."""
         return self
 
-    conjugate = conj  # type: ignore[assignment]
+    conjugate = conj
 
     def __float__(self) -> float:
         raise ComplexStepError("float(...) of an argument drops its derivative")
@@ -220,7 +220,7 @@ class Guarded(np.ndarray[Any, Any]):
         """Entry with the smallest real part."""
         return _guard(_extreme(last=False)(self, axis, keepdims))
 
-    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:  # type: ignore[override]  # noqa: A002
+    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:  # type: ignore[override]
         """Between two bounds, by the real part."""
         return _guard(_clip(self, min, max))
 

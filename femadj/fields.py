@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.complex_step import STEP
 from femadj.errors import FemadjError
 
 FloatArray = npt.NDArray[np.float64]
@@ -15,9 +16,6 @@ FieldLike = float | npt.ArrayLike | Callable[[Any], Any]
 """A number, an array of components, or a function of ``x`` with shape ``(dim, n)`` that returns components
 ``(n_components, n)`` (or ``(n,)`` for a scalar). Functions must be analytic in ``x``: they are differentiated by
 complex step, J. N. Lyness and C. B. Moler, SIAM J. Numer. Anal. 4 (1967)."""
-
-STEP = 1e-30
-"""Complex step: no subtraction takes place, so it need not be moderate."""
 
 
 def constant_components(value: Any, n_components: int, what: str, error: type[FemadjError]) -> FloatArray:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import ResponseError
-from femadj.problems import Solution
+from femadj.problems import ChainSolution, Solution
 from femadj.progress import Phases
-from femadj.responses import Evaluation, Response
+from femadj.responses import Evaluation, OnStage, Response
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,47 +44,179 @@ class Gradient:
     parameters: Mapping[str, FloatArray]
 
 
-def value_and_gradient(solution: Solution, response: Response) -> tuple[float, Gradient]:
+@dataclass(frozen=True, eq=False)
+class ChainGradient:
+    """Total derivatives of a response of a chain.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        ``dJ/dX``, through all stages.
+    parameters : mapping of ``"stage.name"`` to array
+        ``dJ/dm`` by the parameters of all stages, those that a stage feeds excepted.
+    stages : mapping of name to Gradient
+        What each stage that matters contributes, with its adjoint state; by the fields that feed it, too.
+    adjoint_solves : int
+        Adjoint systems solved for this response.
+    """
+
+    points: FloatArray
+    parameters: Mapping[str, FloatArray]
+    stages: Mapping[str, Gradient]
+    adjoint_solves: int
+
+
+@overload
+def value_and_gradient(solution: Solution, response: Response) -> tuple[float, Gradient]: ...
+@overload
+def value_and_gradient(solution: ChainSolution, response: Response | OnStage) -> tuple[float, ChainGradient]: ...
+@overload
+def value_and_gradient(
+    solution: Solution | ChainSolution, response: Response | OnStage
+) -> tuple[float, Gradient | ChainGradient]: ...
+
+
+def value_and_gradient(
+    solution: Solution | ChainSolution, response: Response | OnStage
+) -> tuple[float, Gradient | ChainGradient]:
     """Value of a response and its gradient, for one transposed solve on the solution's factor (or none).
 
     Parameters
     ----------
-    solution : Solution
-    response : Response
+    solution : Solution or ChainSolution
+    response : Response, or OnStage for a chain
+        A bare response of a chain is one of its last stage.
 
     Returns
     -------
     value : float
-    gradient : Gradient
+    gradient : Gradient or ChainGradient
 
     Raises
     ------
     ResponseError
         When the response does not fit the problem or returns something unusable.
     """
+    if isinstance(solution, ChainSolution):
+        values, chained = values_and_gradients(solution, [response])
+        return float(values[0]), chained[0]
     values, gradients = values_and_gradients(solution, [response])
     return float(values[0]), gradients[0]
 
 
-def values_and_gradients(solution: Solution, responses: Sequence[Response]) -> tuple[FloatArray, tuple[Gradient, ...]]:
+@overload
+def values_and_gradients(
+    solution: Solution, responses: Sequence[Response | OnStage]
+) -> tuple[FloatArray, tuple[Gradient, ...]]: ...
+@overload
+def values_and_gradients(
+    solution: ChainSolution, responses: Sequence[Response | OnStage]
+) -> tuple[FloatArray, tuple[ChainGradient, ...]]: ...
+
+
+def values_and_gradients(
+    solution: Solution | ChainSolution, responses: Sequence[Response | OnStage]
+) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]:
     """Values and gradients of several responses; their adjoint systems are solved as one block.
 
     Returns
     -------
     values : (n_responses,)
-    gradients : tuple of Gradient
+    gradients : tuple of Gradient, or of ChainGradient
     """
     phases = Phases(solution.problem.progress)
+    if isinstance(solution, ChainSolution):
+        return _through_chain(solution, responses, phases)
     with phases("evaluate responses"):
-        evaluations = [_evaluated(response, solution) for response in responses]
+        evaluations = [_evaluated(_plain(response), solution) for response in responses]
+    gradients = _gradients(solution, evaluations, phases)
+    return np.array([e.value for e in evaluations]), tuple(gradients)
+
+
+def response_value(solution: Solution | ChainSolution, response: Response | OnStage) -> float:
+    """Value of a response alone."""
+    if isinstance(solution, ChainSolution):
+        stage, inner_response = _stage_of(solution, response)
+        return response_value(solution.stages[stage], inner_response)
+    return _evaluated(_plain(response), solution).value
+
+
+def _plain(response: Response | OnStage) -> Response:
+    if isinstance(response, OnStage):
+        raise ResponseError(f"{response!r} is a response of a chain, and the solution is that of a single problem")
+    return response
+
+
+def _gradients(solution: Solution, evaluations: Sequence[Evaluation], phases: Phases) -> list[Gradient]:
+    """Adjoint solves and contractions of evaluated responses."""
     with phases("solve adjoint"):
         adjoints, solved = _adjoints(solution, evaluations)
     with phases("contract"):
-        gradients = tuple(
+        return [
             _gradient(solution, evaluation, adjoint, int(number in solved))
             for number, (evaluation, adjoint) in enumerate(zip(evaluations, adjoints, strict=True))
-        )
-    return np.array([e.value for e in evaluations]), gradients
+        ]
+
+
+def _stage_of(solution: ChainSolution, response: Response | OnStage) -> tuple[str, Response]:
+    if not isinstance(response, OnStage):
+        return list(solution.stages)[-1], response
+    if response.stage not in solution.stages:
+        known = ", ".join(map(repr, solution.stages))
+        raise ResponseError(f"{response!r}: the chain has no stage {response.stage!r}; it has: {known}")
+    return response.stage, response.response
+
+
+def _through_chain(
+    solution: ChainSolution, responses: Sequence[Response | OnStage], phases: Phases
+) -> tuple[FloatArray, tuple[ChainGradient, ...]]:
+    """Backwards through the stages: what feeds a stage gets the gradient by it as derivative by its state."""
+    places = [_stage_of(solution, response) for response in responses]
+    with phases("evaluate responses"):
+        evaluations = [_evaluated(response, solution.stages[stage]) for stage, response in places]
+    fed: list[dict[str, FloatArray]] = [{} for _ in responses]
+    found: list[dict[str, Gradient]] = [{} for _ in responses]
+    for stage in reversed(list(solution.stages)):
+        here = solution.stages[stage]
+        numbers, wanted = [], []
+        for number, (own, _) in enumerate(places):
+            seed = fed[number].get(stage)
+            if own == stage:
+                evaluation = evaluations[number]
+            elif seed is not None:
+                evaluation = Evaluation(0.0, state=seed)
+            else:
+                continue
+            numbers.append(number)
+            wanted.append(evaluation)
+        if not wanted:
+            continue
+        for number, gradient in zip(numbers, _gradients(here, wanted, phases), strict=True):
+            found[number][stage] = gradient
+            for source in solution.problem.links[stage]:
+                slope = gradient.parameters[source].reshape(solution.stages[source].u.shape)
+                known = fed[number].get(source)
+                fed[number][source] = slope if known is None else known + slope
+    return np.array([e.value for e in evaluations]), tuple(_collected(solution, parts) for parts in found)
+
+
+def _collected(solution: ChainSolution, parts: Mapping[str, Gradient]) -> ChainGradient:
+    points = np.zeros_like(solution.points)
+    parameters: dict[str, FloatArray] = {}
+    for stage, problem in solution.problem.stages.items():
+        links = solution.problem.links[stage]
+        if stage in parts:
+            points += parts[stage].points
+            slopes = parts[stage].parameters
+        else:
+            slopes = problem.parameters.zeros()
+        parameters |= {f"{stage}.{name}": slope for name, slope in slopes.items() if name not in links}
+    return ChainGradient(
+        points,
+        MappingProxyType(parameters),
+        MappingProxyType({stage: parts[stage] for stage in solution.stages if stage in parts}),
+        sum(gradient.adjoint_solves for gradient in parts.values()),
+    )
 
 
 def _adjoints(solution: Solution, evaluations: Sequence[Evaluation]) -> tuple[list[FloatArray | None], frozenset[int]]:

@@ -84,7 +84,5 @@ class _Expansion:
 
     def __call__(self, v: Any, w: Any) -> Any:
         dim = len(self.stress)
-        work = sum(
-            self.stress[i, j] * v.grad[i, j] for i in range(dim) for j in range(dim) if self.stress[i, j] != 0.0
-        )
+        work = sum(self.stress[i, j] * v.grad[i, j] for i in range(dim) for j in range(dim) if self.stress[i, j] != 0.0)
         return (w[self.name] - self.reference) * work

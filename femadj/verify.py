@@ -12,11 +12,11 @@ from rich.table import Table
 
 from femadj.errors import TangledMeshError, VerificationError
 from femadj.mesh import Mesh
-from femadj.problems import LinearStatic
+from femadj.problems import Chain, LinearStatic
 from femadj.products import inner
 from femadj.progress import Phases, Progress
-from femadj.responses import Response
-from femadj.sensitivity import value_and_gradient
+from femadj.responses import OnStage, Response
+from femadj.sensitivity import response_value, value_and_gradient
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -167,8 +167,8 @@ class Verification:
 
 
 def verify(
-    problem: LinearStatic,
-    response: Response,
+    problem: LinearStatic | Chain,
+    response: Response | OnStage,
     *,
     points: npt.ArrayLike | None = None,
     directions: int = 1,
@@ -188,7 +188,7 @@ def verify(
 
     Parameters
     ----------
-    problem : LinearStatic
+    problem : LinearStatic or Chain
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
@@ -222,7 +222,7 @@ def verify(
     def rebuilt_value(points: FloatArray) -> float:
         nonlocal solves
         solves += 1
-        return response.evaluate(base.rebuilt(points).solve()).value
+        return response_value(base.rebuilt(points).solve(), response)
 
     taylor = []
     boundary = np.zeros(len(x), dtype=bool)

@@ -41,7 +41,7 @@ def _refuse(name: str) -> property:
     return property(read, write)
 
 
-class Field(DiscreteField):  # type: ignore[misc]
+class Field(DiscreteField):
     """Value and gradient of a field at quadrature points; the gradient may be computed when it is first read."""
 
     _gradient: Any
@@ -49,7 +49,7 @@ class Field(DiscreteField):  # type: ignore[misc]
 
     def __new__(cls, value: Any, gradient: Any = None, on_read: Callable[[], None] | None = None) -> Field:
         """``gradient`` is an array, or a function that computes it."""
-        field = np.asarray(value).view(cls)
+        field: Any = np.asarray(value).view(cls)
         field._gradient = gradient
         field._on_read = on_read
         return cast(Field, field)
@@ -88,7 +88,7 @@ class GuardedField(Guarded):
 
     def __new__(cls, value: Any, gradient: Any = None) -> GuardedField:
         """``gradient`` is an array."""
-        field = np.asarray(value).view(cls)
+        field: Any = np.asarray(value).view(cls)
         field.grad = gradient
         return cast(GuardedField, field)
 
@@ -107,7 +107,7 @@ for _name in _HIGHER:
     setattr(GuardedField, _name, _refuse(_name))
 
 
-class Environment(FormExtraParams):  # type: ignore[misc]
+class Environment(FormExtraParams):
     """The argument ``w`` of an integrand: computes what is read when it is first read, and remembers that it was.
 
     Parameters
@@ -152,7 +152,9 @@ class Environment(FormExtraParams):  # type: ignore[misc]
 
     def get(self, name: str, default: Any = None) -> Any:
         """As of a mapping."""
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return self[name]
 
 
 @dataclass(frozen=True, eq=False)

@@ -197,7 +197,9 @@ def _held_stress(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
     elif matrix.shape == (6, 6):
         stress = (matrix @ np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))[[0, 1, 5]]
     else:
-        raise MaterialError("thermal expansion in plane strain needs the (6, 6) stiffness: it acts across the plane too")
+        raise MaterialError(
+            "thermal expansion in plane strain acts across the plane too and needs the (6, 6) stiffness"
+        )
     result = np.zeros((dim, dim))
     for value, (i, j) in zip(stress, _VOIGT[dim], strict=True):
         result[i, j] = result[j, i] = value

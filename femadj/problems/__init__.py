@@ -1,5 +1,6 @@
-"""Problems and their solutions."""
+"""Problems: what is solved, and the solutions."""
 
+from femadj.problems.chain import Chain, ChainSolution
 from femadj.problems.linear_static import Counts, LinearStatic, Solution
 
-__all__ = ["Counts", "LinearStatic", "Solution"]
+__all__ = ["Chain", "ChainSolution", "Counts", "LinearStatic", "Solution"]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from femadj.assembly import System
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
+from femadj.linear_system import Counts
 from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
 from femadj.parameters import Parameters
@@ -21,22 +22,6 @@ from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
 from femadj.supports import Constraints, Fixed, Prescribed, unknown_name
 
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the expensive things were done.
-
-    Attributes
-    ----------
-    analyses : int
-        Symbolic analyses.
-    factorisations : int
-        Numeric factorisations.
-    """
-
-    analyses: int
-    factorisations: int
 
 
 class LinearStatic:
@@ -84,7 +69,8 @@ class LinearStatic:
             raise ProblemError(f"mesh must be a Mesh, not {type(mesh).__name__}")
         if not callable(getattr(physics, "bind", None)) or isinstance(physics, type):
             raise ProblemError(
-                f"physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not {physics!r}"
+                "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
+                f"{physics!r}"
             )
         if quadrature_order is not None and (not isinstance(quadrature_order, int) or quadrature_order < 1):
             raise ProblemError(f"quadrature_order must be a whole number of at least 1, not {quadrature_order!r}")

@@ -1,6 +1,6 @@
 """Responses: scalars of the solution with their partial derivatives."""
 
-from femadj.responses.base import Evaluation, Response
+from femadj.responses.base import Evaluation, OnStage, Response
 from femadj.responses.energy import Compliance, StrainEnergy
 from femadj.responses.field import Displacement, FieldNorm
 from femadj.responses.functional import Functional
@@ -13,6 +13,7 @@ __all__ = [
     "FieldNorm",
     "Functional",
     "Mass",
+    "OnStage",
     "Response",
     "StrainEnergy",
     "Volume",

@@ -47,6 +47,20 @@ class Evaluation:
     parameters: Mapping[str, FloatArray] | None = None
 
 
+@dataclass(frozen=True)
+class OnStage:
+    """A response of one stage of a chain.
+
+    Parameters
+    ----------
+    stage : str
+    response : Response
+    """
+
+    stage: str
+    response: Response
+
+
 class Response(Protocol):
     """A scalar response ``J(u, X)``; implement this to bring your own."""
 

@@ -1,0 +1,192 @@
+"""Chains of problems: the solution of one is a coefficient field of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import ParameterError, ProblemError
+from femadj.mesh import Mesh
+from femadj.problems.linear_static import Counts, LinearStatic, Solution
+from femadj.progress import Progress
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Chain:
+    """Problems on one mesh, solved one after the other.
+
+    A nodal parameter of a later stage that has the name of an earlier stage receives that stage's solution: a load
+    ``ThermalStrain(alpha, name="heat")`` or a form that reads ``w.heat`` follows the stage ``"heat"``. Gradients run
+    backwards through the stages, with one factorisation and at most one adjoint solve (for each response) of every
+    stage, and collect the node gradient of all of them.
+
+    Parameters
+    ----------
+    stages : mapping of name to LinearStatic
+        In the order in which they are solved; all on the same nodes.
+
+    Raises
+    ------
+    ProblemError
+        For stages on different meshes, a stage that feeds nothing, and fields that do not fit the parameter they feed.
+    """
+
+    def __init__(self, stages: Mapping[str, LinearStatic]) -> None:
+        if not isinstance(stages, Mapping) or len(stages) < 2:
+            raise ProblemError("a chain needs a mapping of at least two names to problems, in the order of solution")
+        for name, problem in stages.items():
+            if not isinstance(problem, LinearStatic):
+                raise ProblemError(f"stage {name!r} must be a LinearStatic, not {type(problem).__name__}")
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ProblemError(f"a stage must have the name of a Python variable, not {name!r}")
+        first = next(iter(stages.values()))
+        for name, problem in list(stages.items())[1:]:
+            if not _same_nodes(problem.mesh, first.mesh):
+                raise ProblemError(
+                    f"stage {name!r} has another mesh than stage {next(iter(stages))!r}: all stages must have the same "
+                    "nodes, in the same order and at the same places"
+                )
+        self._stages = MappingProxyType(dict(stages))
+        self._links = MappingProxyType({name: self._links_of(name) for name in stages})
+        fed = {source for sources in self._links.values() for source in sources}
+        for name in list(stages)[:-1]:
+            if name not in fed:
+                raise ProblemError(
+                    f"stage {name!r} feeds nothing: no later stage has a nodal parameter called {name!r} (a stage has "
+                    "the name of the parameter that it feeds)"
+                )
+
+    def _links_of(self, stage: str) -> tuple[str, ...]:
+        """Earlier stages that feed a stage."""
+        found = []
+        entries = self._stages[stage].parameters.entries
+        for source, problem in self._stages.items():
+            if source == stage:
+                break
+            if source not in entries:
+                continue
+            entry = entries[source]
+            shape = _field_shape(problem)
+            if entry.kind != "nodal" or entry.shape != shape:
+                raise ProblemError(
+                    f"stage {source!r} yields a nodal field of shape {shape}, but parameter {source!r} of stage "
+                    f"{stage!r} is {entry.kind} with shape {entry.shape}; declare it as "
+                    f"NodalField(components={1 if len(shape) == 1 else shape[1]})"
+                )
+            found.append(source)
+        return tuple(found)
+
+    @property
+    def stages(self) -> Mapping[str, LinearStatic]:
+        """The problems by name, in the order of solution."""
+        return self._stages
+
+    @property
+    def links(self) -> Mapping[str, tuple[str, ...]]:
+        """For every stage, the earlier stages whose solutions it reads."""
+        return self._links
+
+    @property
+    def mesh(self) -> Mesh:
+        """Topology and reference coordinates."""
+        return next(iter(self._stages.values())).mesh
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations of all stages so far."""
+        counts = [problem.counts for problem in self._stages.values()]
+        return Counts(sum(c.analyses for c in counts), sum(c.factorisations for c in counts))
+
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told about phases."""
+        return next(iter(self._stages.values())).progress
+
+    def rebuilt(self, points: npt.ArrayLike) -> Chain:
+        """The same chain built anew, from scratch, on a mesh with other reference coordinates."""
+        return Chain({name: problem.rebuilt(points) for name, problem in self._stages.items()})
+
+    def solve(
+        self, points: npt.ArrayLike | None = None, parameters: Mapping[str, npt.ArrayLike] | None = None
+    ) -> ChainSolution:
+        """Solve all stages at the given node coordinates (the mesh's own when left out).
+
+        Parameters
+        ----------
+        points : (n_nodes, dim), optional
+        parameters : mapping of ``"stage.name"`` to values, optional
+            Values that differ from the declared ones.
+
+        Returns
+        -------
+        ChainSolution
+        """
+        given = self._by_stage(parameters or {})
+        solutions: dict[str, Solution] = {}
+        for name, problem in self._stages.items():
+            fed = {source: _as_parameter(solutions[source].u) for source in self._links[name]}
+            solutions[name] = problem.solve(points, {**given[name], **fed})
+        return ChainSolution(self, MappingProxyType(solutions))
+
+    def _by_stage(self, parameters: Mapping[str, npt.ArrayLike]) -> dict[str, dict[str, npt.ArrayLike]]:
+        result: dict[str, dict[str, npt.ArrayLike]] = {name: {} for name in self._stages}
+        for name, value in parameters.items():
+            stage, _, parameter = name.partition(".")
+            if stage not in result or not parameter:
+                known = ", ".join(
+                    repr(f"{s}.{p}") for s, problem in self._stages.items() for p in problem.parameters
+                    if p not in self._links[s]
+                )  # fmt: skip
+                raise ParameterError(f"there is no parameter {name!r}; the chain has: {known or 'none at all'}")
+            if parameter in self._links[stage]:
+                raise ParameterError(f"parameter {name!r} is the solution of stage {parameter!r}; it cannot be given")
+            result[stage][parameter] = value
+        return result
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(f'{name}: {problem!r}' for name, problem in self._stages.items())})"
+
+
+@dataclass(frozen=True, eq=False)
+class ChainSolution:
+    """A solved chain at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : Chain
+    stages : mapping of name to Solution
+    """
+
+    problem: Chain
+    stages: Mapping[str, Solution]
+
+    @property
+    def last(self) -> Solution:
+        """Solution of the last stage."""
+        return self.stages[list(self.stages)[-1]]
+
+    @property
+    def points(self) -> FloatArray:
+        """Node coordinates."""
+        return self.last.points
+
+    def __getitem__(self, stage: str) -> Solution:
+        return self.stages[stage]
+
+
+def _same_nodes(a: Mesh, b: Mesh) -> bool:
+    return a is b or (a.points.shape == b.points.shape and bool(np.array_equal(a.points, b.points)))
+
+
+def _field_shape(problem: LinearStatic) -> tuple[int, ...]:
+    n, nc = problem.system.space.mesh.n_nodes, problem.system.space.n_components
+    return (n,) if nc == 1 else (n, nc)
+
+
+def _as_parameter(u: FloatArray) -> FloatArray:
+    return u[:, 0] if u.shape[1] == 1 else u
