@@ -98,7 +98,7 @@ class System:
         prescribed = self.constraints.prescribed(points)
         fixed = self.constraints.fixed.ravel()
         values = np.zeros(csr.nnz)
-        load = np.zeros((self.space.mesh.n_nodes, self.space.n_components))
+        load = np.zeros(self.space.shape)
         worst = min([term.add(points, load) for term in self.loads], default=np.inf)
         rhs = load.ravel().copy()
         lifted = None if prescribed.homogeneous else prescribed.values.ravel()

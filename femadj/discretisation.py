@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.errors import ProblemError
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.kernels.integrals import Sizes
 from femadj.kernels.topology import bisect
@@ -220,9 +221,39 @@ class Discretisation:
         return cls(mesh, n_components, owner, n_parts, parts)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of arrays of unknowns."""
+        return self.mesh.n_nodes, self.n_components
+
+    @property
     def n_dofs(self) -> int:
         """Number of unknowns, prescribed ones included."""
-        return self.mesh.n_nodes * self.n_components
+        rows, columns = self.shape
+        return rows * columns
+
+    @property
+    def nodal(self) -> bool:
+        """Whether the unknowns are values at the nodes of the mesh, ``(n_nodes, nc)``."""
+        return True
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the fields that the unknowns consist of."""
+        return ("u",)
+
+    def part(self, name: str, u: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Unknowns of a part, ``(n, nc)``, and where they live, ``(n, dim)``."""
+        self._require_part(name)
+        return u, points
+
+    def nodal_values(self, name: str, u: FloatArray, points: FloatArray) -> FloatArray:
+        """Values of a part at the nodes of the mesh, ``(n_nodes, nc)``."""
+        self._require_part(name)
+        return u
+
+    def _require_part(self, name: str) -> None:
+        if name not in self.part_names:
+            raise ProblemError(f"there is no part {name!r}; the unknown consists of: {', '.join(self.part_names)}")
 
     def pattern(self, *, symmetric: bool) -> Pattern:
         """Sparsity pattern of an operator on the field."""

@@ -279,6 +279,23 @@ class LinearSystem(Generic[AssembledT]):
         phases = Phases(self._progress)
         with phases("assemble"):
             assembled = self._parametric.assemble(point)
+        return self.solve_assembled(point, assembled, phases)
+
+    def solve_assembled(
+        self, point: FloatArray, assembled: AssembledT, phases: Phases | None = None
+    ) -> LinearSolution[AssembledT]:
+        """Factorise and solve what has been assembled already.
+
+        Parameters
+        ----------
+        point : array
+            Theta.
+        assembled
+            What ``parametric.assemble(point)`` returned, or the like of it on the same pattern.
+        phases : Phases, optional
+            Measures and shows the phases.
+        """
+        phases = Phases(self._progress) if phases is None else phases
         pattern = self._parametric.pattern
         if pattern is None:
             raise LinearSystemError(f"{type(self._parametric).__name__} has no pattern after assemble(theta)")

@@ -252,9 +252,8 @@ def _gradient(solution: Solution, evaluation: Evaluation, adjoint: FloatArray | 
         if adjoint is not None:
             pulled = system.stiffness_times_at_supports(solution.points, lam, transpose=True)
         supports = np.where(fixed, evaluation.state - pulled, 0.0)
-        slope = solution.prescribed.derivative
-        if slope is not None:
-            points += np.einsum("ai,aij->aj", supports, slope)
+        if solution.prescribed.moves:
+            points += solution.prescribed.pull_back(supports)
     parameters = solution.parameters.zeros()
     if parameters and depends:
         system.parameter_gradient(solution.points, solution.u, stiffness_weight, load_weight, parameters)

@@ -82,6 +82,23 @@ class Prescribed:
         """Whether every prescribed value is zero."""
         return not self.values.any()
 
+    @property
+    def moves(self) -> bool:
+        """Whether some value depends on position."""
+        return self.derivative is not None
+
+    def pull_back(self, weights: FloatArray) -> FloatArray:
+        """``weights^T dg/dX`` for weights in the shape of the values, shape ``(n_nodes, dim)``."""
+        if self.derivative is None:
+            raise ValueError("the prescribed values do not depend on position")
+        return np.asarray(np.einsum("ai,aij->aj", weights, self.derivative))
+
+    def push_forward(self, velocity: FloatArray) -> FloatArray:
+        """``(dg/dX) velocity``, in the shape of the values."""
+        if self.derivative is None:
+            return np.zeros_like(self.values)
+        return np.asarray(np.einsum("aij,aj->ai", self.derivative, velocity))
+
 
 @dataclass(frozen=True, eq=False)
 class Constraints:

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.assembly import System
+from femadj.assembly import Assembled, System
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
-from femadj.linear_system import Counts
+from femadj.linear_system import Counts, LinearSolution, LinearSystem
 from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
 from femadj.parameters import Parameters
 from femadj.physics import Physics
+from femadj.problems.static_system import StaticSystem
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
+from femadj.solvers.base import Factor, MatrixKind, Solver
 from femadj.supports import Constraints, Fixed, Prescribed, unknown_name
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,7 +100,8 @@ class LinearStatic:
             self._system.prepare()
         with phases("analyse"):
             kind: MatrixKind = "general" if not bound.symmetric else "spd" if bound.definite else "symmetric"
-            self._symbolic: Symbolic = self._solver.analyse(self._system.pattern.csr, kind)
+            parametric = StaticSystem(mesh, self._system, kind)
+            self._linear = LinearSystem.of(parametric, solver=self._solver)
         self._seconds = phases.seconds
 
     # ------------------------------------------------------------------ what it consists of
@@ -134,6 +136,15 @@ class LinearStatic:
         return self._system
 
     @property
+    def linear_system(self) -> LinearSystem[Assembled]:
+        """The problem as ``A(X) x = b(X)``, at the declared values of the parameters.
+
+        It gives what the adjoint of responses does not need: tangents, derivatives by the matrix entries, and
+        responses that are plain functions of the unknowns. ``x`` is the field, flattened.
+        """
+        return self._linear
+
+    @property
     def solver_name(self) -> str:
         """Name of the sparse direct solver in use."""
         return self._solver.name
@@ -151,7 +162,7 @@ class LinearStatic:
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
-        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
+        return self._linear.counts
 
     def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
@@ -209,10 +220,7 @@ class LinearStatic:
                 mesh.require_untangled(x)
             assembled = system.assemble(x)
         try:
-            with phases("factorise"):
-                factor = self._symbolic.factor(assembled.values)
-            with phases("solve"):
-                u = factor.solve(assembled.rhs)
+            solved = self._linear.solve_assembled(x, assembled, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:
             raise self._located(error) from error
         shape = assembled.load.shape
@@ -221,10 +229,10 @@ class LinearStatic:
             system=system,
             parameters=values,
             points=x,
-            u=_read_only(u.reshape(shape)),
+            u=solved.x.reshape(shape),
             load=_read_only(assembled.load),
             prescribed=assembled.prescribed,
-            factor=factor,
+            linear=solved,
             seconds=phases.seconds,
         )
 
@@ -258,8 +266,8 @@ class Solution:
     load : (n_nodes, nc)
         Nodal forces of the loads.
     prescribed : Prescribed
-    factor : Factor
-        The factorised stiffness, supports eliminated.
+    linear : LinearSolution
+        Matrix, factor and right-hand side.
     seconds : mapping of phase to seconds
     """
 
@@ -270,8 +278,13 @@ class Solution:
     u: FloatArray
     load: FloatArray
     prescribed: Prescribed
-    factor: Factor
+    linear: LinearSolution[Assembled]
     seconds: Mapping[str, float]
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised stiffness, supports eliminated."""
+        return self.linear.factor
 
     def reactions(self) -> FloatArray:
         """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""

@@ -1,0 +1,67 @@
+"""Compiled kernels that add entity matrices and vectors to a system: any number of unknowns in an entity."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from femadj.kernels.topology import SKIPPED
+from femadj.kernels.types import compiled, read, write
+
+
+@compiled(
+    read("int32", 2),
+    types.int64,
+    read("float64", 3),
+    read("uint16", 3),
+    read("int64", 1),
+    read("int64", 1),
+    types.boolean,
+    read("boolean", 1),
+    read("float64", 1),
+    types.boolean,
+    write("float64", 1),
+    write("float64", 1),
+)
+def scatter_matrices(  # type: ignore[no-untyped-def]
+    rows, nc, matrices, position, at, indptr, upper, fixed, prescribed, lift, data, load
+):
+    """Add ``matrices[e, a * nc + i, b * nc + k]`` at unknowns ``rows[e, a] * nc + i`` and ``rows[e, b] * nc + k``.
+
+    ``position[at[e]]`` says where row b lies in row a. Fixed rows and columns keep only their own diagonal entry; with
+    ``lift`` the load vector receives ``-K[free, fixed] prescribed``.
+    """
+    for e in range(rows.shape[0]):
+        p = at[e]
+        for a in range(rows.shape[1]):
+            for i in range(nc):
+                row = nc * np.int64(rows[e, a]) + i
+                start = indptr[row]
+                if fixed[row]:
+                    offset = 0 if upper else nc * np.int64(position[p, a, a]) + i
+                    data[start + offset] += matrices[e, a * nc + i, a * nc + i]
+                    continue
+                for b in range(rows.shape[1]):
+                    place = position[p, a, b]
+                    for k in range(nc):
+                        column = nc * np.int64(rows[e, b]) + k
+                        entry = matrices[e, a * nc + i, b * nc + k]
+                        if fixed[column]:
+                            if lift:
+                                load[row] -= entry * prescribed[column]
+                            continue
+                        if place == SKIPPED or (upper and column < row):
+                            continue
+                        offset = nc * np.int64(place) + k
+                        if upper:
+                            offset -= i
+                        data[start + offset] += entry
+
+
+@compiled(read("int32", 2), types.int64, read("float64", 2), write("float64", 1))
+def scatter_vectors(rows, nc, vectors, y):  # type: ignore[no-untyped-def]
+    """Add ``vectors[e, a * nc + i]`` to ``y[rows[e, a] * nc + i]``."""
+    for e in range(rows.shape[0]):
+        for a in range(rows.shape[1]):
+            for i in range(nc):
+                y[nc * np.int64(rows[e, a]) + i] += vectors[e, a * nc + i]
