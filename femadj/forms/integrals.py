@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,15 @@ from femadj.kernels import integrals as kernels
 from femadj.parameters import Parameters
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class _Bound(NamedTuple):
+    """Coefficients ``(n_regions, 1 or nq, ...)`` with slots from ``lo`` to ``hi``, and the region of every entity."""
+
+    values: FloatArray
+    region: npt.NDArray[np.int32]
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +65,23 @@ class _FormTerm:
         reads = self.probe.reads
         return bool({"x", "n", "h"} & reads) or any(f"{name}.grad" in reads for name in self.parameters)
 
-    def _coefficients(self, domain: Domain, points: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """Coefficients ``(n_regions, 1 or nq, ...)`` of the kernels, and the region of every entity."""
+    def _coefficients(self, domain: Domain, points: FloatArray) -> _Bound:
+        """Coefficients of the kernels on some entities."""
         probe = self.probe
-        shape = (probe.n_components, probe.n_slots) * probe.arity
         if not probe.varies(self.parameters):
             quadrature = Quadrature(domain.chunk(0, 1), points, self.parameters, one_point=True)
             with strict_complex():
-                values, basis = probe.coefficients(quadrature)
-            tensor = np.tensordot(values[:, 0, 0], basis, axes=1)
-            return self.scale * tensor.reshape(1, 1, *shape), domain.one_region
+                values, basis, lo, hi = probe.coefficients(quadrature)
+            tensor = self.scale * np.tensordot(values[:, 0, 0], basis, axes=1)
+            shape = (probe.n_components, hi - lo) * probe.arity
+            return _Bound(tensor.reshape(1, 1, *shape), domain.one_region, lo, hi)
         one_point = not probe.varies_within(self.parameters)
         quadrature = Quadrature(domain, points, self.parameters, one_point=one_point)
-        values, basis = probe.coefficients(quadrature)
+        values, basis, lo, hi = probe.coefficients(quadrature)
         m, nq = quadrature.shape
-        flat = np.empty((m, nq, basis[0].size if len(basis) else int(np.prod(shape))))
-        np.matmul(values.reshape(len(values), -1).T, self.scale * basis.reshape(len(basis), flat.shape[2]),
-                  out=flat.reshape(m * nq, -1))  # fmt: skip
-        return flat.reshape(m, nq, *shape), np.arange(m, dtype=np.int32)
+        shape = (probe.n_components, hi - lo) * probe.arity
+        flat = values.reshape(len(values), -1).T @ (self.scale * basis.reshape(len(basis), int(np.prod(shape))))
+        return _Bound(flat.reshape(m, nq, *shape), np.arange(m, dtype=np.int32), lo, hi)
 
     def _parameter_gradient(
         self,
@@ -148,9 +157,8 @@ class FormBilinear(_FormTerm):
         return [BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric)]
 
     def _integral(self, domain: Domain, points: FloatArray) -> BilinearIntegral:
-        coefficient, region = self._coefficients(domain, points)
-        probe = self.probe
-        integral = BilinearIntegral(domain, coefficient, region, probe.lo, probe.hi, probe.symmetric)
+        values, region, lo, hi = self._coefficients(domain, points)
+        integral = BilinearIntegral(domain, values, region, lo, hi, self.probe.symmetric)
         return integral.transposed() if self.swapped else integral
 
     def integrals(self, points: FloatArray) -> Iterator[BilinearIntegral]:
@@ -196,8 +204,7 @@ class FormBilinear(_FormTerm):
 
     def _arguments(self, points: FloatArray, u: FloatArray, v: FloatArray) -> Callable[[Domain], list[Slots]]:
         pair = (v, u) if self.swapped else (u, v)
-        lo, hi = self.probe.lo, self.probe.hi
-        return lambda piece: [_slots(piece, points, field, lo, hi) for field in pair]
+        return lambda piece: [_slots(piece, points, field) for field in pair]
 
     def contract(
         self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
@@ -219,12 +226,11 @@ class FormBilinear(_FormTerm):
             integral.tangent(points, velocity, u, y)
         if not self._depends_on_geometry:
             return
-        probe = self.probe
         for piece in chunks(self.domain):
             quadrature = Quadrature(piece, points, self.parameters)
-            fixed = _slots(piece, points, u, probe.lo, probe.hi)
-            force = surroundings_rate(quadrature, probe, velocity, fixed, trial=not self.swapped)
-            scatter(piece, points, self.scale * force, y, probe.lo)
+            fixed = _slots(piece, points, u)
+            force = surroundings_rate(quadrature, self.probe, velocity, fixed, trial=not self.swapped)
+            scatter(piece, points, self.scale * force, y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,10 +248,10 @@ class FormLinear(_FormTerm):
         kernels.load_contract(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
 
     def _integral(self, domain: Domain, points: FloatArray) -> LinearIntegral:
-        force, region = self._coefficients(domain, points)
+        force, region, lo, hi = self._coefficients(domain, points)
         n, nq = force.shape[:2]
         coefficients = LinearCoefficients(force, np.zeros((n, nq)), np.zeros(n), region)
-        return LinearIntegral(domain, lambda _: coefficients, self.probe.n_components, self.probe.lo, self.probe.hi)
+        return LinearIntegral(domain, lambda _: coefficients, self.probe.n_components, lo, hi)
 
     def integrals(self, points: FloatArray) -> Iterator[LinearIntegral]:
         """The form as integrals with known coefficients, piece by piece."""
@@ -261,7 +267,7 @@ class FormLinear(_FormTerm):
         return min(integral.add(points, f) for integral in self.integrals(points))
 
     def _arguments(self, points: FloatArray, v: FloatArray) -> Callable[[Domain], list[Slots]]:
-        return lambda piece: [_slots(piece, points, v, self.probe.lo, self.probe.hi)]
+        return lambda piece: [_slots(piece, points, v)]
 
     def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
         """Add ``scale * v^T (df/dX)`` to ``gradient``; returns ``scale * v^T f``."""
@@ -284,15 +290,9 @@ class FormLinear(_FormTerm):
         for piece in chunks(self.domain):
             quadrature = Quadrature(piece, points, self.parameters)
             force = surroundings_rate(quadrature, self.probe, velocity, None, trial=False)
-            scatter(piece, points, self.scale * force, y, self.probe.lo)
+            scatter(piece, points, self.scale * force, y)
 
 
-def _slots(domain: Domain, points: FloatArray, u: FloatArray, lo: int, hi: int) -> Slots:
-    """A field at the quadrature points; slots that the form does not use are zeros that take no memory."""
-    value, gradient = interpolate(domain, points, u, lo, hi)
-    nc, dim, m, nq = u.shape[1], domain.dim, len(domain), domain.geometry.n_points
-    if lo > 0:
-        value = np.broadcast_to(0.0, (nc, m, nq))
-    if hi <= 1:
-        gradient = np.broadcast_to(0.0, (nc, dim, m, nq))
-    return Slots(value, gradient)
+def _slots(domain: Domain, points: FloatArray, u: FloatArray) -> Slots:
+    """A field at the quadrature points."""
+    return Slots(*interpolate(domain, points, u))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,25 @@ REPRODUCTION = 1e-10
 _RANK = 1e-11
 
 
-@dataclass(frozen=True)
+class Coefficients(NamedTuple):
+    """Coefficients of a form on some entities.
+
+    Attributes
+    ----------
+    values : (r, m, nq)
+    basis : (r, *(n,) * arity)
+        What each value multiplies.
+    lo, hi : int
+        Slots that the basis has.
+    """
+
+    values: FloatArray
+    basis: FloatArray
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """How the coefficients of a form are obtained.
 
@@ -49,11 +67,11 @@ class Probe:
     lo, hi : int
         Slots used.
     pivots : (r, arity) int
-        Entries that are evaluated, as numbers of ``(component, slot)`` pairs: test, then trial function.
+        Entries that are evaluated, as numbers among all ``(component, slot)`` pairs: test, then trial function.
     basis : (r, *(n,) * arity)
-        What an evaluated entry contributes to all entries.
-    weights : tuple of (n,) arrays
-        Arguments of the check.
+        What an evaluated entry contributes to the entries that are used.
+    weights : tuple of arrays
+        Arguments of the check, for all ``(component, slot)`` pairs.
     reads : frozenset of str
         What the form reads.
     symmetric, definite : bool
@@ -93,60 +111,76 @@ class Probe:
         """Whether the coefficients vary from point to point."""
         return any(name not in parameters or parameters.entries[name].kind != "constant" for name in _names(self.reads))
 
-    def coefficients(self, quadrature: Quadrature) -> tuple[FloatArray, FloatArray]:
-        """Coefficient functions ``(r, m, nq)`` and what they multiply ``(r, *(n,) * arity)``.
+    def coefficients(self, quadrature: Quadrature) -> Coefficients:
+        """Coefficient functions and what they multiply.
 
         Raises
         ------
         FormError
-            When the form turns out not to be linear.
+            When the form turns out not to be linear, or not symmetric where it is elsewhere.
         """
         values = self._entries(quadrature, self.pivots)
-        expected = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, self.weights)))
+        expected = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, self.weights)))
         factors = self.basis
         for weight in reversed(self.weights):
-            factors = factors @ weight
+            factors = factors @ weight[self.kept]
         found = np.tensordot(factors, values, axes=1)
         size = np.abs(factors) @ np.abs(values).reshape(len(values), -1).max(axis=1, initial=0.0)
         bound = REPRODUCTION * max(float(size), float(np.abs(expected).max(initial=0.0)))
         if (np.abs(found - expected) <= bound).all():
-            return values, self.basis
-        n = self.n_components * self.n_slots
+            return Coefficients(values, self.basis, self.lo, self.hi)
+        n = self.n_all
         everything = np.argwhere(np.ones((n,) * self.arity, dtype=bool))
         values = self._entries(quadrature, everything)
         basis = np.zeros((len(everything), *(n,) * self.arity))
         basis[(np.arange(len(everything)), *everything.T)] = 1.0
-        found = np.tensordot(basis.reshape(len(basis), -1) @ _outer(self.weights), values, axes=1)
+        found = np.tensordot(_outer(self.weights), values, axes=1)
         if not (np.abs(found - expected) <= 10 * bound).all():
             raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
-        return values, basis
+        if self.symmetric:
+            table = values.reshape(n, n, -1)
+            if np.abs(table - table.transpose(1, 0, 2)).max(initial=0.0) > 1e-12 * np.abs(table).max(initial=0.0):
+                raise FormError(
+                    f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
+                    "Form(..., symmetric=False)"
+                )
+        return Coefficients(values, basis, 0, n // self.n_components)
 
     def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
-        n = self.n_components * self.n_slots
+        n = self.n_all
         values = np.empty((len(entries), *quadrature.shape))
         for number, entry in enumerate(entries):
             weights = tuple(np.eye(n)[index] for index in entry)
-            values[number] = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, weights)))
+            values[number] = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, weights)))
         return values
 
     def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
         """Constant fields; forms take the trial functions first."""
         fields: list[Any] = []
         for weight in reversed(weights):
-            full = np.zeros((self.n_components, self.dim + 1))
-            full[:, self.lo : self.hi] = weight.reshape(self.n_components, self.n_slots)
+            full = weight.reshape(self.n_components, self.dim + 1)
             fields += constant_fields(full, self.components, quadrature.shape)
         return fields
+
+    @property
+    def n_all(self) -> int:
+        """Number of ``(component, slot)`` pairs, used or not."""
+        return self.n_components * (self.dim + 1)
+
+    @property
+    def kept(self) -> npt.NDArray[np.int64]:
+        """Numbers of the ``(component, slot)`` pairs that are used, among all of them."""
+        return np.flatnonzero(_marks(self.n_components, self.dim, self.lo, self.hi))
 
     def _not_linear(self, quadrature: Quadrature) -> str:
         names = ("v",) if self.arity == 1 else ("v", "u")
         rng = np.random.default_rng(2)
-        n = self.n_components * self.n_slots
+        n = self.n_all
         base = [rng.uniform(-1, 1, n) for _ in range(self.arity)]
-        reference = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, base)))
+        reference = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, base)))
         for position, name in enumerate(names):
             scaled = [2 * w if p == position else w for p, w in enumerate(base)]
-            twice = _real(quadrature.evaluate(self.integrand, self._arguments(quadrature, scaled)))
+            twice = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, scaled)))
             if np.abs(twice - 2 * reference).max() > 1e-9 * np.abs(reference).max():
                 what = "a bilinear form must be linear in both" if self.arity == 2 else "terms without v belong nowhere"
                 return f"is not linear in {name} ({what})"
@@ -170,7 +204,7 @@ def _names(reads: frozenset[str]) -> set[str]:
     return {name.split(".")[0] for name in reads}
 
 
-def _real(values: npt.NDArray[Any]) -> FloatArray:
+def real_values(values: npt.NDArray[Any]) -> FloatArray:
     return real_part(values) if np.iscomplexobj(values) else np.asarray(values, dtype=float)
 
 
@@ -239,34 +273,29 @@ def probe(
             integrand, tuple(components), dim, arity, 0, dim + 1, everything, basis,
             tuple(rng.uniform(-1, 1, n) for _ in range(arity)), frozenset(), False, False,
         )  # fmt: skip
-        values, _ = whole.coefficients(quadrature)
+        values = whole.coefficients(quadrature).values
         _require_local(whole, quadrature, values, components, arity)
         reads = frozenset(quadrature.reads)
         require_differentiable(quadrature, integrand, random_arguments(quadrature, components, arity), set(reads))
-    table = values.reshape(len(everything), -1)
+        table = values.reshape(len(everything), -1)
+        definite = arity == 2 and _is_definite(table.T.reshape(-1, n, n))
+        if any(name in reads for name in parameters):
+            table = np.hstack([table, _generic(whole, sample, points, parameters)])
+    symmetric = False
+    if arity == 2:
+        tensors = table.T.reshape(-1, n, n)
+        gap = np.abs(tensors - tensors.transpose(0, 2, 1)).max(initial=0.0)
+        symmetric = bool(gap <= 1e-13 * np.abs(tensors).max(initial=0.0))
     largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
     lo, hi = _slots(largest, sum(components), dim, arity)
-    kept = np.zeros((sum(components), dim + 1), dtype=bool)
-    kept[:, lo:hi] = True
-    rows = np.flatnonzero(kept.ravel())
-    k = len(rows)
-    position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))]
-    table = table[position.ravel()]
-    largest = largest[np.ix_(*([rows] * arity))]
-    pivots, factors = _independent(table)
-    tensors = table.T.reshape(-1, *(k,) * arity)
-    symmetric = definite = False
-    if arity == 2:
-        swapped = tensors.transpose(0, 2, 1)
-        symmetric = bool(np.abs(tensors - swapped).max(initial=0.0) <= 1e-13 * np.abs(tensors).max(initial=0.0))
-        if symmetric and tensors.size:
-            low = np.linalg.eigvalsh(0.5 * (tensors + swapped)).min()
-            definite = bool(low >= -1e-12 * np.abs(tensors).max())
+    rows = np.flatnonzero(_marks(sum(components), dim, lo, hi))
+    position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))].ravel()
+    pivots, factors = independent(table[position])
     weights = []
     for axis in range(arity):
         size = largest.max(axis=tuple(a for a in range(arity) if a != axis)) if arity > 1 else largest
         balanced = 1.0 / np.sqrt(np.where(size > 0, size, max(float(size.max(initial=0.0)), 1e-300)))
-        weights.append(balanced * rng.uniform(0.5, 1.5, k) * rng.choice([-1.0, 1.0], k))
+        weights.append(balanced * rng.uniform(0.5, 1.5, n) * rng.choice([-1.0, 1.0], n))
     return Probe(
         integrand,
         tuple(components),
@@ -274,13 +303,42 @@ def probe(
         arity,
         lo,
         hi,
-        np.array(np.unravel_index(pivots, (k,) * arity)).T.reshape(-1, arity),
-        factors.reshape(-1, *(k,) * arity),
+        everything[position[pivots]].reshape(-1, arity),
+        factors.reshape(-1, *(len(rows),) * arity),
         tuple(weights),
         reads,
         symmetric,
-        definite,
+        symmetric and definite,
     )
+
+
+def _marks(n_components: int, dim: int, lo: int, hi: int) -> npt.NDArray[np.bool_]:
+    """Which ``(component, slot)`` pairs lie in a range of slots."""
+    kept = np.zeros((n_components, dim + 1), dtype=bool)
+    kept[:, lo:hi] = True
+    return kept.ravel()
+
+
+def _is_definite(tensors: FloatArray) -> bool:
+    """Whether no tensor has a negative eigenvalue."""
+    low = np.linalg.eigvalsh(0.5 * (tensors + tensors.transpose(0, 2, 1))).min(initial=0.0)
+    return bool(low >= -1e-12 * np.abs(tensors).max(initial=0.0))
+
+
+def _generic(whole: Probe, sample: Domain, points: FloatArray, parameters: Parameters) -> FloatArray:
+    """All entries at other values of the parameters: a zero among the declared ones must not hide a term."""
+    rng = np.random.default_rng(5)
+    moved = {}
+    for name in parameters:
+        values = parameters.value(name)
+        scale = float(np.abs(values).max(initial=0.0)) or 1.0
+        moved[name] = np.where(values == 0, scale, values) * rng.uniform(0.7, 1.3, values.shape)
+    quadrature = Quadrature(sample, points, parameters.updated(moved))
+    try:
+        return whole.coefficients(quadrature).values.reshape(len(whole.pivots), -1)
+    except FormError:
+        # not defined there, which is no fault: terms that show up later are still found, entry by entry
+        return np.zeros((len(whole.pivots), 0))
 
 
 def _slots(largest: FloatArray, n_components: int, dim: int, arity: int) -> tuple[int, int]:
@@ -296,7 +354,7 @@ def _slots(largest: FloatArray, n_components: int, dim: int, arity: int) -> tupl
     return 0, 1
 
 
-def _independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Rows of a table that span the others, and the combinations: ``table = factors.T @ table[pivots]``."""
     scale = np.abs(table).max(axis=1, initial=0.0)
     used = np.flatnonzero(scale > 0)
@@ -336,7 +394,7 @@ def _require_local(
 ) -> None:
     """The coefficients must reproduce the form for arguments that vary from point to point."""
     arguments = random_arguments(quadrature, components, arity)
-    found = _real(quadrature.evaluate(whole.integrand, [a.field for a in arguments]))
+    found = real_values(quadrature.evaluate(whole.integrand, [a.field for a in arguments]))
     hats = [np.concatenate([a.value[:, None], a.gradient], axis=1) for a in arguments]
     parts = len(components)
     flat = [
@@ -423,14 +481,14 @@ def _compare(integrand: Integrand, what: str, array: FloatArray, evaluate: Any) 
         exact = derivative(evaluate(None))
     except FemadjError:
         raise
-    base = _real(evaluate(0.0))
+    base = real_values(evaluate(0.0))
     size = float(np.abs(array).max(initial=0.0)) or 1.0
     agrees = np.zeros(base.shape, dtype=bool)
     magnitude = float(np.abs(base).max(initial=0.0))
     for fraction in (1e-4, 1e-5, 1e-6, 1e-3):
         h = fraction * size
         try:
-            after, before = _real(evaluate(h)), _real(evaluate(-h))
+            after, before = real_values(evaluate(h)), real_values(evaluate(-h))
         except FormError:
             continue  # a step out of the domain of the function; the next is shorter
         rounding = 1e-13 * magnitude / h

@@ -46,18 +46,18 @@ def surroundings_seeds(quadrature: Quadrature, reads: frozenset[str], velocity: 
 def surroundings_rate(
     quadrature: Quadrature, probe: Probe, velocity: FloatArray, fixed: Slots | None, *, trial: bool
 ) -> FloatArray:
-    """Rate of the coefficients of the load ``C : u^`` (bilinear) or ``F`` (linear), shape ``(nc, ns, m, nq)``.
+    """Rate of the coefficients of the load ``C : u^`` (bilinear) or ``F`` (linear), shape ``(nc, dim + 1, m, nq)``.
 
     ``fixed`` is the argument that is known, the trial function if ``trial``, else the test function.
     """
     seeds = surroundings_seeds(quadrature, probe.reads, velocity)
-    nc, ns = probe.n_components, probe.n_slots
+    nc, ns = probe.n_components, probe.dim + 1
     force = np.empty((nc, ns, *quadrature.shape))
     with strict_complex():
         for i in range(nc):
             for s in range(ns):
                 full = np.zeros((nc, probe.dim + 1))
-                full[i, probe.lo + s] = 1.0
+                full[i, s] = 1.0
                 free = constant_fields(full, probe.components, quadrature.shape)
                 known = [] if fixed is None else [fixed.field]
                 arguments = [*known, *free] if trial else [*free, *known]
