@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import LinearStatic, Solution
+from femadj.problems import Chain, ChainSolution, LinearStatic, Solution
 from femadj.progress import Phases, Progress
 from femadj.report import (
     Caption,
@@ -30,9 +31,9 @@ from femadj.report import (
     summary,
     write_summary,
 )
-from femadj.responses import Response
+from femadj.responses import OnStage, Response
 from femadj.results import write_results
-from femadj.sensitivity import values_and_gradients
+from femadj.sensitivity import ChainGradient, Gradient, values_and_gradients
 from femadj.solvers import SOLVERS
 from femadj.verify import verify
 
@@ -46,11 +47,11 @@ class Quantity:
 
     Attributes
     ----------
-    response : Response
+    response : Response, or OnStage for a chain
     unit : str
     """
 
-    response: Response
+    response: Response | OnStage
     unit: str = ""
 
 
@@ -98,20 +99,20 @@ class Case:
         From where a solid is pictured.
     arguments : callable of argparse.ArgumentParser, optional
         Adds arguments of the case's own.
-    figures : callable of Solution, optional
+    figures : callable of Solution (or ChainSolution), optional
         Further results to print and to keep in the summary, by name.
     """
 
     name: str
     description: str | None
-    problem: Callable[[Run], LinearStatic]
+    problem: Callable[[Run], LinearStatic | Chain]
     responses: Mapping[str, Quantity]
     length_unit: str = "unit"
     title: str = ""
     labels: Mapping[str, str] | None = None
     view: View | None = None
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
-    figures: Callable[[Solution], Mapping[str, float]] | None = None
+    figures: Callable[[Any], Mapping[str, float]] | None = None
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the case."""
@@ -144,13 +145,13 @@ class Result:
 
     Attributes
     ----------
-    solution : Solution
+    solution : Solution or ChainSolution
     outcomes : mapping of response name to Outcome
     files : tuple of Path
         Result files, in the order in which they were written.
     """
 
-    solution: Solution
+    solution: Solution | ChainSolution
     outcomes: Mapping[str, Outcome]
     files: tuple[Path, ...]
 
@@ -190,7 +191,8 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     phases = Phases(ProgressDisplay())
     problem = case.problem(Run(arguments, arguments.solver, arguments.threads, phases))
     solution = problem.solve()
-    values, gradients = values_and_gradients(solution, [quantity.response for quantity in case.responses.values()])
+    values, found = values_and_gradients(solution, [quantity.response for quantity in case.responses.values()])
+    gradients: Sequence[Gradient | ChainGradient] = found
     outcomes = {
         name: Outcome(float(value), quantity.unit, gradient)
         for (name, quantity), value, gradient in zip(case.responses.items(), values, gradients, strict=True)
@@ -221,7 +223,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     return Result(solution, outcomes, tuple(files))
 
 
-def _picture(case: Case, solution: Solution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
+def _picture(case: Case, solution: Solution | ChainSolution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
     name, outcome = next(iter(outcomes.items()))
     caption = Caption(name, outcome.unit, case.length_unit, case.title or case.name, case.labels)
     return picture(out / f"{case.name}.png", solution, outcome.gradient, caption, view=case.view)

@@ -13,10 +13,11 @@ from femadj.boundary_geometry import boundary_normals
 from femadj.errors import InvalidMeshError
 from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points
-from femadj.problems import Solution
+from femadj.problems import ChainSolution, Solution
 from femadj.reference import cell_type
-from femadj.sensitivity import Gradient
+from femadj.sensitivity import ChainGradient, Gradient
 
+AnyGradient = Gradient | ChainGradient
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -94,10 +95,20 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return found, np.vstack(parents)[first]
 
 
+def _fields(solution: Solution, stage: str | None) -> dict[str, npt.ArrayLike]:
+    """Nodal values of a state, by the names that they have in a result file."""
+    space = solution.system.space
+    if space.nodal:
+        own = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
+        return {stage or own: solution.u}
+    prefix = "" if stage is None else f"{stage}."
+    return {f"{prefix}{part}": solution.nodal(part) for part in space.part_names}
+
+
 def write_results(
     path: str | os.PathLike[str],
-    solution: Solution,
-    gradient: Gradient | Mapping[str, Gradient] | None = None,
+    solution: Solution | ChainSolution,
+    gradient: AnyGradient | Mapping[str, AnyGradient] | None = None,
     *,
     point_data: Mapping[str, npt.ArrayLike] | None = None,
     cell_data: Mapping[str, npt.ArrayLike] | None = None,
@@ -106,7 +117,8 @@ def write_results(
 
     The nodes stand where the solution has them. Point data:
 
-    - ``displacement`` (vectors), or ``field`` (scalars) of a scalar physics;
+    - ``displacement`` (vectors), or ``field`` (scalars) of a scalar physics; the parts of a mixed unknown by their
+      names, as means over the cells at a node; the stages of a chain by theirs;
     - ``dJ/dX``, the raw node gradient (vectors), and ``dJ/dn per area``, its density on the boundary (see
       ``boundary_density``; zero inside). With several gradients ``d(name)/dX`` and ``d(name)/dn per area`` of each;
     - ``node_id``, the number of the node in the input file.
@@ -118,8 +130,8 @@ def write_results(
     ----------
     path : path
         Must end in ``.vtu``; missing folders are made.
-    solution : Solution
-    gradient : Gradient, or mapping of response name to Gradient, optional
+    solution : Solution or ChainSolution
+    gradient : Gradient or ChainGradient, or mapping of response name to such, optional
     point_data, cell_data : mapping of name to array, optional
         Further fields, as ``write_vtu`` takes them.
 
@@ -136,11 +148,16 @@ def write_results(
         Where the file cannot be written.
     """
     mesh, x = solution.problem.mesh, solution.points
-    field = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
-    nodal: dict[str, npt.ArrayLike] = {field: solution.u}
-    named = {"J": gradient} if isinstance(gradient, Gradient) else gradient or {}
+    nodal: dict[str, npt.ArrayLike] = {}
+    if isinstance(solution, ChainSolution):
+        for stage, part in solution.stages.items():
+            nodal |= _fields(part, stage)
+    else:
+        nodal |= _fields(solution, None)
+    single = isinstance(gradient, (Gradient, ChainGradient))
+    named = {"J": gradient} if isinstance(gradient, (Gradient, ChainGradient)) else gradient or {}
     for name, each in named.items():
-        of = f"d{name}" if isinstance(gradient, Gradient) else f"d({name})"
+        of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points
         nodal[f"{of}/dn per area"] = boundary_density(mesh, each.points, x)
     nodal["node_id"] = mesh.node_ids

@@ -112,6 +112,10 @@ def values_and_gradients(
 def values_and_gradients(
     solution: ChainSolution, responses: Sequence[Response | OnStage]
 ) -> tuple[FloatArray, tuple[ChainGradient, ...]]: ...
+@overload
+def values_and_gradients(
+    solution: Solution | ChainSolution, responses: Sequence[Response | OnStage]
+) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]: ...
 
 
 def values_and_gradients(

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import Solution
+from femadj.problems import ChainSolution, Solution
 from femadj.report.caption import Caption
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
 from femadj.report.solid import View, draw_solid
 from femadj.report.surface import boundary_curves, boundary_triangles
-from femadj.sensitivity import Gradient
+from femadj.sensitivity import ChainGradient, Gradient
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,8 +29,8 @@ COLOURS = "RdBu_r"
 
 def picture(
     path: str | os.PathLike[str],
-    solution: Solution,
-    gradient: Gradient,
+    solution: Solution | ChainSolution,
+    gradient: Gradient | ChainGradient,
     caption: Caption | None = None,
     *,
     view: View | None = None,
@@ -47,8 +47,8 @@ def picture(
     ----------
     path : path
         PNG file; missing folders are made.
-    solution : Solution
-    gradient : Gradient
+    solution : Solution or ChainSolution
+    gradient : Gradient or ChainGradient
     caption : Caption, optional
     view : View, optional
         Of a solid; by default, from where most of the sensitivity is seen.

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import FemadjError
-from femadj.problems import Solution
-from femadj.sensitivity import Gradient
+from femadj.problems import ChainSolution, Solution
+from femadj.sensitivity import ChainGradient, Gradient
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 
@@ -35,7 +35,7 @@ class Outcome:
 
     value: float
     unit: str
-    gradient: Gradient
+    gradient: Gradient | ChainGradient
 
     @property
     def norm(self) -> float:
@@ -56,7 +56,7 @@ class Outcome:
 
 def summary(
     name: str,
-    solution: Solution,
+    solution: Solution | ChainSolution,
     outcomes: Mapping[str, Outcome],
     seconds: Mapping[str, float] | None = None,
     figures: Mapping[str, float] | None = None,
@@ -66,7 +66,8 @@ def summary(
     Parameters
     ----------
     name : str
-    solution : Solution
+    solution : Solution or ChainSolution
+        Of a chain the solver and factor are those of the last stage; unknowns are counted over all stages.
     outcomes : mapping of response name to Outcome
     seconds : mapping of phase to seconds, optional
         Those of the problem and the solution when left out.
@@ -75,7 +76,12 @@ def summary(
     """
     problem = solution.problem
     mesh = problem.mesh
-    statistics = solution.factor.statistics
+    stages = list(solution.stages.values()) if isinstance(solution, ChainSolution) else [solution]
+    statistics = stages[-1].factor.statistics
+    spent: dict[str, float] = {}
+    for part in (each.seconds for stage in stages for each in (stage.problem, stage)):
+        for phase, time in part.items():
+            spent[phase] = spent.get(phase, 0.0) + time
     return {
         "name": name,
         "mesh": {
@@ -85,9 +91,9 @@ def summary(
             "volume": float(mesh.cell_volumes(solution.points).sum()),
             "worst quality": float(mesh.quality(solution.points).min()),
         },
-        "unknowns": problem.system.space.n_dofs,
-        "prescribed": int(problem.system.constraints.fixed.sum()),
-        "solver": problem.solver_name,
+        "unknowns": sum(stage.system.space.n_dofs for stage in stages),
+        "prescribed": sum(int(stage.system.constraints.fixed.sum()) for stage in stages),
+        "solver": stages[-1].problem.solver_name,
         "factor": {
             "matrix entries": statistics.nnz,
             "factor entries": statistics.fill_nnz,
@@ -109,7 +115,7 @@ def summary(
         },
         "figures": dict(figures or {}),
         "counts": {"analyses": problem.counts.analyses, "factorisations": problem.counts.factorisations},
-        "seconds": dict(seconds if seconds is not None else {**problem.seconds, **solution.seconds}),
+        "seconds": dict(seconds if seconds is not None else spent),
         "versions": {"python": platform.python_version(), **{lib: _version(lib) for lib in LIBRARIES}},
     }
 
