@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import overload
 
@@ -41,7 +41,7 @@ class Gradient:
     loads: FloatArray
     supports: FloatArray
     adjoint_solves: int
-    parameters: Mapping[str, FloatArray]
+    parameters: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
