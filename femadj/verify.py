@@ -110,6 +110,30 @@ class ComponentTest:
 
 
 @dataclass(frozen=True)
+class ParameterTest:
+    """The derivative by one parameter, along a random direction, against a difference quotient.
+
+    Attributes
+    ----------
+    name : str
+        ``"stage.name"`` in a chain.
+    derivative, difference : float
+    error : float
+        Their distance, relative to the norm of the products and beyond rounding.
+    """
+
+    name: str
+    derivative: float
+    difference: float
+    error: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree."""
+        return self.error <= TOLERANCE
+
+
+@dataclass(frozen=True)
 class Verification:
     """Outcome of ``verify``.
 
@@ -123,6 +147,8 @@ class Verification:
     components : tuple of ComponentTest
     solves : int
         Problems rebuilt and solved for it.
+    parameters : tuple of ParameterTest
+        One for every parameter of the problem.
     """
 
     response: str
@@ -131,11 +157,13 @@ class Verification:
     taylor: tuple[TaylorTest, ...]
     components: tuple[ComponentTest, ...]
     solves: int
+    parameters: tuple[ParameterTest, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether every test passed."""
-        return all(t.passed for t in self.taylor) and all(c.passed for c in self.components)
+        nodes = all(t.passed for t in self.taylor) and all(c.passed for c in self.components)
+        return nodes and all(p.passed for p in self.parameters)
 
     def raise_if_wrong(self) -> None:
         """Raise VerificationError when any test failed."""
@@ -157,6 +185,8 @@ class Verification:
             axis = "xyz"[c.axis]
             name = f"dJ/d{axis} of node {c.node_id}"
             table.add_row(name, f"{c.gradient:.9g}", f"{c.difference:.9g}", _verdict(c.error))
+        for p in self.parameters:
+            table.add_row(f"dJ along {p.name}", f"{p.derivative:.9g}", f"{p.difference:.9g}", _verdict(p.error))
         return table
 
     def __str__(self) -> str:
@@ -184,7 +214,8 @@ def verify(
     gradient but the input. Random directions move all nodes, the interior nodes, or the boundary nodes alone, by
     fractions of the local cell size. The order of the Taylor remainder is fitted to the smallest steps of a sweep that
     rounding (measured as well) does not reach, and the derivative along the direction is compared with five-point
-    central differences over several steps; so are components, half of them the largest, half of them random.
+    central differences over several steps; so are components, half of them the largest, half of them random, and the
+    derivatives by the parameters of the problem along random directions.
 
     Parameters
     ----------
@@ -249,12 +280,52 @@ def verify(
         exact = float(g[node, axis])
         error = _error(exact, quotient, largest, noise / size[node])
         tests.append(ComponentTest(node, int(base.mesh.node_ids[node]), axis, exact, quotient, error))
-    outcome = Verification(repr(response), value, largest, tuple(taylor), tuple(tests), solves)
+    by_parameters = []
+    for label, values in _parameters(base).items():
+        with phases(f"difference by {label}"):
+
+            def value_with(moved: FloatArray, name: str = label) -> float:
+                nonlocal solves
+                solves += 1
+                return response_value(base.solve(parameters={name: moved}), response)
+
+            size = np.abs(values) + 0.01 * (float(np.abs(values).max(initial=0.0)) or 1.0)
+            direction = rng.uniform(-1, 1, values.shape) * size
+            by_parameters.append(
+                _parameter_test(label, value_with, values, direction, gradient.parameters[label], noise)
+            )
+    outcome = Verification(repr(response), value, largest, tuple(taylor), tuple(tests), solves, tuple(by_parameters))
     if show:
         Console().print(outcome.table())
     if check:
         outcome.raise_if_wrong()
     return outcome
+
+
+def _parameters(problem: LinearStatic | Chain) -> dict[str, FloatArray]:
+    """Values of the parameters, by the names that ``solve`` knows."""
+    if isinstance(problem, LinearStatic):
+        return {name: problem.parameters.value(name) for name in problem.parameters}
+    return {
+        f"{stage}.{name}": each.parameters.value(name)
+        for stage, each in problem.stages.items()
+        for name in each.parameters
+        if name not in problem.links[stage]
+    }
+
+
+def _parameter_test(
+    name: str,
+    value_with: Callable[[FloatArray], float],
+    values: FloatArray,
+    direction: FloatArray,
+    slopes: FloatArray,
+    noise: float,
+) -> ParameterTest:
+    exact = inner(np.asarray(slopes), direction)
+    scale = float(np.linalg.norm(slopes * direction))
+    quotient = _difference(value_with, values, direction, scale)
+    return ParameterTest(name, exact, quotient, _error(exact, quotient, max(scale, abs(quotient)), noise))
 
 
 def local_sizes(mesh: Mesh) -> FloatArray:
