@@ -114,7 +114,8 @@ class System:
         return Assembled(values, rhs, load, prescribed)
 
     def _raise_tangled(self, points: FloatArray) -> None:
-        domains = [k.domain for k in self.stiffness] + [d for term in self.loads for d in term.domains]
+        domains = [d for k in self.stiffness for d in getattr(k, "domains", (k.domain,))]
+        domains += [d for term in self.loads for d in term.domains]
         cells = np.unique(np.concatenate([d.tangled_cells(points) for d in domains]))
         raise TangledMeshError(
             f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()

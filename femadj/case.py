@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from femadj.errors import FemadjError, MissingExtraError
 from femadj.problems import Chain, ChainSolution, LinearStatic, Solution
 from femadj.progress import Phases, Progress
@@ -97,6 +99,8 @@ class Case:
         Written beside the groups in the picture.
     view : View, optional
         From where a solid is pictured.
+    lines : name and callable of Solution (or ChainSolution), optional
+        A field by its nodal values ``(n_nodes,)``, whose contour lines the picture of a plane body shows.
     arguments : callable of argparse.ArgumentParser, optional
         Adds arguments of the case's own.
     figures : callable of Solution (or ChainSolution), optional
@@ -111,6 +115,7 @@ class Case:
     title: str = ""
     labels: Mapping[str, str] | None = None
     view: View | None = None
+    lines: tuple[str, Callable[[Any], npt.ArrayLike]] | None = None
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     figures: Callable[[Any], Mapping[str, float]] | None = None
 
@@ -225,8 +230,9 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
 
 def _picture(case: Case, solution: Solution | ChainSolution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
     name, outcome = next(iter(outcomes.items()))
-    caption = Caption(name, outcome.unit, case.length_unit, case.title or case.name, case.labels)
-    return picture(out / f"{case.name}.png", solution, outcome.gradient, caption, view=case.view)
+    what, lines = ("", None) if case.lines is None else (case.lines[0], case.lines[1](solution))
+    caption = Caption(name, outcome.unit, case.length_unit, case.title or case.name, case.labels, what)
+    return picture(out / f"{case.name}.png", solution, outcome.gradient, caption, view=case.view, field=lines)
 
 
 def _positive(text: str) -> int:

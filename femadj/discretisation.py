@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -201,6 +201,8 @@ class Discretisation:
         Number of threads of the element kernels.
     block_parts : tuple of tuple of int32 arrays
         For every block, the cells with a node owned by each thread.
+    name : str
+        Name of the field.
     """
 
     mesh: Mesh
@@ -208,9 +210,10 @@ class Discretisation:
     owner: Int32Array
     n_parts: int
     block_parts: tuple[tuple[Int32Array, ...], ...]
+    name: str = field(default="u", kw_only=True)
 
-    @classmethod
-    def of(cls, mesh: Mesh, n_components: int, threads: int | None = None) -> Discretisation:
+    @staticmethod
+    def of(mesh: Mesh, n_components: int, threads: int | None = None, name: str = "u") -> Discretisation:
         """Discretise a mesh; ``threads`` defaults to all cores for large meshes and to one for small ones."""
         if threads is None:
             threads = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
@@ -218,7 +221,7 @@ class Discretisation:
         n_parts = max(1, min(threads, mesh.n_nodes))
         owner = bisect(mesh.points, n_parts)
         parts = tuple(_parts(block.nodes, owner, n_parts) for block in mesh.blocks)
-        return cls(mesh, n_components, owner, n_parts, parts)
+        return Discretisation(mesh, n_components, owner, n_parts, parts, name=name)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -239,7 +242,7 @@ class Discretisation:
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the fields that the unknowns consist of."""
-        return ("u",)
+        return (self.name,)
 
     def part(self, name: str, u: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Unknowns of a part, ``(n, nc)``, and where they live, ``(n, dim)``."""

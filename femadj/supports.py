@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from femadj.discretisation import Discretisation
+from femadj.element_space import ElementSpace, Numbering, Part
 from femadj.errors import SupportError
 from femadj.fields import FieldLike, evaluate
 from femadj.mesh import Mesh
@@ -20,30 +22,40 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fixed:
-    """Prescribed values at the nodes of a group.
+    """Prescribed values at the nodes of a group, or of the unknowns of an element there.
 
     Parameters
     ----------
     group : str
-        A node, facet or cell group; all its nodes are held.
+        A node, facet or cell group; all its nodes are held. Of the unknowns of an element those are held that lie at
+        the nodes, on the facets (their edges and corners included) or in the cells.
     components : str, int or sequence, optional
-        Which components: ``"x"``, ``"xz"``, ``0``, ``(0, 2)``; all when left out.
+        Which components: ``"x"``, ``"xz"``, ``0``, ``(0, 2)``; all when left out. Of elements with named parts: a part
+        ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
     value : number, array or function of x
         One value for all those components, one a component, one a node and component ``(n_group_nodes, n)``, or a
-        function of ``x`` (see ``femadj.fields``) that is differentiated as the nodes move.
+        function of ``x`` (see ``femadj.fields``) that is differentiated as the nodes move. Where the unknowns are not
+        values at points (H(div), H(curl), bubbles), only zero.
+    overrides : bool
+        Whether it prevails where it shares unknowns with supports that do not override: no slip on walls over the
+        profile of an inlet. Otherwise supports that share unknowns must prescribe the same.
     """
 
     group: str
     components: str | int | Sequence[int | str] | None = None
     value: FieldLike = 0.0
+    overrides: bool = False
 
-    def component_indices(self, names: tuple[str, ...]) -> npt.NDArray[np.int64]:
-        """Resolve the components; SupportError when one does not exist."""
-        if self.components is None:
+    def component_indices(self, names: tuple[str, ...], part: str = "u") -> npt.NDArray[np.int64]:
+        """Resolve the components of a field called ``part``; SupportError when one does not exist."""
+        if self.components is None or self.components == part:
             return np.arange(len(names))
         given: list[int | str] = (
-            list(self.components) if isinstance(self.components, (str, Sequence, np.ndarray)) else [self.components]
+            list(self.components)
+            if isinstance(self.components, (Sequence, np.ndarray)) and not self._names_one(part)
+            else [self.components]  # type: ignore[list-item]
         )
+        given = [c.removeprefix(f"{part}.") if isinstance(c, str) else c for c in given]
         if not given:
             raise SupportError(f"Fixed({self.group!r}): components is empty")
         indices = []
@@ -61,6 +73,30 @@ class Fixed:
             raise SupportError(f"Fixed({self.group!r}): components {given} repeat one")
         return np.array(indices, dtype=np.int64)
 
+    def _names_one(self, part: str) -> bool:
+        return isinstance(self.components, str) and self.components.startswith(f"{part}.")
+
+    def parts(self, parts: Sequence[Part]) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        """Resolve components of the form ``part`` and ``part.component``: pairs of a part and its components."""
+        known = [name for p in parts for name in (p.name, *(f"{p.name}.{c}" for c in p.component_names))]
+        given = [self.components] if isinstance(self.components, str) else self.components
+        if given is None:
+            return [(number, np.arange(part.components)) for number, part in enumerate(parts)]
+        if not isinstance(given, Sequence) or not given:
+            raise SupportError(f"Fixed({self.group!r}): components must be names: {', '.join(known)}; not {given!r}")
+        chosen: dict[int, list[int]] = {}
+        for name in given:
+            if name not in known:
+                raise SupportError(f"Fixed({self.group!r}): there is no component {name!r}, only {', '.join(known)}")
+            first, _, component = str(name).partition(".")
+            number = next(n for n, p in enumerate(parts) if p.name == first)
+            names = parts[number].component_names
+            here = [names.index(component)] if component else list(range(parts[number].components))
+            if set(here) & set(chosen.get(number, [])):
+                raise SupportError(f"Fixed({self.group!r}): components {list(given)} repeat one")
+            chosen.setdefault(number, []).extend(here)
+        return [(number, np.array(components, dtype=np.int64)) for number, components in chosen.items()]
+
 
 @dataclass(frozen=True, eq=False)
 class Prescribed:
@@ -69,13 +105,16 @@ class Prescribed:
     Attributes
     ----------
     values : (n_nodes, nc)
-        Zero where nothing is prescribed.
+        Zero where nothing is prescribed; in the shape of the unknowns.
     derivative : (n_nodes, nc, dim) or None
-        By the coordinates of the node itself; None when no value depends on position.
+        By the coordinates of the place of the unknown; None when no value depends on position.
+    place : (n_dofs, n_nodes) sparse or None
+        Weights of the mesh nodes in the places; None where unknowns sit at the nodes themselves.
     """
 
     values: FloatArray
     derivative: FloatArray | None
+    place: csr_array | None = None
 
     @property
     def homogeneous(self) -> bool:
@@ -91,39 +130,74 @@ class Prescribed:
         """``weights^T dg/dX`` for weights in the shape of the values, shape ``(n_nodes, dim)``."""
         if self.derivative is None:
             raise ValueError("the prescribed values do not depend on position")
-        return np.asarray(np.einsum("ai,aij->aj", weights, self.derivative))
+        at_places = np.einsum("ai,aij->aj", weights, self.derivative)
+        return np.asarray(at_places if self.place is None else self.place.T @ at_places)
 
     def push_forward(self, velocity: FloatArray) -> FloatArray:
         """``(dg/dX) velocity``, in the shape of the values."""
         if self.derivative is None:
             return np.zeros_like(self.values)
-        return np.asarray(np.einsum("aij,aj->ai", self.derivative, velocity))
+        at_places = velocity if self.place is None else self.place @ velocity
+        return np.asarray(np.einsum("aij,aj->ai", self.derivative, at_places))
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Unknowns that a support holds.
+
+    Attributes
+    ----------
+    support : Fixed
+    rows : (n,) int64
+        Rows of the places: nodes, or unknowns of an element.
+    unknowns : (n, n_components) int64
+        Flat numbers.
+    """
+
+    support: Fixed
+    rows: npt.NDArray[np.int64]
+    unknowns: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
-    """Supports resolved on a mesh.
+    """Supports resolved on a space.
 
     Attributes
     ----------
+    space : Discretisation
+    names : tuple of str
+        Names of the components at a node.
+    supports : tuple of Fixed
+    held : tuple of Held
+        What they hold; those that override come last.
     fixed : (n_nodes, nc) bool
+        In the shape of the unknowns.
+    place : sparse or None
+        See ``Prescribed``.
     """
 
-    mesh: Mesh
+    space: Discretisation
     names: tuple[str, ...]
     supports: tuple[Fixed, ...]
+    held: tuple[Held, ...]
     fixed: npt.NDArray[np.bool_]
+    place: csr_array | None
 
     @classmethod
-    def of(cls, mesh: Mesh, physics: Physics, supports: Sequence[Fixed]) -> Constraints:
+    def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Constraints:
         """Resolve groups and components; SupportError when the body can still move."""
-        names = physics.components(mesh.dim)
-        fixed = np.zeros((mesh.n_nodes, len(names)), dtype=bool)
-        for support in supports:
-            nodes = mesh.nodes_of(support.group)
-            fixed[np.ix_(nodes, support.component_indices(names))] = True
-        constraints = cls(mesh, names, tuple(supports), fixed)
-        constraints._require_statically_determined(physics)
+        names = physics.components(space.mesh.dim)
+        numbering = _numbering(space)
+        held = [each for support in supports for each in held_by(space, names, support, numbering)]
+        fixed = np.zeros(space.shape, dtype=bool)
+        for each in held:
+            fixed.reshape(-1)[each.unknowns] = True
+        place = None if numbering is None else numbering.place
+        held.sort(key=lambda each: each.support.overrides)
+        constraints = cls(space, names, tuple(supports), tuple(held), fixed, place)
+        if numbering is None:
+            constraints._require_statically_determined(physics)
         return constraints
 
     def prescribed(self, points: FloatArray) -> Prescribed:
@@ -134,51 +208,55 @@ class Constraints:
         SupportError
             Where two supports prescribe different values for the same unknown.
         """
-        shape = self.fixed.shape
-        values = np.zeros(shape)
-        derivative = np.zeros((*shape, self.mesh.dim))
-        source = np.full(shape, -1, dtype=np.int64)
+        places = points if self.place is None else self.place @ points
+        values = np.zeros(self.fixed.size)
+        derivative = np.zeros((self.fixed.size, self.space.mesh.dim))
+        source = np.full(self.fixed.size, -1, dtype=np.int64)
+        overrides = np.array([each.support.overrides for each in self.held], dtype=bool)
         moving = False
-        for number, support in enumerate(self.supports):
-            nodes = self.mesh.nodes_of(support.group)
-            components = support.component_indices(self.names)
-            new, slope = _values(support, points[nodes], len(components))
-            at = np.ix_(nodes, components)
-            held = source[at] >= 0
+        for number, each in enumerate(self.held):
+            at = each.unknowns
+            new, slope = _values(each.support, places[each.rows], at.shape[1])
+            before = source[at] >= 0
+            before[before] = overrides[source[at][before]] == each.support.overrides
             scale = np.maximum(np.abs(values[at]), np.abs(new))
-            clash = held & (np.abs(values[at] - new) > 1e-12 * scale)
+            clash = before & (np.abs(values[at] - new) > 1e-12 * scale)
             if slope is not None or moving:
                 step = np.zeros_like(derivative[at]) if slope is None else slope
                 size = np.maximum(np.abs(derivative[at]), np.abs(step)).max(axis=2)
-                clash |= held & (np.abs(derivative[at] - step).max(axis=2) > 1e-9 * size)
+                clash |= before & (np.abs(derivative[at] - step).max(axis=2) > 1e-9 * size)
                 derivative[at] = step
                 moving = True
             if clash.any():
                 row, column = np.argwhere(clash)[0]
-                other = self.supports[int(source[at][row, column])]
+                other = self.held[int(source[at][row, column])].support
                 raise SupportError(
-                    f"supports on {other.group!r} and {support.group!r} contradict each other at node "
-                    f"{int(self.mesh.node_ids[nodes[row]])}, component {self.names[components[column]]}: "
-                    f"{values[at][row, column]:g} and {new[row, column]:g} (or their dependence on position)"
+                    f"supports on {other.group!r} and {each.support.group!r} contradict each other at "
+                    f"{unknown_name(self.space, self.names, int(at[row, column]))}: "
+                    f"{values[at][row, column]:g} and {new[row, column]:g} (or their dependence on position); "
+                    "Fixed(..., overrides=True) lets one of them prevail"
                 )
             values[at] = new
             source[at] = number
-        return Prescribed(values, derivative if moving else None)
+        shape = self.fixed.shape
+        slopes = derivative.reshape(*shape, -1) if moving else None
+        return Prescribed(values.reshape(shape), slopes, self.place)
 
     def _require_statically_determined(self, physics: Physics) -> None:
         """Raise when some connected part of the mesh keeps a motion without energy."""
-        count, part = _connected_parts(self.mesh)
+        mesh = self.space.mesh
+        count, part = _connected_parts(mesh)
         held = np.asarray(self.fixed.any(axis=1))
         for inside in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
             nodes = inside[held[inside]]
             where = (
                 ""
                 if count == 1
-                else f" of the part with node {int(self.mesh.node_ids[inside[0]])} ({len(inside)} nodes, one of "
+                else f" of the part with node {int(mesh.node_ids[inside[0]])} ({len(inside)} nodes, one of "
                 f"{count} parts that are not connected)"
             )
             sample = nodes if len(nodes) else inside[:1]
-            modes = physics.null_modes(self.mesh.points[sample])
+            modes = physics.null_modes(mesh.points[sample])
             if not modes.names:
                 continue
             if len(nodes) == 0:
@@ -194,6 +272,22 @@ class Constraints:
                     f"the supports leave {len(free)} rigid motion(s){where} free: {', '.join(named)} (rotations about "
                     "the centre of the supported nodes). Add a Fixed(...) that stops them"
                 )
+
+
+def _numbering(space: Discretisation) -> Numbering | None:
+    """Of an element space the unknowns one by one; None where unknowns sit at the mesh nodes."""
+    return space.numbering() if isinstance(space, ElementSpace) and not space.nodal else None
+
+
+def held_by(
+    space: Discretisation, names: tuple[str, ...], support: Fixed, numbering: Numbering | None = None
+) -> list[Held]:
+    """The unknowns that a support holds; SupportError or UnknownGroupError where there are none of that name."""
+    if isinstance(space, ElementSpace) and not space.nodal:
+        return _held_of_element(space, numbering or space.numbering(), support)
+    nodes = space.mesh.nodes_of(support.group)
+    components = support.component_indices(names, space.part_names[0])
+    return [Held(support, nodes, nodes[:, None] * space.n_components + components)]
 
 
 def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
@@ -225,8 +319,45 @@ def _values(support: Fixed, x: FloatArray, n: int) -> tuple[FloatArray, FloatArr
     raise SupportError(f"{what} must be a number or have shape {(n,)} or {(len(x), n)}, not {array.shape}")
 
 
-def unknown_name(mesh: Mesh, names: tuple[str, ...], equation: int) -> str:
-    """Say which node and component an equation number stands for."""
+def _held_of_element(space: ElementSpace, numbering: Numbering, support: Fixed) -> list[Held]:
+    """Unknowns of an element that a support holds, part by part."""
+    group = space.unknowns_on(support.group, numbering)
+    zero = not callable(support.value) and not np.any(support.value)
+    chosen = support.parts(space.parts)
+    result = []
+    for number, components in chosen:
+        part = space.parts[number]
+        first = group[(numbering.part[group] == number) & (numbering.component[group] == 0)]
+        if len(first) == 0 and support.components is None:
+            continue
+        if len(first) == 0:
+            raise SupportError(
+                f"Fixed({support.group!r}, {part.name!r}): the part has no unknowns there: those of "
+                f"{type(part.element).__name__} lie elsewhere in the cells"
+            )
+        if not zero and len(chosen) > 1:
+            raise SupportError(f"Fixed({support.group!r}): a value other than zero needs the name of one part")
+        if not zero and not numbering.is_value[first].all():
+            raise SupportError(
+                f"Fixed({support.group!r}, {part.name!r}): the unknowns of {type(part.element).__name__} are no values "
+                "at points there, only zero can be prescribed; write other values as a linear form on the boundary"
+            )
+        if not callable(support.value) and np.ndim(support.value) > 1:
+            raise SupportError(
+                f"Fixed({support.group!r}, {part.name!r}): give one value, one a component or a function of x; the "
+                "unknowns of an element have no order that an array of places could follow"
+            )
+        result.append(Held(support, first, first[:, None] + components))
+    if not result:
+        raise SupportError(f"Fixed({support.group!r}): the element has no unknowns there, but elsewhere in the cells")
+    return result
+
+
+def unknown_name(space: Discretisation, names: tuple[str, ...], equation: int) -> str:
+    """Say which place and component an equation number stands for."""
+    if isinstance(space, ElementSpace) and not space.nodal:
+        return space.name_of(equation)
+    mesh = space.mesh
     node, component = divmod(equation, len(names))
     text = ", ".join(f"{c:.6g}" for c in mesh.points[node])
     return f"node {int(mesh.node_ids[node])} at ({text}), component {names[component]}"

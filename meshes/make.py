@@ -157,6 +157,41 @@ def plate_with_hole(path: Path) -> None:
         save(path, 2.2)
 
 
+def cylinder_in_channel(path: Path) -> None:
+    """Cylinder of diameter 5 across a plane channel 60 x 20 (mm), half a millimetre below its axis: triangle6."""
+    length, height, radius, (x, y) = 60.0, 20.0, 2.5, (20.0, 9.5)
+    around, wall, coarse = 36, 1.0, 2.0
+    with model("cylinder_in_channel"):
+        geo = gmsh.model.geo
+        p = [geo.addPoint(*at, 0) for at in ((0, 0), (length, 0), (length, height), (0, height))]
+        bottom, outlet, top, inlet = (geo.addLine(p[i], p[(i + 1) % 4]) for i in range(4))
+        centre = geo.addPoint(x, y, 0)
+        q = [geo.addPoint(x + a * radius, y + b * radius, 0) for a, b in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+        arcs = [geo.addCircleArc(q[i], centre, q[(i + 1) % 4]) for i in range(4)]
+        outer, hole = geo.addCurveLoop([bottom, outlet, top, inlet]), geo.addCurveLoop(arcs)
+        fluid = geo.addPlaneSurface([outer, hole])
+        for arc in arcs:
+            geo.mesh.setTransfiniteCurve(arc, around // 4 + 1)
+        geo.synchronize()
+        group(1, {"inlet": [inlet], "outlet": [outlet], "walls": [bottom, top], "cylinder": arcs})
+        group(2, {"fluid": [fluid]})
+        field = gmsh.model.mesh.field
+        at_cylinder, at_walls, grading = field.add("MathEval"), field.add("MathEval"), field.add("Min")
+        fine = 2 * np.pi * radius / around
+        from_centre = f"(x - {x}) * (x - {x}) + (y - {y}) * (y - {y})"
+        field.setString(at_cylinder, "F", f"{fine} + 0.18 * (Sqrt({from_centre}) - {radius})")
+        beside = f"1 / (1 + 0.01 * (x - {x}) * (x - {x}))"  # one beside the cylinder, where the gaps are
+        field.setString(at_walls, "F", f"{coarse} - {coarse - wall} * {beside}")
+        field.setNumbers(grading, "FieldsList", [at_cylinder, at_walls])
+        field.setAsBackgroundMesh(grading)
+        for option in ("MeshSizeExtendFromBoundary", "MeshSizeFromPoints", "MeshSizeFromCurvature"):
+            gmsh.option.setNumber(f"Mesh.{option}", 0)
+        gmsh.option.setNumber("Mesh.Algorithm", 6)
+        gmsh.model.mesh.generate(2)
+        gmsh.model.mesh.setOrder(2)
+        save(path, 4.1)
+
+
 def group(dim: int, members: dict[str, list[int]]) -> None:
     """Name physical groups; an empty one is a mistake in the selection."""
     for name, tags in members.items():
@@ -244,6 +279,7 @@ MESHES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "bracket": ("bracket.msh", bracket),
     "plate_with_hole": ("plate_with_hole.msh", plate_with_hole),
     "heat_sink": ("heat_sink.inp", heat_sink),
+    "cylinder_in_channel": ("cylinder_in_channel.msh", cylinder_in_channel),
 }
 
 

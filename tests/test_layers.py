@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("skfem_bridge",),
     ("sparsity", "mesh"),
     ("solvers", "fields", "io", "boundary_geometry", "discretisation", "parameters"),
-    ("integrals", "parametric"),
+    ("element_space", "integrals", "parametric"),
     ("forms", "linear_system"),
     ("physics",),
     ("supports", "loads", "thermal"),

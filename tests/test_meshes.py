@@ -37,7 +37,7 @@ def clean(report: ImportReport) -> bool:
 def test_every_file_is_documented() -> None:
     text = (MESHES / "README.md").read_text(encoding="utf-8")
     files = [p for p in MESHES.iterdir() if p.suffix in (".msh", ".inp")]
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert f"`{file.name}`" in text
         assert file.stat().st_size < 4e6
@@ -119,3 +119,20 @@ def test_heat_sink() -> None:
     assert (mesh.points[mesh.nodes_of("base"), 1] == 0).all()
     assert (mesh.points[mesh.nodes_of("tips"), 1] == 30).all()
     assert not mesh.facets("fins").interior.any()
+
+
+def test_cylinder_in_channel() -> None:
+    mesh, report = read_mesh_with_report(MESHES / "cylinder_in_channel.msh")
+    assert clean(report)
+    assert report.format == "Gmsh 4.1 ASCII"
+    assert [b.type for b in mesh.blocks] == ["triangle6"]
+    assert 2_000 <= mesh.n_nodes <= 4_000
+    assert set(mesh.facet_groups) == {"inlet", "outlet", "walls", "cylinder"}
+    assert set(mesh.cell_groups) == {"fluid"}
+    assert mesh.volume() == pytest.approx(1200 - 6.25 * np.pi, rel=1e-7)
+    assert mesh.quality().min() > 0.6
+    for name, length in (("inlet", 20.0), ("outlet", 20.0), ("walls", 120.0), ("cylinder", 5 * np.pi)):
+        assert facet_area(mesh, name) == pytest.approx(length, rel=1e-6)
+    assert boundary_normals(mesh).areas.sum() == pytest.approx(160 + 5 * np.pi, rel=1e-6)
+    radius = np.linalg.norm(mesh.points[mesh.nodes_of("cylinder")] - (20.0, 9.5), axis=1)
+    np.testing.assert_allclose(radius, 2.5, rtol=1e-12)

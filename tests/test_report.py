@@ -205,6 +205,36 @@ def test_picture_enlarges_a_small_region(tmp_path: Path) -> None:
     assert narrow.shape[0] / narrow.shape[1] < 0.6
 
 
+@pytest.mark.parametrize("cell", ["triangle", "triangle6", "quad", "quad8", "quad8+triangle6"])
+def test_picture_shows_contour_lines(cell: str, tmp_path: Path) -> None:
+    """Eleven lines across the body where a field grows along it, none where it is constant."""
+    pytest.importorskip("matplotlib")
+    mesh = box_mesh(cell, (5, 5), distortion=0.0)  # no line falls on an edge of a cell
+    solution = fa.LinearStatic(mesh, fa.Diffusion(), [fa.Fixed("left")], []).solve()
+    gradient = fa.Gradient(np.zeros_like(solution.points), solution.u, solution.u, 0)
+
+    def dark(name: str, field: npt.NDArray[np.float64] | None) -> int:
+        """Runs of dark pixels along a line through the body, at a third of its height."""
+        image = pixels(picture(tmp_path / name, solution, gradient, Caption(), field=field))
+        row = image[int(0.4 * image.shape[0]), : int(0.85 * image.shape[1])].mean(axis=1) < 0.6
+        return int(np.diff(row.astype(int)).clip(0).sum())
+
+    plain = dark("plain.png", None)
+    assert dark("lines.png", solution.points[:, 0]) == plain + 11
+    assert dark("constant.png", np.ones(mesh.n_nodes)) == plain
+
+
+def test_wide_bodies_have_low_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    mesh = box_mesh("quad", (12, 2), lengths=(12.0, 1.0))
+    solution = fa.LinearStatic(mesh, fa.Diffusion(), [fa.Fixed("left")], [fa.Source(1.0)]).solve()
+    _, gradient = fa.value_and_gradient(solution, fa.Volume())
+    words = Caption("mean temperature of the outlet behind the strip of the wall", "mW", "mm", field="heat")
+    image = pixels(picture(tmp_path / "p.png", solution, gradient, words, field=solution.u[:, 0]))
+    assert image.shape[0] / image.shape[1] < 0.4
+    assert (image[:, -8:] == 1).all()  # nothing runs out of it
+
+
 def test_picture_of_nothing_and_of_a_lost_folder(tmp_path: Path) -> None:
     """A gradient of zero has a picture too; a file in the place of a folder is reported."""
     pytest.importorskip("matplotlib")
@@ -230,5 +260,6 @@ def test_captions_say_units_and_signs() -> None:
     assert "1 mm² of the surface outward by 1 mm" in caption.explanation(3)
     assert "[N mm]" in caption.explanation(3)
     assert "1 mm of the boundary outward by 1 mm" in caption.explanation(2)
+    assert "Lines: speed." in Caption(field="speed").explanation(2)
     assert caption.scale(3) == "N mm per mm outward, per mm²"
     assert Caption().scale(2) == "change per unit outward, per unit"

@@ -80,7 +80,7 @@ class _FormTerm:
         values, basis, lo, hi = probe.coefficients(quadrature)
         m, nq = quadrature.shape
         shape = (probe.n_components, hi - lo) * probe.arity
-        flat = values.reshape(len(values), -1).T @ (self.scale * basis.reshape(len(basis), int(np.prod(shape))))
+        flat = values.reshape(len(values), m * nq).T @ (self.scale * basis.reshape(len(basis), int(np.prod(shape))))
         return _Bound(flat.reshape(m, nq, *shape), np.arange(m, dtype=np.int32), lo, hi)
 
     def _parameter_gradient(

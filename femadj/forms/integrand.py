@@ -47,11 +47,20 @@ class Field(DiscreteField):
     _gradient: Any
     _on_read: Callable[[], None] | None
 
-    def __new__(cls, value: Any, gradient: Any = None, on_read: Callable[[], None] | None = None) -> Field:
-        """``gradient`` is an array, or a function that computes it."""
+    def __new__(
+        cls,
+        value: Any,
+        gradient: Any = None,
+        on_read: Callable[[], None] | None = None,
+        *,
+        div: Any = None,
+        curl: Any = None,
+    ) -> Field:
+        """``gradient`` is an array, or a function that computes it; ``div`` and ``curl`` of H(div) and H(curl)."""
         field: Any = np.asarray(value).view(cls)
         field._gradient = gradient
         field._on_read = on_read
+        field.div, field.curl = div, curl
         return cast(Field, field)
 
     def __array_finalize__(self, obj: Any) -> None:
@@ -72,6 +81,10 @@ class Field(DiscreteField):
     @grad.setter
     def grad(self, value: Any) -> None:
         self._gradient = value
+
+    def peek_gradient(self) -> Any:
+        """The gradient, without counting as read."""
+        return self._gradient() if callable(self._gradient) else self._gradient
 
     def zeros(self) -> Field:
         """A field of zeros of the same shape."""
@@ -131,9 +144,7 @@ class Environment(FormExtraParams):
             known = ", ".join(map(repr, self._sources))
             raise FormError(f"it reads w[{name!r}], but over {self._where} there are only: {known}")
         self.reads.add(name)
-        if name not in self.keys():
-            super().__setitem__(name, self._sources[name]())
-        return super().__getitem__(name)
+        return self.peek(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_sources":
@@ -146,6 +157,22 @@ class Environment(FormExtraParams):
     def insert(self, name: str, value: Any) -> None:
         """Put in what the integrand is to find under a name."""
         super().__setitem__(name, value)
+
+    @property
+    def where(self) -> str:
+        """What kind of place is integrated over."""
+        return self._where
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that can be read."""
+        return tuple(dict.fromkeys([*self.keys(), *self._sources]))
+
+    def peek(self, name: str) -> Any:
+        """What is found under a name, without counting as read."""
+        if name not in self.keys():
+            super().__setitem__(name, self._sources[name]())
+        return super().__getitem__(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.keys() or name in self._sources

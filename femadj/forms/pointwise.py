@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from femadj.complex_step import Guarded, derivative, seed
 from femadj.discretisation import Domain
+from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, strict_complex
 from femadj.kernels import integrals as kernels
 from femadj.parameters import Parameters
@@ -152,6 +153,8 @@ class Quadrature:
         Whether one point stands for every entity, for integrands that read nothing that varies within one.
     reads : set of str
         What has been read so far; ``"name.grad"`` for gradients of fields.
+    sides : tuple of int, optional
+        Facets between two cells: the side that each argument (trial, then test) is taken from.
     """
 
     domain: Domain
@@ -159,6 +162,7 @@ class Quadrature:
     parameters: Parameters
     one_point: bool = False
     reads: set[str] = field(default_factory=set)
+    sides: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -177,6 +181,8 @@ class Quadrature:
             sources |= {"x": lambda: Field(self.frame.x), "h": lambda: Field(self.frame.size)}
             if self.domain.is_facet:
                 sources["n"] = lambda: Field(self.frame.normal)
+        if self.sides is not None:
+            sources["idx"] = lambda: self.sides
         for name in self.parameters:
             sources[name] = self._parameter_source(name)
         return sources
@@ -187,14 +193,25 @@ class Quadrature:
         def read() -> Any:
             if entry.kind == "nodal":
                 value, gradient = self.nodal(name)
-                return as_field(value, gradient, lambda: self.reads.add(f"{name}.grad"))
+                on_read = self._two_gradients(name) if self.sides else lambda: self.reads.add(f"{name}.grad")
+                return as_field(value, gradient, on_read)
             values = self.parameters.value(name)
+            if entry.kind == "cell" and self.sides:
+                raise FormError(
+                    f"it reads w.{name}, which has two values on a facet between two cells: declare it as a NodalField"
+                )
             if entry.kind == "cell":
                 here = values[self.domain.global_cells]
                 return Field(np.moveaxis(here, 0, -1)[..., None])
             return float(values) if values.ndim == 0 else values[..., None, None]
 
         return read
+
+    def _two_gradients(self, name: str) -> Callable[[], None]:
+        def refuse() -> None:
+            raise FormError(f"it reads w.{name}.grad, which has two values on a facet between two cells")
+
+        return refuse
 
     @cached_property
     def _nodal(self) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -211,6 +228,8 @@ class Quadrature:
     def environment(self, seeds: Mapping[str, Any] | None = None) -> Environment:
         """The argument ``w`` of an integrand, with some entries replaced."""
         place = ("facets" if self.domain.is_facet else "cells") if not self.one_point else "one point of a cell"
+        if self.sides is not None:
+            place = "interior facets"
         return Environment(self._sources, seeds or {}, place)
 
     def evaluate(
@@ -308,13 +327,9 @@ def surroundings_force(
     if "n" in reads:
         n = at.normal
         by_n = np.array([slope(n=seed(n, unit(n.shape, (j,)))) for j in range(dim)])
-        along = (by_n * n).sum(axis=0)
-        for j in range(dim):
-            for k in range(dim):
-                force[j, 1 + k] += n[j] * (along * n[k] - by_n[k])
+        add_normal(force, n, by_n)
     if "h" in reads:
-        rate = slope(h=seed(at.size, 1.0)) * at.size / (dim - 1 if quadrature.domain.is_facet else dim)
-        add_measure(force, rate, at.normal if quadrature.domain.is_facet else None)
+        add_size(force, at, slope(h=seed(at.size, 1.0)))
     for name in quadrature.parameters:
         if f"{name}.grad" in reads:
             _, gradient = quadrature.nodal(name)
@@ -331,6 +346,22 @@ def add_measure(force: FloatArray, phi: FloatArray, normal: FloatArray | None) -
         if normal is not None:
             for k in range(dim):
                 force[j, 1 + k] -= phi * normal[j] * normal[k]
+
+
+def add_normal(force: FloatArray, normal: FloatArray, by_normal: FloatArray) -> None:
+    """Add what an integrand contributes through the normal, from its derivatives ``(dim, m, nq)`` by it."""
+    dim = force.shape[0]
+    along = (by_normal * normal).sum(axis=0)
+    for j in range(dim):
+        for k in range(dim):
+            force[j, 1 + k] += normal[j] * (along * normal[k] - by_normal[k])
+
+
+def add_size(force: FloatArray, at: Frame, by_size: FloatArray) -> None:
+    """Add what an integrand contributes through the mesh size, from its derivative ``(m, nq)`` by it."""
+    dim = force.shape[0]
+    on_facets = at.normal.shape[1] > 0
+    add_measure(force, by_size * at.size / (dim - 1 if on_facets else dim), at.normal if on_facets else None)
 
 
 def add_transport(force: FloatArray, gradient: FloatArray, by_gradient: FloatArray) -> None:

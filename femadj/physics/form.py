@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from skfem.element import Element, ElementVector
 
 from femadj.discretisation import Discretisation, Domain
+from femadj.element_space import ElementSpace, Part, default_names, describe, parts_of
 from femadj.errors import FormError, MaterialError
 from femadj.forms import FormBilinear, FormLinear, Integrand, Probe, probe
+from femadj.forms.transported import (
+    Place,
+    over_cells,
+    over_facets,
+    over_interior_facets,
+    transported_bilinear,
+    transported_linear,
+)
 from femadj.integrals import BilinearIntegral, LoadTerm, MatrixTerm
 from femadj.mesh import Mesh
 from femadj.parameters import ParameterLike, Parameters
 from femadj.physics.base import BoundPhysics, NullModes
+from femadj.reference import skfem_element
 
 FloatArray = npt.NDArray[np.float64]
 Over = Literal["cells", "facets", "interior facets"]
@@ -75,10 +86,21 @@ class Integral:
         """Where it is integrated, block by block; ``gradients``: whether only gradients enter."""
         order = self.order if self.order is not None else order
         place = self.place(space.mesh)
+        if place == "interior facets":
+            raise FormError(
+                f"form {self.integrand.name!r}: only bilinear and linear forms of a Form are integrated over interior "
+                "facets"
+            )
         if place == "cells":
             return space.cells("stiffness" if gradients else "mass", self.group, order)
         facets = space.mesh.boundary() if self.group is None else space.mesh.facets(self.group)
         return space.facets(facets, order)
+
+    def place_on(self, space: ElementSpace, order: int | None = None) -> Place:
+        """Where it is integrated, seen by the unknowns of an element."""
+        order = self.order if self.order is not None else order
+        make = {"cells": over_cells, "facets": over_facets, "interior facets": over_interior_facets}
+        return make[self.place(space.mesh)](space, self.group, order)
 
 
 IntegralLike = Any
@@ -100,24 +122,37 @@ class Form:
     """A linear PDE given by scikit-fem forms, with exact derivatives by nodes and parameters.
 
     ``bilinear(u, v, w)`` and ``linear(v, w)`` are written with NumPy and ``skfem.helpers``: values and gradients of u
-    and v, ``w.x``, ``w.n`` (outward normal, on facets), ``w.h`` (mesh size) and parameters by name.
+    and v (divergence and curl of H(div) and H(curl) fields), ``w.x``, ``w.n`` (outward normal, on facets), ``w.h``
+    (mesh size) and parameters by name. With an element of several parts they are ``bilinear(u, p, v, q, w)`` and
+    ``linear(v, q, w)``. Over interior facets a form is called for each pair of sides, which ``w.idx`` tells (see
+    ``skfem.helpers.jump``); ``w.n`` is the normal of the first side.
 
     Parameters
     ----------
     bilinear, linear : function, scikit-fem form, Integral, or a sequence of these
-        Bare functions are integrated over all cells; ``Integral(form, "group")`` over a cell or facet group.
-    element : int or "vector"
+        Bare functions are integrated over all cells; ``Integral(form, "group")`` over a cell or facet group,
+        ``Integral(form, over="interior facets")`` over the facets between two cells.
+    element : int, "vector" or scikit-fem element
         Components of the unknown at every node of the mesh: 1 for a scalar, ``"vector"`` for as many as dimensions.
+        Or an element: another order than the mesh's, discontinuous, H(div), H(curl), ``ElementVector`` and
+        ``ElementComposite``; the mesh then has one block of cells.
     parameters : mapping of name to number, array, NodalField or CellField, optional
         What forms read as ``w.name``; gradients by all of them come with ``Gradient.parameters``.
     definite : bool, optional
-        Whether a symmetric matrix is positive definite; found out from the coefficients when left out.
+        Whether a symmetric matrix is positive definite; when left out it is found out from the coefficients for fields
+        at the mesh nodes, and taken to be indefinite for other elements.
+    symmetric : bool, optional
+        False: take the matrix to be general, though the forms are symmetric where they are sampled when the problem is
+        built. True: FormError where they are not.
+    names : sequence of str, optional
+        Names of the parts of the unknown, for supports and ``Solution.part``: ``("u",)``, ``("u", "p")``, or ``u0``,
+        ``u1``, ... when left out.
 
     Raises
     ------
     FormError
         When the problem is built: forms that raise, return wrong shapes, are not linear in u or v, read what is not
-        there, or cannot be differentiated.
+        there, or cannot be differentiated; elements that are not supported.
     """
 
     def __init__(
@@ -125,19 +160,32 @@ class Form:
         bilinear: IntegralLike,
         linear: IntegralLike = (),
         *,
-        element: int | Literal["vector"] = 1,
+        element: int | Literal["vector"] | Element = 1,
         parameters: Mapping[str, ParameterLike] | None = None,
         definite: bool | None = None,
+        symmetric: bool | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self._bilinear = integrals_of(bilinear, "bilinear forms")
         self._linear = integrals_of(linear, "linear forms")
         if not self._bilinear:
             raise FormError("give at least one bilinear form")
-        if element != "vector" and (isinstance(element, bool) or not isinstance(element, int) or element < 1):
-            raise FormError(f"element must be a number of components or 'vector', not {element!r}")
+        self._parts: tuple[Part, ...] | None = None
+        if isinstance(element, (type, Element)):
+            self._parts = parts_of(element, names)
+            self._names = tuple(part.name for part in self._parts)
+        else:
+            if element != "vector" and (isinstance(element, bool) or not isinstance(element, int) or element < 1):
+                raise FormError(
+                    f"element must be a number of components, 'vector' or a scikit-fem element, not {element!r}"
+                )
+            self._names = default_names(1) if names is None else tuple(names)
+            if isinstance(names, str) or len(self._names) != 1 or not self._names[0].isidentifier():
+                raise FormError(f"names must hold one name of a variable, not {names!r}")
         self._element = element
         self._parameters = MappingProxyType(dict(parameters or {}))
         self._definite = definite
+        self._symmetric = symmetric
 
     @property
     def parameters(self) -> Mapping[str, ParameterLike]:
@@ -145,15 +193,28 @@ class Form:
         return self._parameters
 
     @property
-    def quantity(self) -> Literal["displacement", "scalar"]:
+    def quantity(self) -> Literal["displacement", "scalar", "mixed"]:
         """Decides which of the built-in loads fit: those of a scalar, or those of a vector."""
-        return "scalar" if self._element == 1 else "displacement"
+        if self._parts is None:
+            return "scalar" if self._element == 1 else "displacement"
+        if len(self._parts) > 1 or self._parts[0].kind != "H1":
+            return "mixed"
+        return "displacement" if self._parts[0].vector else "scalar"
 
     def components(self, dim: int) -> tuple[str, ...]:
         """Names of the components."""
-        n = dim if self._element == "vector" else int(self._element)
+        if self._parts is not None and self.quantity == "mixed":
+            return tuple(
+                f"{part.name}.{component}" if component else part.name
+                for part in self._parts
+                for component in part.component_names or ("",)
+            )
+        if self._parts is not None:
+            n = self._parts[0].components
+        else:
+            n = dim if self._element == "vector" else int(self._element)
         if n == 1:
-            return ("u",)
+            return self._names
         return ("x", "y", "z")[:n] if n == dim else tuple(f"u{i}" for i in range(n))
 
     def thickness_in(self, dim: int) -> float:
@@ -168,25 +229,74 @@ class Form:
         """Not known; the solver finds out."""
         return NullModes((), np.zeros((0, len(points), 1)))
 
+    def _nodal_components(self, mesh: Mesh) -> int | None:
+        """Components of a field with values at the mesh nodes; None for other elements."""
+        if not isinstance(self._element, Element):
+            return len(self.components(mesh.dim))
+        if len(mesh.blocks) != 1:
+            return None
+        own = type(skfem_element(mesh.blocks[0].type))
+        if isinstance(self._element, ElementVector):
+            return int(self._element.dim) if type(self._element.elem) is own else None
+        return 1 if type(self._element) is own else None
+
     def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
-        """An isoparametric field."""
-        return Discretisation.of(mesh, len(self.components(mesh.dim)), threads)
+        """The unknowns: at the mesh nodes, or those of an element."""
+        components = self._nodal_components(mesh)
+        inside = [i for i in (*self._bilinear, *self._linear) if i.place(mesh) == "interior facets"]
+        if components is not None and not inside:
+            return Discretisation.of(mesh, components, threads, self._names[0])
+        element = self._element
+        if not isinstance(element, Element):
+            own = skfem_element(mesh.blocks[0].type)
+            element = own if components == 1 else ElementVector(own, components)
+        space = ElementSpace.on(mesh, element, self._names, threads, isoparametric=components is not None)
+        if not inside:
+            return space
+        facets = [space.interior_facets(integral.group) for integral in inside]
+        return replace(space, interior=np.unique(np.concatenate(facets)))
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Probe the forms and bind them to the discretisation."""
         stiffness: list[MatrixTerm] = []
-        probes: list[Probe] = []
+        loads: list[LoadTerm] = []
+        owners: list[Integral] = []
+        definite = True
         for integral in self._bilinear:
+            place = _transported(integral, space, order)
+            if place is not None:
+                assert isinstance(space, ElementSpace)
+                term = transported_bilinear(integral.integrand, place, space, parameters)
+                stiffness.append(term if self._symmetric is not False else replace(term, symmetric=False))
+                owners.append(integral)
+                definite = False
+                continue
             for domain, found in _probed(integral, space, parameters, 2, order):
-                probes.append(found)
-                stiffness.append(_bilinear_term(domain, found, parameters))
-        loads: list[LoadTerm] = [
-            FormLinear(domain, found, parameters)
-            for integral in self._linear
-            for domain, found in _probed(integral, space, parameters, 1, order)
-        ]
-        symmetric = all(found.symmetric for found in probes)
-        definite = self._definite if self._definite is not None else all(found.definite for found in probes)
+                definite &= found.definite
+                known = found if self._symmetric is not False else replace(found, symmetric=False)
+                stiffness.append(_bilinear_term(domain, known, parameters))
+                owners.append(integral)
+        for integral in self._linear:
+            place = _transported(integral, space, order)
+            if place is not None:
+                assert isinstance(space, ElementSpace)
+                loads.append(transported_linear(integral.integrand, place, space, parameters))
+                continue
+            loads += [
+                FormLinear(domain, found, parameters)
+                for domain, found in _probed(integral, space, parameters, 1, order)
+            ]
+        symmetric = all(term.symmetric for term in stiffness)
+        if self._symmetric and not symmetric:
+            unequal = ", ".join(
+                repr(integral.integrand.name)
+                for integral, term in zip(owners, stiffness, strict=True)
+                if not term.symmetric
+            )
+            raise FormError(f"symmetric=True, but not symmetric in u and v are: {unequal}")
+        symmetric &= self._symmetric is not False
+        if self._definite is not None:
+            definite = self._definite
         return BoundPhysics(tuple(stiffness), tuple(loads), symmetric, symmetric and definite)
 
     def explain(self, mesh: Mesh) -> str:
@@ -195,20 +305,47 @@ class Form:
         parameters = Parameters.of(mesh, self._parameters, "Form")
         lines = []
         for arity, integrals in ((2, self._bilinear), (1, self._linear)):
+            kind = "bilinear" if arity == 2 else "linear"
             for integral in integrals:
-                for domain, found in _probed(integral, space, parameters, arity, None):
-                    kind = "bilinear" if arity == 2 else "linear"
-                    where = integral.group or "all"
+                head = f"{kind} form {integral.integrand.name!r} over {integral.place(mesh)} ({integral.group or 'all'}"
+                place = _transported(integral, space, None)
+                if place is not None:
+                    assert isinstance(space, ElementSpace)
+                    make = transported_bilinear if arity == 2 else transported_linear
+                    found = next(iter(make(integral.integrand, place, space, parameters).probes.values()))
+                    lines.append(f"{head}, {_size(place)}): transported fields, because {_reason(space, place)}; "
+                                 f"{found.describe(parameters)}")  # fmt: skip
+                    continue
+                for domain, found_here in _probed(integral, space, parameters, arity, None):
                     cell = mesh.blocks[domain.block].type
                     lines.append(
-                        f"{kind} form {integral.integrand.name!r} over {integral.place(mesh)} ({where}, {cell}, "
-                        f"{domain.geometry.n_points} points): compiled kernels; {found.describe(parameters)}"
+                        f"{head}, {cell}, {domain.geometry.n_points} points): compiled kernels, because the unknown "
+                        f"has its values at the mesh nodes; {found_here.describe(parameters)}"
                     )
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         names = ", ".join(i.integrand.name for i in (*self._bilinear, *self._linear))
-        return f"Form({names}; element={self._element!r})"
+        element = describe(self._element) if isinstance(self._element, Element) else repr(self._element)
+        return f"Form({names}; element={element})"
+
+
+def _transported(integral: Integral, space: Discretisation, order: int | None) -> Place | None:
+    """Where a form is integrated that goes through transported fields; None for compiled kernels."""
+    over = integral.place(space.mesh)
+    if not isinstance(space, ElementSpace) or (space.isoparametric and over != "interior facets"):
+        return None
+    return integral.place_on(space, order)
+
+
+def _reason(space: ElementSpace, place: Place) -> str:
+    if len(place.sides) > 1:
+        return "it joins the fields of two cells"
+    return f"the unknowns of {describe(space.element)} are not values at the nodes of {space.mesh.blocks[0].type} cells"
+
+
+def _size(place: Place) -> str:
+    return f"{place.sides[0].domain.geometry.n_points} points"
 
 
 def _probed(

@@ -72,8 +72,8 @@ class Chain:
                 continue
             if not problem.system.space.nodal:
                 raise ProblemError(
-                    f"stage {source!r} cannot feed {source!r} of stage {stage!r}: its unknown is of another element than "
-                    "the mesh and has no values at the nodes"
+                    f"stage {source!r} cannot feed {source!r} of stage {stage!r}: its unknown is of another element "
+                    "than the mesh and has no values at the nodes"
                 )
             entry = entries[source]
             shape = _field_shape(problem)

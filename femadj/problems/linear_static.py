@@ -92,8 +92,13 @@ class LinearStatic:
                 parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
             self._parameters = parameters
             space = physics.discretise(mesh, threads)
+            if self._loads and not space.nodal:
+                raise LoadError(
+                    f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
+                    f"{physics!r} has not: write it as a linear form of the Form"
+                )
             bound = physics.bind(space, parameters, quadrature_order)
-            constraints = Constraints.of(mesh, physics, self._supports)
+            constraints = Constraints.of(space, physics, self._supports)
             terms = [term.with_parameters(parameters) for load in self._loads for term in load.bind(space, physics)]
             self._system = System.of(space, bound, terms, constraints)
         with phases("prepare kernels"):
@@ -242,7 +247,7 @@ class LinearStatic:
         if error.equation is None:
             return error
         names = self._physics.components(self._mesh.dim)
-        where = unknown_name(self._mesh, names, error.equation)
+        where = unknown_name(self._system.space, names, error.equation)
         return type(error)(
             f"{error}: {where}. Likely causes: a part of the mesh that hangs on too few nodes (a hinge), supports that "
             "leave a motion free there, or material constants that differ by too many orders of magnitude",
@@ -285,6 +290,32 @@ class Solution:
     def factor(self) -> Factor:
         """The factorised stiffness, supports eliminated."""
         return self.linear.factor
+
+    def part(self, name: str | None = None) -> tuple[FloatArray, FloatArray]:
+        """Unknowns of a part of the state, and where they live.
+
+        Parameters
+        ----------
+        name : str, optional
+            A name that the Form gives its parts (``"u"``, ``"p"``, ...); may be left out where there is one part.
+
+        Returns
+        -------
+        values : (n, nc)
+        places : (n, dim)
+            NaN for unknowns without a place.
+        """
+        return self.system.space.part(self._part_name(name), self.u, self.points)
+
+    def _part_name(self, name: str | None) -> str:
+        names = self.system.space.part_names
+        if name is None and len(names) > 1:
+            raise ProblemError(f"name one of the parts: {', '.join(names)}")
+        return names[0] if name is None else name
+
+    def nodal(self, name: str | None = None) -> FloatArray:
+        """Values of a part of the state at the mesh nodes, ``(n_nodes, nc)``; where cells differ, their mean."""
+        return self.system.space.nodal_values(self._part_name(name), self.u, self.points)
 
     def reactions(self) -> FloatArray:
         """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""

@@ -28,6 +28,8 @@ class Caption:
         What body it is.
     labels : mapping of group name to text
         Written beside those groups.
+    field : str
+        What the contour lines of a plane body show.
     """
 
     response: str = "response"
@@ -35,6 +37,7 @@ class Caption:
     length_unit: str = "unit"
     title: str = ""
     labels: Mapping[str, str] | None = None
+    field: str = ""
 
     def heading(self) -> str:
         """First line."""
@@ -42,13 +45,13 @@ class Caption:
         return f"{what}sensitivity of the {self.response} to the shape"
 
     def explanation(self, dim: int) -> str:
-        """Second line, with the sign convention."""
+        """The lines below it, with the sign convention."""
         piece = f"{self.length_unit}²" if dim == 3 else self.length_unit
         unit = f" {self.unit}" if self.unit else ""
         return (
             f"Moving 1 {piece} of the {'surface' if dim == 3 else 'boundary'} outward by 1 {self.length_unit} changes "
             f"the {self.response} by the value shown{' [' + self.unit + ']' if unit else ''}. "
-            "Red: it grows, blue: it shrinks."
+            f"Red: it grows, blue: it shrinks.{chr(10) + 'Lines: ' + self.field + '.' if self.field else ''}"
         )
 
     def scale(self, dim: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ PERCENTILE = 99.0
 """Share of the nodal values that the colours resolve; the rest, often at corners, saturate."""
 
 DPI = 130
+
+LINE = 140
+"""Characters that fit beside each other under the title."""
+
 COLOURS = "RdBu_r"
 
 
@@ -34,6 +39,7 @@ def picture(
     caption: Caption | None = None,
     *,
     view: View | None = None,
+    field: npt.ArrayLike | None = None,
 ) -> Path:
     """Draw the sensitivity of a response to outward movements of the boundary.
 
@@ -52,6 +58,8 @@ def picture(
     caption : Caption, optional
     view : View, optional
         Of a solid; by default, from where most of the sensitivity is seen.
+    field : (n_nodes,), optional
+        Of a plane body: its contour lines are drawn.
 
     Returns
     -------
@@ -73,10 +81,12 @@ def picture(
     if mesh.dim == 3:
         draw_solid(figure, mesh, x, boundary_triangles(facets, densities, x), mappable, words, view)
     else:
-        draw_plane(figure, mesh, x, boundary_curves(facets, densities, x), mappable, words)
-    left = 0.03
-    figure.text(left, 0.962, words.heading(), fontsize=15, fontweight="bold", va="top", color="#202020")
-    figure.text(left, 0.917, words.explanation(mesh.dim), fontsize=10.5, va="top", color="#404040")
+        draw_plane(figure, mesh, x, boundary_curves(facets, densities, x), mappable, words,
+                   None if field is None else np.asarray(field, dtype=float))  # fmt: skip
+    left, height = 0.03, figure.get_size_inches()[1]
+    figure.text(left, 1 - 0.29 / height, words.heading(), fontsize=15, fontweight="bold", va="top", color="#202020")
+    explanation = "\n".join(textwrap.fill(line, LINE) for line in words.explanation(mesh.dim).splitlines())
+    figure.text(left, 1 - 0.63 / height, explanation, fontsize=10.5, va="top", color="#404040")
     axes = figure.add_axes((0.895, 0.16, 0.017, 0.62))
     bar = figure.colorbar(mappable, cax=axes, extend="both")
     bar.set_label(words.scale(mesh.dim), fontsize=10.5)

@@ -8,26 +8,38 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.mesh import Mesh
+from femadj.reference import shape_functions
 from femadj.report.caption import Caption, annotate
-from femadj.report.surface import Curves, cell_edges
+from femadj.report.surface import Curves, cell_edges, split_facet
 
 FloatArray = npt.NDArray[np.float64]
 
-ZOOM_BELOW = 0.45
-"""A body gets a second panel when what is sensitive in it fits into this part of its size."""
+ZOOM_BELOW = 0.2
+"""A body gets a second panel when what is sensitive in it fits into this part of its size: larger would not help."""
+
+LEVELS = 13
+"""Contour lines of a field, the extremes counted."""
+
+LINES = "#50647c"
 
 MOST_CELLS = 40_000
 """Cells are drawn in meshes of up to this many; in finer ones they could not be told apart."""
 
 
-def draw_plane(figure: Any, mesh: Mesh, points: FloatArray, curves: Curves, mappable: Any, words: Caption) -> None:
+def draw_plane(
+    figure: Any, mesh: Mesh, points: FloatArray, curves: Curves, mappable: Any, words: Caption,
+    field: FloatArray | None = None,
+) -> None:  # fmt: skip
     from matplotlib.patches import ConnectionPatch, Rectangle
 
     low, high = points.min(axis=0), points.max(axis=0)
     size = float((high - low).max())
     focus = _focus(curves, low, high)
     if focus is None:
-        windows = [((0.06, 0.08, 0.79, 0.79), low, high)]
+        width, flatness = 11.5, float((high - low)[1] / (high - low)[0])
+        height = min(7.6, 0.79 * width * max(flatness, 0.15) + 2.4)
+        figure.set_size_inches(width, height)
+        windows = [((0.06, 0.65 / height, 0.79, 1 - 1.7 / height), low, high)]
     else:
         figure.set_size_inches(11.5, 6.4)
         windows = [((0.06, 0.09, 0.375, 0.76), low, high), ((0.50, 0.09, 0.375, 0.76), *focus)]
@@ -35,6 +47,8 @@ def draw_plane(figure: Any, mesh: Mesh, points: FloatArray, curves: Curves, mapp
     for number, (place, start, stop) in enumerate(windows):
         axes = figure.add_axes(place)
         _draw_window(axes, mesh, points, curves, mappable, start, stop, scale=1.0 + 0.8 * number)
+        if field is not None:
+            _draw_lines(axes, *_cut(mesh, points, field), width=0.7 * (1.0 + 0.8 * number))
         axes.set_xlabel(f"x [{words.length_unit}]", fontsize=10.5)
         axes.set_ylabel(f"y [{words.length_unit}]", fontsize=10.5)
         panels.append(axes)
@@ -50,11 +64,12 @@ def draw_plane(figure: Any, mesh: Mesh, points: FloatArray, curves: Curves, mapp
                 )
             )  # fmt: skip
     middle = (low + high) / 2
+    reach = min(0.2 * size, 0.33 * float((high - low).min()))
     for name, text in (words.labels or {}).items():
         at = points[mesh.nodes_of(name)]
         target = at[np.argmin(np.linalg.norm(at - (at.min(axis=0) + at.max(axis=0)) / 2, axis=1))]
         inward = middle - target
-        annotate(panels[0], text, target, target + inward / (float(np.linalg.norm(inward)) or 1.0) * 0.2 * size)
+        annotate(panels[0], text, target, target + inward / (float(np.linalg.norm(inward)) or 1.0) * reach)
 
 
 def _focus(curves: Curves, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray] | None:
@@ -69,6 +84,29 @@ def _focus(curves: Curves, low: FloatArray, high: FloatArray) -> tuple[FloatArra
     side = np.minimum(2.3 * extent, high - low)
     start = np.clip((hot.min(axis=0) + hot.max(axis=0) - side) / 2, low - 0.08 * side, high - 0.92 * side)
     return start, start + side
+
+
+def _draw_lines(
+    axes: Any, places: FloatArray, values: FloatArray, triangles: npt.NDArray[np.int64], *, width: float
+) -> None:
+    low, high = values.min(), values.max()
+    if high - low > 1e-12 * max(abs(low), abs(high)):  # a constant has no lines
+        levels = np.linspace(low, high, LEVELS)[1:-1]
+        axes.tricontour(*places.T, triangles, values, levels=levels, colors=LINES, linewidths=width, zorder=2.5)
+
+
+def _cut(mesh: Mesh, points: FloatArray, field: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """All cells cut into triangles: coordinates and values at their corners, and the corners of each."""
+    places, values, triangles, n = [], [], [], 0
+    for block in mesh.blocks:
+        split = split_facet(block.type)
+        shape, _ = shape_functions(block.type, split.points)
+        places.append(np.einsum("pa,cad->cpd", shape, points[block.nodes]).reshape(-1, 2))
+        values.append((field[block.nodes] @ shape.T).ravel())
+        first = n + len(split.points) * np.arange(len(block))
+        triangles.append((first[:, None, None] + split.triangles).reshape(-1, 3))
+        n += len(places[-1])
+    return np.vstack(places), np.concatenate(values), np.vstack(triangles)
 
 
 def _outline(curves: Curves) -> Any:
@@ -110,10 +148,12 @@ def _draw_window(
     segments: Any = np.stack([curves.points[:, :-1], curves.points[:, 1:]], axis=2).reshape(-1, 2, 2)
     colours = (curves.values[:, :-1] + curves.values[:, 1:]).ravel() / 2
     width = 4.0 * scale
-    axes.add_collection(LineCollection(segments, colors="#303030", linewidths=width + 1.2, capstyle="projecting"))
+    axes.add_collection(
+        LineCollection(segments, colors="#303030", linewidths=width + 1.2, capstyle="projecting", zorder=3)
+    )
     axes.add_collection(
         LineCollection(segments, array=colours, cmap=mappable.cmap, norm=mappable.norm, linewidths=width,
-                       capstyle="projecting")
+                       capstyle="projecting", zorder=3)
     )  # fmt: skip
     margin = 0.05 * float((high - low).max())
     axes.set_xlim(low[0] - margin, high[0] + margin)

@@ -5,6 +5,7 @@ from femadj.responses.energy import Compliance, StrainEnergy
 from femadj.responses.field import Displacement, FieldNorm
 from femadj.responses.functional import Functional
 from femadj.responses.geometry import Mass, Volume
+from femadj.responses.reaction import Reaction
 
 __all__ = [
     "Compliance",
@@ -14,6 +15,7 @@ __all__ = [
     "Functional",
     "Mass",
     "OnStage",
+    "Reaction",
     "Response",
     "StrainEnergy",
     "Volume",

@@ -42,6 +42,11 @@ class Displacement:
         if self.reduce not in ("mean", "sum", "squared_norm"):
             raise ResponseError(f"reduce must be 'mean', 'sum' or 'squared_norm', not {self.reduce!r}")
         problem = solution.problem
+        if not solution.system.space.nodal:
+            raise ResponseError(
+                f"Displacement({self.group!r}) needs unknowns that are values at the mesh nodes, which those of "
+                f"{problem.physics!r} are not"
+            )
         nodes = problem.mesh.nodes_of(self.group)
         names = problem.physics.components(problem.mesh.dim)
         state = np.zeros_like(solution.u)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import real_part
 from femadj.discretisation import Domain
+from femadj.element_space import ElementSpace
 from femadj.errors import ResponseError
+from femadj.forms.differentiation import Differentiable, Differentiation, differentiable
 from femadj.forms.integrand import Integrand, strict_complex
 from femadj.forms.pointwise import (
     Quadrature,
@@ -20,14 +21,12 @@ from femadj.forms.pointwise import (
     add_measure,
     add_parameter_slopes,
     add_transport,
-    argument_slopes,
     evaluated,
     interpolate,
-    parameter_slopes,
     scatter,
-    surroundings_force,
 )
 from femadj.forms.probing import require_differentiable, sample_of
+from femadj.forms.transported_functional import integrate_transported
 from femadj.parameters import ParameterLike, Parameters
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Solution
@@ -50,10 +49,11 @@ class _Slopes:
 class Functional:
     """``(int f dx)^power``, with ``f`` a function of the state, its gradient, position, normal and parameters.
 
-    ``f(w)`` is written like a scikit-fem functional: ``w.u`` is the state (``w.u.grad`` its gradient), ``w.x`` the
-    coordinates, ``w.n`` the outward normal (facets), ``w.h`` the mesh size; the parameters of the problem and those of
-    the functional are found by their names. It may be nonlinear. Values and derivatives are exact for the quadrature
-    in use; ``order`` of an ``Integral`` sets its degree (that of products of two shape functions when left out).
+    ``f(w)`` is written like a scikit-fem functional: ``w.u`` is the state (``w.u.grad`` its gradient; the parts of a
+    mixed unknown have the names that its Form gives them), ``w.x`` the coordinates, ``w.n`` the outward normal
+    (facets), ``w.h`` the mesh size; the parameters of the problem and those of the functional are found by their names.
+    It may be nonlinear. Values and derivatives are exact for the quadrature in use; ``order`` of an ``Integral`` sets
+    its degree (that of products of two shape functions when left out).
 
     Parameters
     ----------
@@ -63,11 +63,16 @@ class Functional:
         Exponent of the sum: ``1/p`` makes a p-norm of ``f**p``.
     parameters : mapping of name to number, array, NodalField or CellField, optional
         Parameters of its own; gradients by them come with ``Gradient.parameters``.
+    differentiation : "complex step" or "jax"
+        How the functions are differentiated. With ``"jax"`` (the extra ``jax``) by JAX's automatic differentiation:
+        write them with ``jax.numpy`` or ``skfem.autodiff.helpers``, not with NumPy.
 
     Raises
     ------
     FormError
         When it is evaluated: a function that raises, returns a wrong shape or NaN, or cannot be differentiated.
+    MissingExtraError
+        When JAX is asked for and not installed.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Functional:
         *,
         power: float = 1.0,
         parameters: Mapping[str, ParameterLike] | None = None,
+        differentiation: Differentiation = "complex step",
     ) -> None:
         self._integrals = integrals_of(integrals, "functionals")
         if not self._integrals:
@@ -83,6 +89,8 @@ class Functional:
         if not isinstance(power, (int, float)) or not np.isfinite(power) or power == 0:
             raise ResponseError(f"power must be a number other than zero, not {power!r}")
         self._power = float(power)
+        self._differentiation: Differentiation = differentiation
+        self._differentiables = self._ways(("u",))
         self._parameters = MappingProxyType(dict(parameters or {}))
 
     def evaluate(self, solution: Solution) -> Evaluation:
@@ -92,9 +100,22 @@ class Functional:
         state = np.zeros_like(solution.u)
         nodes = np.zeros_like(solution.points)
         total = 0.0
-        for integral in self._integrals:
-            for domain in integral.domains(solution.system.space, None, gradients=False):
-                total += _integrate(integral, domain, solution, parameters, state, nodes, slopes)
+        space = solution.system.space
+        ways = self._differentiables if space.part_names == ("u",) else self._ways(space.part_names)
+        for integral, way in zip(self._integrals, ways, strict=True):
+            if isinstance(space, ElementSpace) and not space.nodal:
+                _require_one_side(integral, solution, {"n", "state.grad"})
+                if integral.place(space.mesh) == "interior facets":
+                    raise ResponseError(f"{self!r}: functionals are integrated over cells and boundary facets")
+                if self._differentiation != "complex step":
+                    raise ResponseError(f"{self!r}: differentiation='jax' is for unknowns at the mesh nodes only")
+                total += integrate_transported(
+                    way.integrand, integral.place_on(space), space, solution.points, solution.u, parameters, state,
+                    nodes, slopes,
+                )  # fmt: skip
+                continue
+            for domain in integral.domains(space, None, gradients=False):
+                total += _integrate(integral, way, domain, solution, parameters, state, nodes, slopes)
         factor = 1.0
         if self._power != 1.0:
             if total <= 0:
@@ -105,6 +126,10 @@ class Functional:
         nodes *= factor
         return Evaluation(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
 
+    def _ways(self, names: tuple[str, ...]) -> list[Differentiable]:
+        """The integrands as functions of parts of the state with these names."""
+        return [differentiable(_with_state(i.integrand, names), self._differentiation) for i in self._integrals]
+
     def _all_parameters(self, solution: Solution) -> Parameters:
         own = Parameters.of(solution.problem.mesh, self._parameters, repr(self))
         shared = sorted(set(own) & set(solution.parameters))
@@ -113,8 +138,9 @@ class Functional:
                 f"{self!r}: {shared[0]!r} is a parameter of the problem, which the functional reads anyway; do not "
                 "declare it again"
             )
-        if "u" in own:
-            raise ResponseError(f"{self!r}: the name 'u' is that of the state")
+        for name in solution.system.space.part_names:
+            if name in own:
+                raise ResponseError(f"{self!r}: the name {name!r} is that of the state")
         return own.merged(solution.parameters)
 
     def __repr__(self) -> str:
@@ -136,6 +162,7 @@ def _with_state(integrand: Integrand, names: tuple[str, ...]) -> Integrand:
 
 def _integrate(
     integral: Integral,
+    way: Differentiable,
     domain: Domain,
     solution: Solution,
     parameters: Parameters,
@@ -144,12 +171,12 @@ def _integrate(
     by_parameters: Mapping[str, FloatArray],
 ) -> float:
     """Integrate over a domain; add the derivatives by state, nodes and parameters."""
-    integrand = _with_state(integral.integrand, ("u",))
+    integrand = way.integrand
     points, dim = solution.points, domain.dim
 
     def arguments(quadrature: Quadrature) -> list[Slots]:
         value, gradient = interpolate(quadrature.domain, points, solution.u)
-        return [Slots(value, gradient, lambda: quadrature.reads.add("u.grad"))]
+        return [Slots(value, gradient, lambda: quadrature.reads.add("state.grad"))]
 
     sample = Quadrature(sample_of(domain), points, parameters)
     with strict_complex():
@@ -158,19 +185,18 @@ def _integrate(
         reads = set(sample.reads)
         _require_one_side(integral, solution, reads)
         require_differentiable(sample, integrand, tried, reads, by_arguments=True)
-    slots = range(dim + 1 if "u.grad" in reads else 1)
+    slots = range(dim + 1 if "state.grad" in reads else 1)
 
     def slopes(piece: Domain) -> _Slopes:
         quadrature = Quadrature(piece, points, parameters)
         fields = arguments(quadrature)
-        phi = real_part(quadrature.evaluate(integrand, [a.field for a in fields]))
-        by_state = argument_slopes(quadrature, integrand, fields, 0, slots)
-        force = surroundings_force(quadrature, integrand, fields, reads)
-        add_measure(force, phi, quadrature.frame.normal if piece.is_facet else None)
+        found = way.slopes(quadrature, fields, [slots], reads)
+        (by_state,), force = found.arguments, found.surroundings
+        add_measure(force, found.value, quadrature.frame.normal if piece.is_facet else None)
         if len(slots) > 1:
             add_transport(force, fields[0].gradient, by_state[:, 1:])
-        by_name = parameter_slopes(quadrature, integrand, fields, reads)
-        return _Slopes(quadrature, float((phi * quadrature.frame.measure).sum()), by_state, force, by_name)
+        value = float((found.value * quadrature.frame.measure).sum())
+        return _Slopes(quadrature, value, by_state, force, found.parameters)
 
     total = 0.0
     for piece, found in evaluated(domain, slopes):
@@ -187,7 +213,7 @@ def _require_one_side(integral: Integral, solution: Solution, reads: set[str]) -
     if integral.place(mesh) != "facets" or integral.group is None:
         return
     inside = int(mesh.facets(integral.group).interior.sum())
-    sided = sorted({"n", "u.grad"} & reads)
+    sided = [what for what, read in (("the normal", "n"), ("the gradient of the state", "state.grad")) if read in reads]
     if inside and sided:
         raise ResponseError(
             f"functional {integral.integrand.name!r} reads {' and '.join(sided)} on {integral.group!r}, where {inside} "

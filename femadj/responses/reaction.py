@@ -1,0 +1,64 @@
+"""Forces that supports exert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from femadj.errors import ResponseError, SupportError
+from femadj.problems import Solution
+from femadj.products import inner
+from femadj.responses.base import Evaluation
+from femadj.supports import Fixed, held_by
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """Sum of the forces that the supports of a group exert on the body, along one component.
+
+    The residual ``K u - f`` summed over the unknowns of a component: what holds them there. It converges faster than
+    the integral of boundary stresses or fluxes, and balances loads exactly. In diffusion it is the heat that enters
+    through a group with prescribed values, in a flow the force of a wall on the fluid (its drag is the opposite).
+
+    Parameters
+    ----------
+    group : str
+        Its unknowns of that component must all be prescribed.
+    component : str, optional
+        ``"x"``, or ``"u.x"`` where the unknown has named parts; a scalar needs none.
+    factor : float
+        Multiplies the sum; -1 makes it the force on the support.
+    """
+
+    group: str
+    component: str | None = None
+    factor: float = 1.0
+
+    def evaluate(self, solution: Solution) -> Evaluation:
+        """Value and partial derivatives."""
+        system = solution.system
+        names = solution.problem.physics.components(solution.problem.mesh.dim)
+        if self.component is None and len(names) > 1:
+            raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
+        try:
+            held = held_by(system.space, names, Fixed(self.group, self.component))
+        except SupportError as cause:
+            raise ResponseError(f"{self!r}: {cause}") from cause
+        if any(each.unknowns.shape[1] != 1 for each in held):
+            raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
+        weight = np.zeros_like(solution.u)
+        for each in held:
+            weight.reshape(-1)[each.unknowns] = self.factor
+        loose = int(((weight != 0) & ~system.constraints.fixed).sum())
+        if loose:
+            raise ResponseError(
+                f"{self!r}: {loose} of its unknowns are not prescribed; there no support exerts a force. Name a group "
+                "that a Fixed holds entirely in this component"
+            )
+        return Evaluation(
+            value=inner(weight, solution.internal_forces() - solution.load),
+            state=system.stiffness_times(solution.points, weight, transpose=True),
+            load_weight=-weight,
+            stiffness_weight=weight,
+        )
