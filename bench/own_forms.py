@@ -30,6 +30,7 @@ from femadj.progress import Phases
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from design_iteration import MOVE, WARM_UP, case_name, iterate, kind_and_size
+
 from meshes import box, square
 
 CASES = ("box20", "sq512", "sq1024")
@@ -126,7 +127,9 @@ def measure(name: str, repeat: int, threads: int | None) -> list[dict[str, Any]]
             for each, clock, collected in zip(built, clocks, runs, strict=True):
                 if each is not None:
                     collected.append(iterate(each, clock, points))
-        median = [{key: statistics.median(run[key] for run in part) for key in part[0]} if part else None for part in runs]
+        median = [
+            {key: statistics.median(run[key] for run in part) for key in part[0]} if part else None for part in runs
+        ]
         mine, theirs = median
         assert mine is not None
         ratios: dict[str, float] = {"gradient/primal": mine["gradient"] / mine["primal"]}

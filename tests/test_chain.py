@@ -483,6 +483,9 @@ def test_fields_of_the_wrong_shape() -> None:
     )
     with pytest.raises(fa.ProblemError, match=r"declare it as NodalField\(components=1\)"):
         fa.Chain({"heat": heat, "second": static(mesh, reads, "moving")})
+    vector = fa.Form(lambda u, v, w: (1 + w.heat[0] ** 2) * dot(grad(u), grad(v)), parameters={"heat": np.ones(n)})
+    with pytest.raises(fa.ProblemError, match=rf"is constant with shape \({n},\)"):  # as many numbers, of no node
+        fa.Chain({"heat": heat, "second": static(mesh, vector, "moving")})
 
 
 def test_parameters_that_cannot_be_given() -> None:

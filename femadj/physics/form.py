@@ -358,6 +358,8 @@ def _probed(
     result = []
     for domain in rich:
         found = probe(integral.integrand, domain, points, parameters, components, arity)
+        if domain.is_facet:
+            _require_one_side(integral, space.mesh, found, parameters)
         if arity == 2 and found.lo > 0 and not found.varies_within(parameters):
             # products of gradients with constant coefficients: the rule of the stiffness
             same = [d for d in integral.domains(space, order, gradients=True) if d.block == domain.block]
@@ -365,6 +367,27 @@ def _probed(
         else:
             result.append((domain, found))
     return result
+
+
+def _require_one_side(integral: Integral, mesh: Mesh, found: Probe, parameters: Parameters) -> None:
+    """Normals, gradients and cell fields have two values on facets between cells."""
+    inside = 0 if integral.group is None else int(mesh.facets(integral.group).interior.sum())
+    if not inside:
+        return
+    sided = ["the normal"] if "n" in found.reads else []
+    if found.hi > 1 or any(f"{name}.grad" in found.reads for name in parameters):
+        sided.append("gradients")
+    sided += [
+        f"the cell field {name!r}"
+        for name, entry in parameters.entries.items()
+        if entry.kind == "cell" and name in found.reads
+    ]
+    if sided:
+        raise FormError(
+            f"form {integral.integrand.name!r} reads {' and '.join(sided)} on {integral.group!r}, where {inside} "
+            "facets lie between two cells and have two of them; use a facet group on the boundary, or "
+            "over='interior facets'"
+        )
 
 
 def _bilinear_term(domain: Domain, found: Probe, parameters: Parameters) -> MatrixTerm:
