@@ -425,6 +425,22 @@ def test_materials_that_do_not_fit_the_mesh() -> None:
         later.solve()
 
 
+def test_velocity_functions_may_be_written_in_many_ways() -> None:
+    mesh = mesh_of("quad")
+    turning = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    ways: list[Any] = [
+        lambda x: (x[1], -x[0]), lambda x: [x[1], -x[0]], lambda x: np.stack([x[1], -x[0]]), lambda x: turning @ x
+    ]  # fmt: skip
+    found = [problem_of(mesh, fa.AdvectionDiffusion(0.3, f, supg=True, source=1.0)).solve().u for f in ways]
+    for u in found[1:]:
+        assert np.abs(u - found[0]).max() <= 1e-13 * np.abs(u).max()
+    constant = problem_of(mesh, fa.AdvectionDiffusion(0.3, [0.7, 0.0], supg=True)).solve()
+    function = problem_of(mesh, fa.AdvectionDiffusion(0.3, lambda x: (0.7, 0.0 * x[0]), supg=True)).solve()
+    assert np.abs(constant.u - function.u).max() <= 1e-13 * np.abs(constant.u).max()
+    one, other = (fa.value_and_gradient(s, Weighted())[1].points for s in (constant, function))
+    assert np.abs(one - other).max() <= 1e-12 * np.abs(one).max()
+
+
 def test_velocity_functions_that_are_refused() -> None:
     mesh = mesh_of("quad")
     bad: dict[str, tuple[Any, str]] = {
