@@ -1,4 +1,4 @@
-"""A PDE of one's own: a fin on a hot tube, stiff in heat along its fibres, cooled by air that flows along it.
+"""A PDE of one's own: a fin of carbon fibre on a hot tube, cooled by air that flows along it.
 
       ____________________________________
      |                                    |   fin 60 x 20 mm, 0.5 mm thick, insulated edges

@@ -131,5 +131,3 @@ def _tried(
         assert argument.part is not None
         compare_with_differences(integrand, f"the state {argument.part.name!r}", argument.value, evaluate)
     return reads
-
-

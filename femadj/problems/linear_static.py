@@ -38,6 +38,7 @@ class LinearStatic:
     physics : Physics
         ``Elasticity``, ``Diffusion``.
     supports : sequence of Fixed
+        May be left out where the physics holds the body itself (a Robin boundary, a reaction).
     loads : sequence of loads
     solver : str or Solver
         ``"auto"``, a name of ``available_solvers()``, or a solver object.
@@ -58,7 +59,7 @@ class LinearStatic:
         self,
         mesh: Mesh,
         physics: Physics,
-        supports: Sequence[Fixed],
+        supports: Sequence[Fixed] = (),
         loads: Sequence[Load] = (),
         *,
         solver: str | Solver = "auto",

@@ -27,6 +27,7 @@ from femadj.forms.pointwise import (
 )
 from femadj.forms.probing import require_differentiable, sample_of
 from femadj.forms.transported_functional import integrate_transported
+from femadj.loads import measure
 from femadj.parameters import ParameterLike, Parameters
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Solution
@@ -47,7 +48,9 @@ class _Slopes:
 
 
 class Functional:
-    """``(int f dx)^power``, with ``f`` a function of the state, its gradient, position, normal and parameters.
+    """``(int f dx)^power`` or ``(int f dx / int dx)^power``.
+
+    ``f`` is a function of the state, its gradient, position, normal and parameters.
 
     ``f(w)`` is written like a scikit-fem functional: ``w.u`` is the state (``w.u.grad`` its gradient; the parts of a
     mixed unknown have the names that its Form gives them), ``w.x`` the coordinates, ``w.n`` the outward normal
@@ -61,6 +64,8 @@ class Functional:
         Bare functions are integrated over all cells; several are summed.
     power : float
         Exponent of the sum: ``1/p`` makes a p-norm of ``f**p``.
+    mean : bool
+        Whether the integral is divided by the volume or area that is integrated over, which moves with the nodes.
     parameters : mapping of name to number, array, NodalField or CellField, optional
         Parameters of its own; gradients by them come with ``Gradient.parameters``.
     differentiation : "complex step" or "jax"
@@ -80,6 +85,7 @@ class Functional:
         integrals: IntegralLike,
         *,
         power: float = 1.0,
+        mean: bool = False,
         parameters: Mapping[str, ParameterLike] | None = None,
         differentiation: Differentiation = "complex step",
     ) -> None:
@@ -89,6 +95,7 @@ class Functional:
         if not isinstance(power, (int, float)) or not np.isfinite(power) or power == 0:
             raise ResponseError(f"power must be a number other than zero, not {power!r}")
         self._power = float(power)
+        self._mean = bool(mean)
         self._differentiation: Differentiation = differentiation
         self._differentiables = self._ways(("u",))
         self._parameters = MappingProxyType(dict(parameters or {}))
@@ -117,14 +124,32 @@ class Functional:
             for domain in integral.domains(space, None, gradients=False):
                 total += _integrate(integral, way, domain, solution, parameters, state, nodes, slopes)
         factor = 1.0
+        if self._mean:
+            size, by_size = self._size(solution)
+            total /= size
+            factor = 1.0 / size
+            nodes -= total * by_size
         if self._power != 1.0:
             if total <= 0:
                 raise ResponseError(f"{self!r}: the integral is {total:g}, which has no power {self._power:g}")
-            factor = self._power * total ** (self._power - 1)
+            factor *= self._power * total ** (self._power - 1)
             total = total**self._power
         state *= factor
         nodes *= factor
         return Evaluation(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
+
+    def _size(self, solution: Solution) -> tuple[float, FloatArray]:
+        """Volume or area that is integrated over, and its derivative by the nodes."""
+        space, points = solution.system.space, solution.points
+        gradient, nothing = np.zeros_like(points), np.zeros((len(points), 1))
+        size = 0.0
+        for integral in self._integrals:
+            if isinstance(space, ElementSpace) and not space.nodal:
+                domains = [side.domain.on_geometry for side in integral.place_on(space).sides]
+            else:
+                domains = integral.domains(space, None, gradients=False)
+            size += sum(measure(domain).contract(points, nothing, gradient) for domain in domains)
+        return size, gradient
 
     def _ways(self, names: tuple[str, ...]) -> list[Differentiable]:
         """The integrands as functions of parts of the state with these names."""
@@ -145,7 +170,8 @@ class Functional:
 
     def __repr__(self) -> str:
         names = ", ".join(i.integrand.name for i in self._integrals)
-        return f"Functional({names}{'' if self._power == 1.0 else f'; power={self._power:g}'})"
+        mean = "; mean" if self._mean else ""
+        return f"Functional({names}{mean}{'' if self._power == 1.0 else f'; power={self._power:g}'})"
 
 
 def _with_state(integrand: Integrand, names: tuple[str, ...]) -> Integrand:

@@ -20,6 +20,8 @@ class Reaction:
     The residual ``K u - f`` summed over the unknowns of a component: what holds them there. It converges faster than
     the integral of boundary stresses or fluxes, and balances loads exactly. In diffusion it is the heat that enters
     through a group with prescribed values, in a flow the force of a wall on the fluid (its drag is the opposite).
+    Unknowns that several supports share, at corners, count in full. For shape gradients, too, take it rather than an
+    integral of boundary stresses, whose discrete derivative is exact and yet a poor field.
 
     Parameters
     ----------
