@@ -203,6 +203,8 @@ class Discretisation:
         For every block, the cells with a node owned by each thread.
     name : str
         Name of the field.
+    stiffness_order : int, optional
+        Degree of the quadrature of products of gradients; that of the cell type when left out.
     """
 
     mesh: Mesh
@@ -211,6 +213,7 @@ class Discretisation:
     n_parts: int
     block_parts: tuple[tuple[Int32Array, ...], ...]
     name: str = field(default="u", kw_only=True)
+    stiffness_order: int | None = field(default=None, kw_only=True)
 
     @staticmethod
     def of(mesh: Mesh, n_components: int, threads: int | None = None, name: str = "u") -> Discretisation:
@@ -287,7 +290,9 @@ class Discretisation:
             if len(cell) == 0:
                 continue
             reference = block.reference
-            default = reference.stiffness_order if rule == "stiffness" else reference.mass_order
+            default = reference.mass_order
+            if rule == "stiffness":
+                default = reference.stiffness_order if self.stiffness_order is None else self.stiffness_order
             table = cell_table(block.type, default if order is None else order)
             domains.append(self._domain(number, cell, np.zeros(len(cell), dtype=np.int32), table))
         return domains

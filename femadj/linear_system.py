@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, get_args
 
@@ -224,6 +225,22 @@ class LinearSystem(Generic[AssembledT]):
         if parametric.pattern is not None:
             self._analysed(parametric.pattern, phases)
         self._seconds = phases.seconds
+
+    def on_same_pattern(self, parametric: ParametricSystem[AssembledT]) -> LinearSystem[AssembledT]:
+        """A system of the same structure and kind that shares the analysis, and the counts, with this one.
+
+        Raises
+        ------
+        LinearSystemError
+            When the pattern is not the one that has been analysed, or the kind differs.
+        """
+        if self._symbolic is None or parametric.pattern is not self._symbolic.pattern:
+            raise LinearSystemError("the pattern of the other system is not the one that has been analysed")
+        if parametric.kind != self._parametric.kind:
+            raise LinearSystemError(f"the other system is {parametric.kind}, not {self._parametric.kind}")
+        other = copy(self)
+        other._parametric = parametric
+        return other
 
     # ------------------------------------------------------------------ what it consists of
     @property

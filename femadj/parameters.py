@@ -198,6 +198,8 @@ RESERVED: Mapping[str, str] = MappingProxyType(
 
 
 def _numbers(value: Any, what: str) -> FloatArray:
+    if value is None:
+        raise ParameterError(f"{what} has no value; declare NodalField() or CellField() for one that is supplied later")
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError):

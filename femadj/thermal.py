@@ -66,7 +66,7 @@ class ThermalStrain:
             raise LoadError("ThermalStrain: the temperature must be a scalar")
         thickness = physics.thickness_in(mesh.dim)
         terms: list[LoadTerm] = []
-        for domain in space.cells("mass"):
+        for domain in space.cells("stiffness"):  # the rule that keeps free expansion free of stress
             here = region[domain.global_cells]
             for number in np.unique(here):
                 part = domain if (here == number).all() else domain.selected(here == number)

@@ -173,13 +173,16 @@ class _Terms:
             b = w.velocity
             return [b[i] for i in range(self.dim)]
         found = _at(self.velocity, w.x)
-        if len(found) != self.dim:
-            raise MaterialError(f"the velocity must return {self.dim} components, not {len(found)}")
+        if np.ndim(found) == 0 or len(found) != self.dim:
+            raise MaterialError(f"the velocity must return {self.dim} components, not {np.shape(found)[:1] or 'one'}")
         return list(found)
 
     def _flux(self, w: Any, gradient: Any) -> list[Any]:
         if self.tensor is None:
-            return [w.conductivity * gradient[i] for i in range(self.dim)]
+            k = w.conductivity
+            if not k > 0:
+                raise MaterialError("the parameter 'conductivity' must be positive")
+            return [k * gradient[i] for i in range(self.dim)]
         if self.tensor.ndim == 0:
             return [float(self.tensor) * gradient[i] for i in range(self.dim)]
         return [
@@ -219,7 +222,7 @@ def _at(function: Callable[[Any], Any], x: Any) -> Any:
     shape = x.shape[1:]
     n = int(np.prod(shape))
     found = function(np.reshape(x[:], (x.shape[0], n)))
-    if isinstance(found, (list, tuple)):
+    if isinstance(found, (list, tuple)) or np.shape(found) == (x.shape[0],) != (n,):
         return [np.broadcast_to(c, (n,)).reshape(shape) for c in found]
     return np.reshape(found, (*np.shape(found)[:-1], *shape)) if np.ndim(found) else found
 

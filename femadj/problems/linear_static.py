@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from femadj.linear_system import Counts, LinearSolution, LinearSystem
 from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
 from femadj.parameters import Parameters
-from femadj.physics import Physics
+from femadj.physics import Form, Physics
 from femadj.problems.static_system import StaticSystem
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
@@ -92,7 +92,7 @@ class LinearStatic:
                 declared = getattr(load, "parameters", {})
                 parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
             self._parameters = parameters
-            space = physics.discretise(mesh, threads)
+            space = replace(physics.discretise(mesh, threads), stiffness_order=quadrature_order)
             if self._loads and not space.nodal:
                 raise LoadError(
                     f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
@@ -220,13 +220,18 @@ class LinearStatic:
             x.setflags(write=False)
         phases = Phases(self._progress)
         values = self._parameters.updated(parameters)
-        system = self._system.with_parameters(values) if len(values) else self._system
+        linear = self._linear
+        if parameters:
+            system = self._system.with_parameters(values)
+            linear = linear.on_same_pattern(StaticSystem(mesh, system, linear.parametric.kind))
+        else:
+            system = self._system
         with phases("assemble"):
             if points is not None:
                 mesh.require_untangled(x)
             assembled = system.assemble(x)
         try:
-            solved = self._linear.solve_assembled(x, assembled, phases)
+            solved = linear.solve_assembled(x, assembled, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:
             raise self._located(error) from error
         shape = assembled.load.shape
@@ -249,11 +254,16 @@ class LinearStatic:
             return error
         names = self._physics.components(self._mesh.dim)
         where = unknown_name(self._system.space, names, error.equation)
-        return type(error)(
-            f"{error}: {where}. Likely causes: a part of the mesh that hangs on too few nodes (a hinge), supports that "
-            "leave a motion free there, or material constants that differ by too many orders of magnitude",
-            error.equation,
+        causes = (
+            "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
+            "material constants that differ by too many orders of magnitude"
         )
+        if isinstance(error, IndefiniteSystemError) and isinstance(self._physics, Form):
+            causes = (
+                "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
+                + causes
+            )
+        return type(error)(f"{error}: {where}. Likely causes: {causes}", error.equation)
 
 
 @dataclass(frozen=True, eq=False)
