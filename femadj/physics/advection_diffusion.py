@@ -173,8 +173,9 @@ class _Terms:
             b = w.velocity
             return [b[i] for i in range(self.dim)]
         found = _at(self.velocity, w.x)
-        if np.ndim(found) == 0 or len(found) != self.dim:
-            raise MaterialError(f"the velocity must return {self.dim} components, not {np.shape(found)[:1] or 'one'}")
+        count = len(found) if isinstance(found, list) or np.ndim(found) else 1
+        if count != self.dim:
+            raise MaterialError(f"the velocity must return {self.dim} components, not {count}")
         return list(found)
 
     def _flux(self, w: Any, gradient: Any) -> list[Any]:
@@ -222,7 +223,8 @@ def _at(function: Callable[[Any], Any], x: Any) -> Any:
     shape = x.shape[1:]
     n = int(np.prod(shape))
     found = function(np.reshape(x[:], (x.shape[0], n)))
-    if isinstance(found, (list, tuple)) or np.shape(found) == (x.shape[0],) != (n,):
+    constants = not isinstance(found, (list, tuple)) and np.shape(found) == (x.shape[0],) != (n,)
+    if constants or isinstance(found, (list, tuple)):
         return [np.broadcast_to(c, (n,)).reshape(shape) for c in found]
     return np.reshape(found, (*np.shape(found)[:-1], *shape)) if np.ndim(found) else found
 
