@@ -26,10 +26,8 @@ STEP = 1e-30
 
 _ANALYTIC = frozenset(
     {
-        np.add, np.subtract, np.multiply, np.true_divide, np.power, np.float_power, np.square, np.sqrt, np.reciprocal,
-        np.negative, np.positive, np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sin, np.cos,
-        np.tan, np.arcsin, np.arccos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh,
-        np.matmul,
+        np.add, np.subtract, np.multiply, np.true_divide, np.square, np.reciprocal, np.negative, np.positive, np.exp,
+        np.exp2, np.expm1, np.sin, np.cos, np.tan, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.matmul,
     }
 )  # fmt: skip
 _OF_REAL_PARTS = frozenset(
@@ -45,7 +43,7 @@ _LINEAR_FUNCTIONS = frozenset(
         np.trace, np.dot, np.tensordot, np.cross, np.mean, np.broadcast_to, np.expand_dims, np.squeeze, np.reshape,
         np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.prod, np.outer, np.take, np.copy, np.atleast_1d,
         np.atleast_2d, np.cumsum, np.cumprod, np.diagonal, np.roll, np.tile, np.repeat, np.rollaxis, np.ravel, np.flip,
-        np.inner, np.kron, np.diag, np.split, np.broadcast_arrays, np.average, np.vdot, np.linalg.det, np.linalg.inv,
+        np.inner, np.kron, np.diag, np.split, np.broadcast_arrays, np.average, np.linalg.det, np.linalg.inv,
         np.linalg.solve, np.diff, np.take_along_axis, np.append, np.block, np.triu, np.tril,
     }
 )  # fmt: skip
@@ -79,6 +77,32 @@ def _cbrt(x: Any) -> Any:
     return root + 1j * np.imag(x) / (3 * root**2)
 
 
+def _by_slope(function: Any, slope: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A real function of a real argument, undefined where the real one is; ``slope`` is its derivative."""
+
+    def apply(x: Any) -> Any:
+        re, step = _re(x), np.imag(x)
+        with np.errstate(all="ignore"):
+            return function(re) + 1j * np.where(step == 0, 0.0, slope(re) * step)
+
+    return apply
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Powers; a real base with a real exponent keeps its value where complex powers would leave the real line."""
+    if np.iscomplexobj(exponent):
+        return np.power(base, exponent)
+    e = np.asarray(exponent)
+    if e.dtype.kind in "iu" or (e.ndim == 0 and float(e) == int(e)):
+        return np.power(base, e)
+    b = np.asarray(base)
+    # at a negative base a fractional power is not a real number; at zero its derivative is that of the limit
+    value = np.power(b.real, e)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(b.imag == 0, 0.0, e * np.power(b.real, e - 1) * b.imag)
+    return value + 1j * slope
+
+
 _REAL_MEANING: Mapping[Any, Callable[..., Any]] = MappingProxyType(
     {
         np.absolute: lambda x: np.where(_re(x) < 0, -x, x),
@@ -91,6 +115,17 @@ _REAL_MEANING: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         np.hypot: lambda a, b: np.sqrt(a * a + b * b),
         np.cbrt: _cbrt,
         np.arctan2: _arctan2,
+        np.power: _power,
+        np.float_power: _power,
+        np.sqrt: _by_slope(np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+        np.log: _by_slope(np.log, lambda x: 1 / x),
+        np.log2: _by_slope(np.log2, lambda x: 1 / (x * np.log(2))),
+        np.log10: _by_slope(np.log10, lambda x: 1 / (x * np.log(10))),
+        np.log1p: _by_slope(np.log1p, lambda x: 1 / (1 + x)),
+        np.arcsin: _by_slope(np.arcsin, lambda x: 1 / np.sqrt(1 - x * x)),
+        np.arccos: _by_slope(np.arccos, lambda x: -1 / np.sqrt(1 - x * x)),
+        np.arccosh: _by_slope(np.arccosh, lambda x: 1 / np.sqrt(x * x - 1)),
+        np.arctanh: _by_slope(np.arctanh, lambda x: 1 / (1 - x * x)),
         np.deg2rad: lambda x: x * (np.pi / 180),
         np.rad2deg: lambda x: x * (180 / np.pi),
     }
@@ -133,6 +168,7 @@ _FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         np.linalg.norm: _norm,
         np.where: _where,
         np.clip: _clip,
+        np.vdot: lambda a, b: (np.ravel(_plain(a)) * np.ravel(_plain(b))).sum(),
         np.max: _extreme(last=True),
         np.min: _extreme(last=False),
     }
@@ -158,13 +194,15 @@ class Guarded(np.ndarray[Any, Any]):
         if method == "reduce" and ufunc in (np.logical_and, np.logical_or):
             return getattr(ufunc, method)(*[_re(a) for a in arguments], **kwargs)
         if method == "__call__" and ufunc in _ANALYTIC:
-            if ufunc in (np.power, np.float_power):
-                return _guard(_power(*arguments, **kwargs))
             return _guard(ufunc(*arguments, **kwargs))
         if method == "__call__" and ufunc in _OF_REAL_PARTS:
             return ufunc(*[_re(a) for a in arguments], **kwargs)
-        if method == "__call__" and ufunc in _REAL_MEANING and out is None:
-            return _guard(_REAL_MEANING[ufunc](*arguments))
+        if method == "__call__" and ufunc in _REAL_MEANING and not kwargs.keys() - {"out"}:
+            result = _guard(_REAL_MEANING[ufunc](*arguments))
+            if out is None:
+                return result
+            out[0][...] = result
+            return out[0]
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         raise ComplexStepError(f"np.{name} has no rule for complex steps; write it with smooth operations")
 
@@ -206,6 +244,10 @@ class Guarded(np.ndarray[Any, Any]):
 
     conjugate = conj
 
+    def trace(self, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None, out: Any = None) -> Any:
+        """Stays guarded."""
+        return _guard(np.trace(_plain(self), offset, axis1, axis2))
+
     def __float__(self) -> float:
         raise ComplexStepError("float(...) of an argument drops its derivative")
 
@@ -223,21 +265,6 @@ class Guarded(np.ndarray[Any, Any]):
     def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:  # type: ignore[override]
         """Between two bounds, by the real part."""
         return _guard(_clip(self, min, max))
-
-
-def _power(base: Any, exponent: Any, **kwargs: Any) -> Any:
-    """Powers; a real base with a real exponent keeps its value where complex powers would leave the real line."""
-    if np.iscomplexobj(exponent):
-        return np.power(base, exponent, **kwargs)
-    e = np.asarray(exponent)
-    if e.dtype.kind in "iu" or (e.ndim == 0 and float(e) == int(e)):
-        return np.power(base, e, **kwargs)
-    b = np.asarray(base)
-    # at a negative base a fractional power is not a real number; at zero its derivative is that of the limit
-    value = np.power(b.real, e)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(b.imag == 0, 0.0, e * np.power(b.real, e - 1) * b.imag)
-    return value + 1j * slope
 
 
 def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Guarded:

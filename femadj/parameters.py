@@ -101,10 +101,14 @@ class Parameters:
                 raise ParameterError(f"{where}: a parameter must have the name of a Python variable, not {name!r}")
             if name in RESERVED:
                 raise ParameterError(f"{where}: {name!r} cannot name a parameter: forms find {RESERVED[name]} there")
+            if hasattr(dict, name):
+                raise ParameterError(f"{where}: {name!r} cannot name a parameter: w.{name} is a method of dictionaries")
             what = f"{where}: parameter {name!r}"
             if isinstance(value, (NodalField, CellField)):
                 kind: ParameterKind = "nodal" if isinstance(value, NodalField) else "cell"
                 n = mesh.n_nodes if kind == "nodal" else mesh.n_cells
+                if isinstance(value.components, bool) or not isinstance(value.components, int) or value.components < 1:
+                    raise ParameterError(f"{what}: components must be a positive number, not {value.components!r}")
                 shape = (n,) if value.components == 1 else (n, value.components)
                 if value.values is None:
                     entries[name] = Parameter(kind, shape, None)
@@ -116,6 +120,8 @@ class Parameters:
                         f"{what} must have one value (or one row of components) for each of the {n} {one}s, not shape "
                         f"{array.shape}"
                     )
+                if array.shape == (n, 1):
+                    array = array[:, 0]
                 entries[name] = Parameter(kind, array.shape, array)
             else:
                 array = _numbers(value, what)

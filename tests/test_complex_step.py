@@ -334,20 +334,7 @@ MATRICES: dict[str, Function] = {
 }
 
 
-KNOWN = {
-    "trace": "the trace of one matrix, by the method, leaves the guard",
-    "vdot": "np.vdot conjugates its first argument",
-    "vdot of itself": "np.vdot conjugates its first argument",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN[name], strict=True)] if name in KNOWN else [])
-        for name in REDUCTIONS
-    ],
-)
+@pytest.mark.parametrize("name", REDUCTIONS)
 def test_array_functions(name: str) -> None:
     assert_right(REDUCTIONS[name])
 
@@ -444,7 +431,6 @@ def test_powers_at_zero() -> None:
         assert np.isnan(real_part(negative**0.7)).all()
 
 
-@pytest.mark.xfail(reason="complex functions go on where real ones end", strict=True)
 @pytest.mark.parametrize(
     ("function", "x"),
     [
@@ -492,7 +478,6 @@ REFUSED: dict[str, Function] = {
     "logaddexp": lambda x: np.logaddexp(x, 1.0),
     "subtract reduce": lambda x: np.subtract.reduce(x, axis=0),
     "add outer": lambda x: np.add.outer(x, x),
-    "maximum into": lambda x: np.maximum(x, 0.0, out=np.zeros(x.shape, complex)),
     "sort": lambda x: np.sort(x, axis=0),
     "median": np.median,
     "percentile": lambda x: np.percentile(x, 30),
@@ -602,7 +587,6 @@ def test_known_ways_out_of_the_guard(name: str) -> None:
     assert not is_right(ESCAPES[name])
 
 
-@pytest.mark.xfail(reason="np.vdot conjugates its first argument", strict=True)
 @pytest.mark.filterwarnings("ignore")
 def test_every_array_function_is_right_or_refused() -> None:
     """No function of NumPy that takes an array drops a derivative in silence."""
@@ -611,7 +595,7 @@ def test_every_array_function_is_right_or_refused() -> None:
         name: function
         for module in (np, np.linalg)
         for name, function in vars(module).items()
-        if not name.startswith("_") and hasattr(function, "__wrapped__")
+        if not name.startswith(("_", "empty")) and hasattr(function, "__wrapped__")  # empty arrays hold anything
     }
     for name, function in functions.items():
         for arguments in ((), (0,), (A,)):

@@ -9,7 +9,6 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import real_part
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
 from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, parameter_slopes, surroundings_force
@@ -68,7 +67,7 @@ class ComplexStep:
         self, quadrature: Quadrature, arguments: Sequence[Slots], slots: Sequence[range], reads: set[str]
     ) -> PointSlopes:
         """Value and derivatives."""
-        value = real_part(quadrature.evaluate(self.integrand, [a.field for a in arguments]))
+        value = quadrature.evaluate_real(self.integrand, [a.field for a in arguments])
         by_arguments = [
             argument_slopes(quadrature, self.integrand, arguments, number, here) for number, here in enumerate(slots)
         ]

@@ -241,6 +241,15 @@ class Quadrature:
         self.reads.update(w.reads)
         return values
 
+    def evaluate_real(self, integrand: Integrand, arguments: Sequence[Any]) -> FloatArray:
+        """Values of an integrand without complex steps; FormError where they are complex all the same."""
+        values = self.evaluate(integrand, arguments)
+        if np.iscomplexobj(values):
+            if np.abs(values.imag).max(initial=0.0) > 0:
+                raise FormError(f"form {integrand.name!r} returns complex numbers; forms and functionals must be real")
+            return np.ascontiguousarray(values.real)
+        return np.asarray(values, dtype=float)
+
 
 def unit(shape: tuple[int, ...], index: tuple[int, ...]) -> AnyArray:
     """Seed direction: one in one component, zero in the others."""

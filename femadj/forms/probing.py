@@ -120,7 +120,7 @@ class Probe:
             When the form turns out not to be linear, or not symmetric where it is elsewhere.
         """
         values = self._entries(quadrature, self.pivots)
-        expected = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, self.weights)))
+        expected = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, self.weights))
         factors = self.basis
         for weight in reversed(self.weights):
             factors = factors @ weight[self.kept]
@@ -151,7 +151,7 @@ class Probe:
         values = np.empty((len(entries), *quadrature.shape))
         for number, entry in enumerate(entries):
             weights = tuple(np.eye(n)[index] for index in entry)
-            values[number] = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, weights)))
+            values[number] = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, weights))
         return values
 
     def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
@@ -177,10 +177,10 @@ class Probe:
         rng = np.random.default_rng(2)
         n = self.n_all
         base = [rng.uniform(-1, 1, n) for _ in range(self.arity)]
-        reference = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, base)))
+        reference = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, base))
         for position, name in enumerate(names):
             scaled = [2 * w if p == position else w for p, w in enumerate(base)]
-            twice = real_values(quadrature.evaluate(self.integrand, self._arguments(quadrature, scaled)))
+            twice = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, scaled))
             if np.abs(twice - 2 * reference).max() > 1e-9 * np.abs(reference).max():
                 what = "a bilinear form must be linear in both" if self.arity == 2 else "terms without v belong nowhere"
                 return f"is not linear in {name} ({what})"
@@ -400,7 +400,7 @@ def _require_local(
 ) -> None:
     """The coefficients must reproduce the form for arguments that vary from point to point."""
     arguments = random_arguments(quadrature, components, arity)
-    found = real_values(quadrature.evaluate(whole.integrand, [a.field for a in arguments]))
+    found = quadrature.evaluate_real(whole.integrand, [a.field for a in arguments])
     hats = [np.concatenate([a.value[:, None], a.gradient], axis=1) for a in arguments]
     parts = len(components)
     flat = [

@@ -26,7 +26,6 @@ from femadj.forms.probing import (
     generic_parameters,
     independent,
     placeholder,
-    real_values,
     require_differentiable,
 )
 from femadj.parameters import Parameters
@@ -233,7 +232,7 @@ def _require_pointwise(
     whole: SlotProbe, quadrature: Quadrature, values: FloatArray, slots: list[FloatArray], arguments: list[Slots]
 ) -> None:
     """The coefficients must reproduce the form for arguments that vary from point to point."""
-    found = real_values(quadrature.evaluate(whole.integrand, [a.field for a in arguments]))
+    found = quadrature.evaluate_real(whole.integrand, [a.field for a in arguments])
     n = len(slots[0])
     tensors = values.reshape((n,) * whole.arity + quadrature.shape)
     if whole.arity == 1:

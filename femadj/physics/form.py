@@ -283,7 +283,7 @@ class Form:
                 loads.append(transported_linear(integral.integrand, place, space, parameters))
                 continue
             loads += [
-                FormLinear(domain, found, parameters)
+                _linear_term(domain, found, parameters)
                 for domain, found in _probed(integral, space, parameters, 1, order)
             ]
         symmetric = all(term.symmetric for term in stiffness)
@@ -388,6 +388,15 @@ def _require_one_side(integral: Integral, mesh: Mesh, found: Probe, parameters: 
             "facets lie between two cells and have two of them; use a facet group on the boundary, or "
             "over='interior facets'"
         )
+
+
+def _linear_term(domain: Domain, found: Probe, parameters: Parameters) -> LoadTerm:
+    """Constant coefficients make a built-in integral; others are evaluated for every design."""
+    term = FormLinear(domain, found, parameters)
+    if found.reads:
+        return term
+    (integral,) = term.integrals(np.zeros((0, domain.dim)))
+    return integral
 
 
 def _bilinear_term(domain: Domain, found: Probe, parameters: Parameters) -> MatrixTerm:

@@ -164,8 +164,8 @@ class Functional:
                 "declare it again"
             )
         for name in solution.system.space.part_names:
-            if name in own:
-                raise ResponseError(f"{self!r}: the name {name!r} is that of the state")
+            if name in own or name in solution.parameters:
+                raise ResponseError(f"{self!r}: the name {name!r} is that of the state; give the parameter another one")
         return own.merged(solution.parameters)
 
     def __repr__(self) -> str:
