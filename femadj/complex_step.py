@@ -171,6 +171,8 @@ _FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         np.vdot: lambda a, b: (np.ravel(_plain(a)) * np.ravel(_plain(b))).sum(),
         np.max: _extreme(last=True),
         np.min: _extreme(last=False),
+        np.amax: _extreme(last=True),
+        np.amin: _extreme(last=False),
     }
 )
 

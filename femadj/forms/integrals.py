@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from femadj.complex_step import seed
 from femadj.discretisation import Domain
 from femadj.forms.integrand import strict_complex
 from femadj.forms.pointwise import (
@@ -27,6 +28,7 @@ from femadj.forms.tangent import surroundings_rate
 from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
 from femadj.kernels import integrals as kernels
 from femadj.parameters import Parameters
+from femadj.products import inner
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -65,8 +67,8 @@ class _FormTerm:
         reads = self.probe.reads
         return bool({"x", "n", "h"} & reads) or any(f"{name}.grad" in reads for name in self.parameters)
 
-    def _coefficients(self, domain: Domain, points: FloatArray) -> _Bound:
-        """Coefficients of the kernels on some entities."""
+    def _coefficients(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> _Bound:
+        """Coefficients of the kernels on some entities; ``quadrature``: where it is known already."""
         probe = self.probe
         if not probe.varies(self.parameters):
             quadrature = Quadrature(domain.chunk(0, 1), points, self.parameters, one_point=True)
@@ -76,7 +78,8 @@ class _FormTerm:
             shape = (probe.n_components, hi - lo) * probe.arity
             return _Bound(tensor.reshape(1, 1, *shape), domain.one_region, lo, hi)
         one_point = not probe.varies_within(self.parameters)
-        quadrature = Quadrature(domain, points, self.parameters, one_point=one_point)
+        if quadrature is None or one_point:
+            quadrature = Quadrature(domain, points, self.parameters, one_point=one_point)
         values, basis, lo, hi = probe.coefficients(quadrature)
         m, nq = quadrature.shape
         shape = (probe.n_components, hi - lo) * probe.arity
@@ -87,11 +90,16 @@ class _FormTerm:
         self,
         points: FloatArray,
         arguments: Callable[[Domain], list[Slots]],
+        work: Callable[[FloatArray], float],
         into: Mapping[str, FloatArray],
         scale: float,
     ) -> None:
+        """Add derivatives by parameters; ``work(C)`` is the form at the fields with other constant coefficients."""
         names = {name for name in into if name in self.parameter_names}
-        if not names:
+        if not names or len(self.domain) == 0:
+            return
+        if not self.probe.varies(self.parameters):
+            self._constant_parameter_gradient(points, names, work, into, scale * self.scale)
             return
         wanted = Parameters({name: entry for name, entry in self.parameters.entries.items() if name in names})
         reads = set(self.probe.reads)
@@ -104,6 +112,27 @@ class _FormTerm:
 
         for _, (quadrature, found) in evaluated(self.domain, slopes):
             add_parameter_slopes(quadrature, found, into, scale * self.scale)
+
+    def _constant_parameter_gradient(
+        self,
+        points: FloatArray,
+        names: set[str],
+        work: Callable[[FloatArray], float],
+        into: Mapping[str, FloatArray],
+        scale: float,
+    ) -> None:
+        """Coefficients that are the same everywhere: the form itself, with their derivative in their place."""
+        quadrature = Quadrature(self.domain.chunk(0, 1), points, self.parameters, one_point=True)
+        for name in sorted(names):
+            value = np.asarray(quadrature.environment()[name], dtype=float)
+            target = into[name]
+            for index in np.ndindex(*target.shape):
+                direction = np.zeros(value.shape)
+                direction[(*index, *(0,) * (value.ndim - len(index)))] = 1.0
+                with strict_complex():
+                    slope = self.probe.tensor_slope(quadrature, {name: seed(value, direction)})
+                if slope.any():
+                    target[index] += scale * work(slope)
 
     def _surroundings(
         self, points: FloatArray, arguments: Callable[[Domain], list[Slots]], gradient: FloatArray, scale: float
@@ -156,8 +185,8 @@ class FormBilinear(_FormTerm):
         empty = np.zeros((1, 1, nc, ns, nc, ns))
         return [BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric)]
 
-    def _integral(self, domain: Domain, points: FloatArray) -> BilinearIntegral:
-        values, region, lo, hi = self._coefficients(domain, points)
+    def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> BilinearIntegral:
+        values, region, lo, hi = self._coefficients(domain, points, quadrature)
         integral = BilinearIntegral(domain, values, region, lo, hi, self.probe.symmetric)
         return integral.transposed() if self.swapped else integral
 
@@ -210,15 +239,36 @@ class FormBilinear(_FormTerm):
         self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
     ) -> None:
         """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient``."""
-        for integral in self.integrals(points):
+        if not self._depends_on_geometry:
+            for integral in self.integrals(points):
+                integral.contract(points, u, v, gradient, scale)
+            return
+        arguments = self._arguments(points, u, v)
+        reads = set(self.probe.reads)
+
+        def both(piece: Domain) -> tuple[BilinearIntegral, FloatArray]:
+            quadrature = Quadrature(piece, points, self.parameters)
+            integral = self._integral(piece, points, quadrature)
+            return integral, surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
+
+        for piece, (integral, force) in evaluated(self.domain, both):
             integral.contract(points, u, v, gradient, scale)
-        self._surroundings(points, self._arguments(points, u, v), gradient, scale)
+            scatter(piece.on_geometry, points, scale * self.scale * force, gradient)
 
     def parameter_gradient(
         self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
     ) -> None:
         """Add ``scale * d/dm (v^T K u)`` at fixed u and v to the arrays of the parameters."""
-        self._parameter_gradient(points, self._arguments(points, u, v), into, scale)
+        right, left = (v, u) if self.swapped else (u, v)
+
+        def work(tensor: FloatArray) -> float:
+            y = np.zeros_like(u)
+            top = self.domain.dim + 1
+            region = self.domain.one_region
+            BilinearIntegral(self.domain, tensor[None, None], region, 0, top, False).apply(points, right, y)
+            return inner(left, y)
+
+        self._parameter_gradient(points, self._arguments(points, u, v), work, into, scale)
 
     def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray, y: FloatArray) -> None:
         """Add ``(dK/dX velocity) u`` to ``y``."""
@@ -279,7 +329,15 @@ class FormLinear(_FormTerm):
         self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
     ) -> None:
         """Add ``scale * v^T (df/dm)`` to the arrays of the parameters."""
-        self._parameter_gradient(points, self._arguments(points, v), into, scale)
+
+        def work(tensor: FloatArray) -> float:
+            y = np.zeros_like(v)
+            top = self.domain.dim + 1
+            data = LinearCoefficients(tensor[None, None], np.zeros((1, 1)), np.zeros(1), self.domain.one_region)
+            LinearIntegral(self.domain, lambda _: data, v.shape[1], 0, top).add(points, y)
+            return inner(v, y)
+
+        self._parameter_gradient(points, self._arguments(points, v), work, into, scale)
 
     def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
         """Add ``(df/dX) velocity`` to ``y``."""

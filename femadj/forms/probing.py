@@ -8,7 +8,7 @@ every point and every design by one more evaluation; where it does not, all entr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -145,6 +145,16 @@ class Probe:
                     "Form(..., symmetric=False)"
                 )
         return Coefficients(values, basis, 0, n // self.n_components)
+
+    def tensor_slope(self, quadrature: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
+        """Derivative of the coefficients at a single point along complex steps of what is read, all slots."""
+        everything = np.argwhere(np.ones((self.n_all,) * self.arity, dtype=bool))
+        slopes = np.empty(len(everything))
+        for number, entry in enumerate(everything):
+            weights = tuple(np.eye(self.n_all)[index] for index in entry)
+            arguments = self._arguments(quadrature, weights)
+            slopes[number] = derivative(quadrature.evaluate(self.integrand, arguments, seeds))[0, 0]
+        return slopes.reshape((self.n_components, self.dim + 1) * self.arity)
 
     def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
         n = self.n_all

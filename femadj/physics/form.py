@@ -60,7 +60,9 @@ class Integral:
     def __post_init__(self) -> None:
         if self.over not in (None, "cells", "facets", "interior facets"):
             raise FormError(f"over must be 'cells', 'facets' or 'interior facets', not {self.over!r}")
-        if self.order is not None and (not isinstance(self.order, int) or self.order < 0):
+        if self.order is not None and (
+            isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 0
+        ):
             raise FormError(f"order must be a whole number, not {self.order!r}")
         Integrand.of(self.form, self.name)
 
