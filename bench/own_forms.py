@@ -121,10 +121,11 @@ def measure(name: str, repeat: int, threads: int | None) -> list[dict[str, Any]]
             for physics, clock in zip((own, built_in), clocks, strict=True)
         ]
         runs: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
-        for points in designs:
+        for number, points in enumerate(designs):
             for form in forms:
                 form.calls = 0
-            for each, clock, collected in zip(built, clocks, runs, strict=True):
+            turn = list(zip(built, clocks, runs, strict=True))
+            for each, clock, collected in turn if number % 2 else turn[::-1]:
                 if each is not None:
                     collected.append(iterate(each, clock, points))
         median = [
