@@ -343,11 +343,11 @@ def test_nan_far_from_the_sample_is_found(jax: ModuleType) -> None:
 
 def test_normal_and_gradient_have_two_sides(jax: ModuleType) -> None:
     functional = fa.Functional(fa.Integral(lambda w: w.n[0] * w.u.grad[0], "middle"), differentiation="jax")
-    with pytest.raises(fa.ResponseError, match=r"reads n and u\.grad"):
+    with pytest.raises(fa.ResponseError, match="reads the normal and the gradient of the state"):
         functional.evaluate(solution_of("quad8", 1))
     functional = fa.Functional(fa.Integral(lambda w: w.n[0] * w.u, "middle"), differentiation="jax")
     for _ in range(2):  # what is read is known when compiled code is used again
-        with pytest.raises(fa.ResponseError, match="reads n on"):
+        with pytest.raises(fa.ResponseError, match="reads the normal on"):
             functional.evaluate(solution_of("quad8", 1))
 
 
