@@ -120,6 +120,10 @@ for _name in _HIGHER:
     setattr(GuardedField, _name, _refuse(_name))
 
 
+class _UnknownNameError(AttributeError):
+    """A name that ``w`` does not hold; an AttributeError, so that ``hasattr`` works."""
+
+
 class Environment(FormExtraParams):
     """The argument ``w`` of an integrand: computes what is read when it is first read, and remembers that it was.
 
@@ -151,7 +155,7 @@ class Environment(FormExtraParams):
             raise AttributeError(name)
         if name not in self.keys() and name not in self._sources:
             known = ", ".join(map(repr, self._sources))
-            raise AttributeError(f"it reads w.{name}, but over {self._where} there are only: {known}")
+            raise _UnknownNameError(f"it reads w.{name}, but over {self._where} there are only: {known}")
         return self[name]
 
     def insert(self, name: str, value: Any) -> None:
@@ -220,7 +224,7 @@ class Integrand:
         try:
             with np.errstate(all="ignore"):
                 result = self.function(*arguments, w)
-        except FormError as error:
+        except (FormError, _UnknownNameError) as error:
             raise FormError(f"form {self.name!r}: {error}") from error
         except FemadjError as error:
             raise type(error)(f"form {self.name!r}: {error}") from error
