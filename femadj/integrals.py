@@ -118,8 +118,8 @@ class LoadTerm(Protocol):
         """Add ``(df/dX) velocity`` to ``y`` ``(n_nodes, nc)``."""
 
 
-class MatrixTermWithoutParameters:
-    """What matrix terms say that read no parameters."""
+class _WithoutParameters:
+    """What terms say that read no parameters."""
 
     @property
     def parameter_names(self) -> frozenset[str]:
@@ -129,6 +129,10 @@ class MatrixTermWithoutParameters:
     def with_parameters(self, parameters: Parameters) -> Self:
         """Itself."""
         return self
+
+
+class MatrixTermWithoutParameters(_WithoutParameters):
+    """What matrix terms say that read no parameters."""
 
     def parameter_gradient(
         self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
@@ -136,17 +140,8 @@ class MatrixTermWithoutParameters:
         """Nothing."""
 
 
-class LoadTermWithoutParameters:
+class LoadTermWithoutParameters(_WithoutParameters):
     """What load terms say that read no parameters."""
-
-    @property
-    def parameter_names(self) -> frozenset[str]:
-        """None."""
-        return frozenset()
-
-    def with_parameters(self, parameters: Parameters) -> Self:
-        """Itself."""
-        return self
 
     def parameter_gradient(
         self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from femadj.forms.pointwise import (
     evaluated,
     interpolate,
     parameter_slopes,
+    reads_geometry,
     scatter,
     surroundings_force,
 )
@@ -42,8 +43,11 @@ class _Bound(NamedTuple):
     hi: int
 
 
+IntegralT = TypeVar("IntegralT", bound=BilinearIntegral | LinearIntegral)
+
+
 @dataclass(frozen=True, eq=False)
-class _FormTerm:
+class _FormTerm(Generic[IntegralT]):
     """What bilinear and linear forms on a domain share."""
 
     domain: Domain
@@ -61,11 +65,13 @@ class _FormTerm:
         """Parameters that it reads."""
         return frozenset(name for name in self.parameters if name in self.probe.reads)
 
+    def with_parameters(self, parameters: Parameters) -> Self:
+        """The same form with other values of the parameters."""
+        return replace(self, parameters=parameters) if self.parameter_names else self
+
     @property
     def _depends_on_geometry(self) -> bool:
-        """Whether the integrand itself, at fixed fields, changes when nodes move."""
-        reads = self.probe.reads
-        return bool({"x", "n", "h"} & reads) or any(f"{name}.grad" in reads for name in self.parameters)
+        return reads_geometry(self.probe.reads, self.parameters)
 
     def _coefficients(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> _Bound:
         """Coefficients of the kernels on some entities; ``quadrature``: where it is known already."""
@@ -134,20 +140,36 @@ class _FormTerm:
                 if slope.any():
                     target[index] += scale * work(slope)
 
-    def _surroundings(
+    def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> IntegralT:
+        """The form on some entities, with its coefficients there."""
+        raise NotImplementedError
+
+    def integrals(self, points: FloatArray) -> Iterator[IntegralT]:
+        """The form as integrals with known coefficients, piece by piece."""
+        if not self.probe.varies(self.parameters):
+            yield self._integral(self.domain, points)
+            return
+        n_points = None if self.probe.varies_within(self.parameters) else 1
+        for _, integral in evaluated(self.domain, lambda piece: self._integral(piece, points), n_points):
+            yield integral
+
+    def _to_contract(
         self, points: FloatArray, arguments: Callable[[Domain], list[Slots]], gradient: FloatArray, scale: float
-    ) -> None:
-        """Add the node gradient through ``x``, ``n``, ``h`` and gradients of parameters."""
+    ) -> Iterator[IntegralT]:
+        """The form as integrals; what enters through ``x``, ``n``, ``h`` and gradients of parameters is added here."""
         if not self._depends_on_geometry:
+            yield from self.integrals(points)
             return
         reads = set(self.probe.reads)
 
-        def force(piece: Domain) -> FloatArray:
+        def both(piece: Domain) -> tuple[IntegralT, FloatArray]:
             quadrature = Quadrature(piece, points, self.parameters)
-            return surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
+            integral = self._integral(piece, points, quadrature)
+            return integral, surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
 
-        for piece, values in evaluated(self.domain, force):
-            scatter(piece.on_geometry, points, scale * self.scale * values, gradient)
+        for piece, (integral, force) in evaluated(self.domain, both):
+            yield integral
+            scatter(piece.on_geometry, points, scale * self.scale * force, gradient)
 
 
 def _with_gradients(parameters: Parameters) -> set[str]:
@@ -155,7 +177,7 @@ def _with_gradients(parameters: Parameters) -> set[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class FormBilinear(_FormTerm):
+class FormBilinear(_FormTerm[BilinearIntegral]):
     """A bilinear form on a domain; fields ``(n_nodes, nc)``.
 
     Attributes
@@ -171,33 +193,16 @@ class FormBilinear(_FormTerm):
         """Whether it is symmetric in u and v."""
         return self.probe.symmetric
 
-    def with_parameters(self, parameters: Parameters) -> FormBilinear:
-        """The same form with other values of the parameters."""
-        return replace(self, parameters=parameters) if self.parameter_names else self
-
     def prepare(self) -> None:
         """Compile the kernels."""
-        for integral in self._skeleton():
-            integral.prepare()
-
-    def _skeleton(self) -> list[BilinearIntegral]:
         probe, nc, ns = self.probe, self.probe.n_components, self.probe.n_slots
         empty = np.zeros((1, 1, nc, ns, nc, ns))
-        return [BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric)]
+        BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric).prepare()
 
     def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> BilinearIntegral:
         values, region, lo, hi = self._coefficients(domain, points, quadrature)
         integral = BilinearIntegral(domain, values, region, lo, hi, self.probe.symmetric)
         return integral.transposed() if self.swapped else integral
-
-    def integrals(self, points: FloatArray) -> Iterator[BilinearIntegral]:
-        """The form as integrals with known coefficients, piece by piece."""
-        if not self.probe.varies(self.parameters):
-            yield self._integral(self.domain, points)
-            return
-        n_points = None if self.probe.varies_within(self.parameters) else 1
-        for _, integral in evaluated(self.domain, lambda piece: self._integral(piece, points), n_points):
-            yield integral
 
     def assemble(
         self,
@@ -239,21 +244,8 @@ class FormBilinear(_FormTerm):
         self, points: FloatArray, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0
     ) -> None:
         """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient``."""
-        if not self._depends_on_geometry:
-            for integral in self.integrals(points):
-                integral.contract(points, u, v, gradient, scale)
-            return
-        arguments = self._arguments(points, u, v)
-        reads = set(self.probe.reads)
-
-        def both(piece: Domain) -> tuple[BilinearIntegral, FloatArray]:
-            quadrature = Quadrature(piece, points, self.parameters)
-            integral = self._integral(piece, points, quadrature)
-            return integral, surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
-
-        for piece, (integral, force) in evaluated(self.domain, both):
+        for integral in self._to_contract(points, self._arguments(points, u, v), gradient, scale):
             integral.contract(points, u, v, gradient, scale)
-            scatter(piece.on_geometry, points, scale * self.scale * force, gradient)
 
     def parameter_gradient(
         self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
@@ -284,12 +276,8 @@ class FormBilinear(_FormTerm):
 
 
 @dataclass(frozen=True, eq=False)
-class FormLinear(_FormTerm):
+class FormLinear(_FormTerm[LinearIntegral]):
     """A linear form on a domain."""
-
-    def with_parameters(self, parameters: Parameters) -> FormLinear:
-        """The same form with other values of the parameters."""
-        return replace(self, parameters=parameters) if self.parameter_names else self
 
     def prepare(self) -> None:
         """Compile the kernels."""
@@ -297,20 +285,11 @@ class FormLinear(_FormTerm):
         kernels.load(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
         kernels.load_contract(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
 
-    def _integral(self, domain: Domain, points: FloatArray) -> LinearIntegral:
-        force, region, lo, hi = self._coefficients(domain, points)
+    def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> LinearIntegral:
+        force, region, lo, hi = self._coefficients(domain, points, quadrature)
         n, nq = force.shape[:2]
         coefficients = LinearCoefficients(force, np.zeros((n, nq)), np.zeros(n), region)
         return LinearIntegral(domain, lambda _: coefficients, self.probe.n_components, lo, hi)
-
-    def integrals(self, points: FloatArray) -> Iterator[LinearIntegral]:
-        """The form as integrals with known coefficients, piece by piece."""
-        if not self.probe.varies(self.parameters):
-            yield self._integral(self.domain, points)
-            return
-        n_points = None if self.probe.varies_within(self.parameters) else 1
-        for _, integral in evaluated(self.domain, lambda piece: self._integral(piece, points), n_points):
-            yield integral
 
     def add(self, points: FloatArray, f: FloatArray) -> float:
         """Add the load vector; returns the smallest Jacobian determinant."""
@@ -321,9 +300,8 @@ class FormLinear(_FormTerm):
 
     def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
         """Add ``scale * v^T (df/dX)`` to ``gradient``; returns ``scale * v^T f``."""
-        value = sum(integral.contract(points, v, gradient, scale) for integral in self.integrals(points))
-        self._surroundings(points, self._arguments(points, v), gradient, scale)
-        return float(value)
+        pieces = self._to_contract(points, self._arguments(points, v), gradient, scale)
+        return float(sum(integral.contract(points, v, gradient, scale) for integral in pieces))
 
     def parameter_gradient(
         self, points: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0

@@ -99,10 +99,10 @@ class GuardedField(Guarded):
     div: Any
     curl: Any
 
-    def __new__(cls, value: Any, gradient: Any = None) -> GuardedField:
-        """``gradient`` is an array."""
+    def __new__(cls, value: Any, gradient: Any = None, *, div: Any = None, curl: Any = None) -> GuardedField:
+        """``gradient`` is an array; H(div) and H(curl) fields have ``div``, ``curl``."""
         field: Any = np.asarray(value).view(cls)
-        field.grad = gradient
+        field.grad, field.div, field.curl = gradient, div, curl
         return cast(GuardedField, field)
 
     def __array_finalize__(self, obj: Any) -> None:

@@ -11,7 +11,7 @@ With a velocity field ``V`` of the mesh nodes, at fixed reference points,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -389,6 +389,11 @@ def _nodal_slopes(
         for k, slot in enumerate(slots):
             result[i, k] = derivative(quadrature.evaluate(integrand, fields, {name: slots_of.seeded(i, slot)}))
     return result
+
+
+def reads_geometry(reads: Collection[str], parameters: Parameters) -> bool:
+    """Whether an integrand that reads this changes, at fixed fields, when nodes move."""
+    return bool({"x", "n", "h"}.intersection(reads)) or any(f"{name}.grad" in reads for name in parameters)
 
 
 def parameter_slopes(

@@ -130,10 +130,8 @@ class Probe:
         if (np.abs(found - expected) <= bound).all():
             return Coefficients(values, self.basis, self.lo, self.hi)
         n = self.n_all
-        everything = np.argwhere(np.ones((n,) * self.arity, dtype=bool))
+        everything, basis = all_entries(n, self.arity)
         values = self._entries(quadrature, everything)
-        basis = np.zeros((len(everything), *(n,) * self.arity))
-        basis[(np.arange(len(everything)), *everything.T)] = 1.0
         found = np.tensordot(_outer(self.weights), values, axes=1)
         if not (np.abs(found - expected) <= 10 * bound).all():
             raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
@@ -148,21 +146,21 @@ class Probe:
 
     def tensor_slope(self, quadrature: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
         """Derivative of the coefficients at a single point along complex steps of what is read, all slots."""
-        everything = np.argwhere(np.ones((self.n_all,) * self.arity, dtype=bool))
+        everything, _ = all_entries(self.n_all, self.arity)
         slopes = np.empty(len(everything))
         for number, entry in enumerate(everything):
-            weights = tuple(np.eye(self.n_all)[index] for index in entry)
-            arguments = self._arguments(quadrature, weights)
-            slopes[number] = derivative(quadrature.evaluate(self.integrand, arguments, seeds))[0, 0]
+            slopes[number] = derivative(quadrature.evaluate(self.integrand, self._unit(quadrature, entry), seeds))[0, 0]
         return slopes.reshape((self.n_components, self.dim + 1) * self.arity)
 
     def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
-        n = self.n_all
         values = np.empty((len(entries), *quadrature.shape))
         for number, entry in enumerate(entries):
-            weights = tuple(np.eye(n)[index] for index in entry)
-            values[number] = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, weights))
+            values[number] = quadrature.evaluate_real(self.integrand, self._unit(quadrature, entry))
         return values
+
+    def _unit(self, quadrature: Quadrature, entry: npt.NDArray[np.int64]) -> list[Any]:
+        """Arguments that are one in a single pair each."""
+        return self._arguments(quadrature, tuple(np.eye(self.n_all)[index] for index in entry))
 
     def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
         """Constant fields; forms take the trial functions first."""
@@ -238,13 +236,21 @@ def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[in
     return fields
 
 
-def sample_of(domain: Domain, seed_number: int = 0) -> Domain:
+def all_entries(n: int, arity: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Every entry of a tensor ``(n,) * arity``, and the basis in which each stands for itself."""
+    return np.argwhere(np.ones((n,) * arity, dtype=bool)), np.eye(n**arity).reshape(-1, *(n,) * arity)
+
+
+def sampled(n: int) -> npt.NDArray[np.bool_]:
+    """Marks of a few of ``n`` entities."""
+    keep = np.zeros(n, dtype=bool)
+    keep[np.random.default_rng(0).choice(n, min(n, SAMPLED_ENTITIES), replace=False)] = True
+    return keep
+
+
+def sample_of(domain: Domain) -> Domain:
     """A few entities, spread over the domain."""
-    if len(domain) <= SAMPLED_ENTITIES:
-        return domain.selected(np.ones(len(domain), dtype=bool))
-    keep = np.zeros(len(domain), dtype=bool)
-    keep[np.random.default_rng(seed_number).choice(len(domain), SAMPLED_ENTITIES, replace=False)] = True
-    return domain.selected(keep)
+    return domain.selected(sampled(len(domain)))
 
 
 def placeholder(parameters: Parameters) -> Parameters:
@@ -275,9 +281,7 @@ def probe(
     n = sum(components) * (dim + 1)
     sample = sample_of(domain)
     quadrature = Quadrature(sample, points, parameters)
-    everything = np.argwhere(np.ones((n,) * arity, dtype=bool))
-    basis = np.zeros((len(everything), *(n,) * arity))
-    basis[(np.arange(len(everything)), *everything.T)] = 1.0
+    everything, basis = all_entries(n, arity)
     rng = np.random.default_rng(1)
     with strict_complex():
         whole = Probe(

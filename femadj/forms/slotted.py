@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.complex_step import Guarded, seed
 from femadj.element_space import Part
 from femadj.errors import FormError
-from femadj.forms.integrand import Field, Integrand, strict_complex
-from femadj.forms.pointwise import Quadrature, Slots
+from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
+from femadj.forms.pointwise import Quadrature, Slots, unit
 from femadj.forms.probing import (
     Probe,
+    all_entries,
     generic_parameters,
     independent,
     placeholder,
@@ -33,17 +35,18 @@ from femadj.parameters import Parameters
 FloatArray = npt.NDArray[np.float64]
 
 
-def field_of(part: Part, slots: FloatArray) -> Field:
-    """A part as forms see it, from its slots ``(n_slots, m, nq)``."""
+def field_of(part: Part, slots: Any) -> Any:
+    """A part as forms see it, from its slots ``(n_slots, m, nq)``, with or without a complex step."""
     dim = part.dim
+    make: Any = GuardedField if isinstance(slots, Guarded) else Field
     if part.kind == "H1":
         table = slots.reshape(part.components, 1 + dim, *slots.shape[1:])
         if part.vector:
-            return Field(table[:, 0], table[:, 1:])
-        return Field(table[0, 0], table[0, 1:])
+            return make(table[:, 0], table[:, 1:])
+        return make(table[0, 0], table[0, 1:])
     if part.kind == "H(div)":
-        return Field(slots[:dim], div=slots[dim])
-    return Field(slots[:dim], curl=slots[dim:] if dim == 3 else slots[dim])
+        return make(slots[:dim], div=slots[dim])
+    return make(slots[:dim], curl=slots[dim:] if dim == 3 else slots[dim])
 
 
 def fields_of(parts: Sequence[Part], slots: FloatArray) -> list[Field]:
@@ -60,8 +63,17 @@ class PartSlots(Slots):
     @property
     def field(self) -> Field:
         """As forms see it."""
+        field: Field = self.moved(self.value)
+        return field
+
+    def seeded(self, component: int, slot: int) -> Any:
+        """With a complex step in slot ``component`` (``slot`` is always 0)."""
+        return self.moved(seed(self.value, unit(self.value.shape, (component,))))
+
+    def moved(self, slots: Any) -> Any:
+        """The field that other slots make, with or without a complex step."""
         assert self.part is not None
-        return field_of(self.part, self.value)
+        return field_of(self.part, slots)
 
 
 def arguments_of(parts: Sequence[Part], slots: FloatArray) -> list[Slots]:
@@ -183,9 +195,7 @@ def probe_slots(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part,
     """
     n = parts[-1].slots.stop
     rng = np.random.default_rng(1)
-    entries = np.argwhere(np.ones((n,) * arity, dtype=bool))
-    basis = np.zeros((len(entries), *(n,) * arity))
-    basis[(np.arange(len(entries)), *entries.T)] = 1.0
+    entries, basis = all_entries(n, arity)
     weights = tuple(rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) for _ in range(arity))
     components = tuple(part.components for part in parts)
     dim = parts[0].dim

@@ -28,6 +28,7 @@ from femadj.forms.pointwise import (
     add_parameter_slopes,
     interpolate,
     parameter_slopes,
+    reads_geometry,
     scatter,
     surroundings_force,
 )
@@ -35,6 +36,7 @@ from femadj.forms.probing import (
     generic_parameters,
     placeholder,
     sample_of,
+    sampled,
 )
 from femadj.forms.slotted import (
     SlotProbe,
@@ -183,7 +185,7 @@ class _Transported:
 
     @property
     def _depends_on_geometry(self) -> bool:
-        return bool({"x", "n", "h"} & self.reads) or any(f"{name}.grad" in self.reads for name in self.parameters)
+        return reads_geometry(self.reads, self.parameters)
 
     def _pieces(self, points: FloatArray) -> Iterator[_Piece]:
         for start, stop in pieces(self.sides[0]):
@@ -537,8 +539,7 @@ def transported_bilinear(
     """Probe a bilinear form and bind it to a place; FormError for what is wrong with it."""
     probes = _probed(integrand, place, space.mesh.points, parameters, 2)
     term = TransportedBilinear(place.sides, probes, space.n_components, place.positions, parameters)
-    keep = np.zeros(len(term.domain), dtype=bool)
-    keep[np.random.default_rng(5).permutation(len(keep))[:16]] = True
+    keep = sampled(len(term.domain))
     sides = tuple(side.selected(keep) for side in place.sides)
     filled = placeholder(parameters)
     sample = replace(term, sides=sides, positions=place.positions[keep], parameters=filled)

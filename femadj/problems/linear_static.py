@@ -106,8 +106,8 @@ class LinearStatic:
             self._system.prepare()
         with phases("analyse"):
             kind: MatrixKind = "general" if not bound.symmetric else "spd" if bound.definite else "symmetric"
-            parametric = StaticSystem(mesh, self._system, kind)
-            self._linear = LinearSystem.of(parametric, solver=self._solver)
+            self._static = StaticSystem(mesh, self._system, kind)
+            self._linear = LinearSystem.of(self._static, solver=self._solver)
         self._seconds = phases.seconds
 
     # ------------------------------------------------------------------ what it consists of
@@ -220,16 +220,12 @@ class LinearStatic:
             x.setflags(write=False)
         phases = Phases(self._progress)
         values = self._parameters.updated(parameters)
-        linear = self._linear
+        static, linear = self._static, self._linear
         if parameters:
-            system = self._system.with_parameters(values)
-            linear = linear.on_same_pattern(StaticSystem(mesh, system, linear.parametric.kind))
-        else:
-            system = self._system
+            static = replace(static, system=self._system.with_parameters(values))
+            linear = linear.on_same_pattern(static)
         with phases("assemble"):
-            if points is not None:
-                mesh.require_untangled(x)
-            assembled = system.assemble(x)
+            assembled = static.assemble(x)
         try:
             solved = linear.solve_assembled(x, assembled, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:
@@ -237,7 +233,7 @@ class LinearStatic:
         shape = assembled.load.shape
         return Solution(
             problem=self,
-            system=system,
+            system=static.system,
             parameters=values,
             points=x,
             u=solved.x.reshape(shape),

@@ -53,13 +53,14 @@ class StaticSystem:
         system = self.system
         u, fixed = x.reshape(system.space.shape), system.constraints.fixed
         prescribed = system.constraints.prescribed(theta)
+        diagonal = self._held_diagonal(theta) if prescribed.moves else None
         result = np.empty((len(lam), *theta.shape))
         for number, row in enumerate(lam):
             field = row.reshape(system.space.shape)
             free = np.where(fixed, 0.0, field)
             result[number] = system.contract(theta, u, free, free)
-            if prescribed.moves:
-                held = self._held_diagonal(theta) * field
+            if diagonal is not None:
+                held = diagonal * field
                 held -= system.stiffness_times_at_supports(theta, free, transpose=True)
                 result[number] += prescribed.pull_back(np.where(fixed, held, 0.0))
         return result
@@ -69,13 +70,14 @@ class StaticSystem:
         system = self.system
         u, fixed = x.reshape(system.space.shape), system.constraints.fixed
         prescribed = system.constraints.prescribed(theta)
+        diagonal = self._held_diagonal(theta) if prescribed.moves else None
         result = np.empty((len(directions), x.size))
         for number, velocity in enumerate(directions):
             rate = np.where(fixed, 0.0, -system.tangent(theta, np.ascontiguousarray(velocity), u))
-            if prescribed.moves:
+            if diagonal is not None:
                 change = np.where(fixed, prescribed.push_forward(velocity), 0.0)
                 rate -= np.where(fixed, 0.0, system.stiffness_times(theta, change))
-                rate += self._held_diagonal(theta) * change
+                rate += diagonal * change
             result[number] = rate.ravel()
         return result
 
