@@ -459,3 +459,43 @@ def test_laplacian_is_a_form_of_values_as_well() -> None:
     assert exact.evaluate(solution).value == pytest.approx(built_in.value, rel=1e-12)
     a, b = fa.value_and_gradient(solution, exact)[1], fa.value_and_gradient(solution, fa.StrainEnergy())[1]
     assert np.abs(a.points - b.points).max() <= 1e-10 * np.abs(b.points).max()
+
+
+# ---------------------------------------------------------------------- means and reactions
+@pytest.mark.parametrize("cell", ["triangle6", "quad8", "tetra", "hexahedron"])
+def test_means_over_moving_places(cell: str) -> None:
+    mesh = mesh_of(cell)
+    problem = fa.LinearStatic(mesh, fa.Diffusion(2.0), [fa.Fixed("left")], [fa.Source(1.3)], threads=1)
+    inside = fa.Functional(lambda w: w.u**2 + w.x[0], mean=True, power=0.5)
+    edge = fa.Functional(fa.Integral(lambda w: w.u * w.n[0] + w.x[1] ** 2, "top"), mean=True)
+    for response in (inside, edge):
+        fa.verify(problem, response, components=2, show=False)
+    assert fa.Functional(lambda w: 3.0, mean=True).evaluate(problem.solve()).value == pytest.approx(3.0, rel=1e-14)
+
+
+def test_reactions_of_supports() -> None:
+    mesh = mesh_of("quad8")
+    moving = fa.Fixed("left", value=lambda x: [0.1 * x[1] ** 2, 0.05 * x[0]])
+    solid = fa.LinearStatic(mesh, fa.Elasticity(2.0, 0.3), [moving], [fa.Pressure("right", 0.3)], threads=1)
+    fa.verify(solid, fa.Reaction("left", "y"), components=2, show=False)
+    solution = solid.solve()
+    force = fa.Reaction("left", "x").evaluate(solution).value
+    assert force == pytest.approx(-solution.load[:, 0].sum(), rel=1e-11)
+    assert fa.Reaction("left", "x", factor=-2.0).evaluate(solution).value == pytest.approx(-2 * force, rel=1e-13)
+    flow = fa.AdvectionDiffusion(0.2, (1.0, 0.3))
+    heat = fa.LinearStatic(mesh, flow, [fa.Fixed("left", value=2.0)], [fa.Source(1.0)], threads=1)
+    fa.verify(heat, fa.Reaction("left"), components=2, show=False)
+
+
+def test_reactions_that_are_refused() -> None:
+    mesh = mesh_of("quad8")
+    solution = fa.LinearStatic(mesh, fa.Elasticity(2.0, 0.3), [fa.Fixed("left")], [fa.Pressure("right", 0.3)]).solve()
+    for response, message in (
+        (fa.Reaction("left"), "say which component: x, y"),
+        (fa.Reaction("left", "z"), "no component 'z'"),
+        (fa.Reaction("boundary", "x"), "are not prescribed"),
+    ):
+        with pytest.raises(fa.ResponseError, match=message):
+            response.evaluate(solution)
+    with pytest.raises(fa.UnknownGroupError):
+        fa.Reaction("nowhere", "x").evaluate(solution)
