@@ -12,7 +12,7 @@ from femadj.discretisation import Discretisation
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
 from femadj.parameters import CellField, NodalField, ParameterLike, Parameters
-from femadj.physics.base import BoundPhysics, NullModes, Regional, by_cell, finite, for_each, positive
+from femadj.physics.base import Body, BoundPhysics, NullModes, Regional, by_cell, finite, for_each, positive
 from femadj.physics.diffusion import checked_conductivity
 from femadj.physics.form import Form, Integral
 
@@ -21,7 +21,7 @@ Velocity = npt.ArrayLike | NodalField | CellField | Callable[[Any], Any]
 """A vector, a field of vectors by nodes or by cells, or a function of ``x`` ``(dim, n)`` that returns components."""
 
 
-class AdvectionDiffusion:
+class AdvectionDiffusion(Body):
     """Steady transport of a scalar, ``int v b . grad u + grad v . (k grad u)``.
 
     The matrix is not symmetric; adjoint states solve the transposed system on the same factor.
@@ -74,8 +74,8 @@ class AdvectionDiffusion:
         self._conductivity = conductivity
         self._supg = bool(supg)
         self._source = source
-        self._thickness = float(thickness)
-        self._density = density
+        self.thickness = float(thickness)
+        self.density = density
 
     @property
     def parameters(self) -> Mapping[str, ParameterLike]:
@@ -95,19 +95,6 @@ class AdvectionDiffusion:
     def components(self, dim: int) -> tuple[str, ...]:
         """The one component."""
         return ("u",)
-
-    def thickness_in(self, dim: int) -> float:
-        """The thickness of a plane body; a solid has none."""
-        if dim == 3 and self._thickness != 1.0:
-            raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
-        return self._thickness
-
-    def density_of(self, mesh: Mesh) -> FloatArray:
-        """Mass density of every cell."""
-        if self._density is None:
-            raise MaterialError("the material has no density: AdvectionDiffusion(..., density=...)")
-        values, index = by_cell(mesh, self._density, "density")
-        return np.array([float(v) for v in values])[index]
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """The constant."""

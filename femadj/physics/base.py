@@ -123,6 +123,34 @@ class Physics(Protocol):
         ...
 
 
+class Body:
+    """What materials say of themselves besides their forms.
+
+    Attributes
+    ----------
+    thickness : float
+        Of a plane body.
+    density : number, mapping of cell group to number, or None
+        Mass per volume.
+    """
+
+    thickness: float
+    density: Regional | None
+
+    def thickness_in(self, dim: int) -> float:
+        """The thickness of a plane body; a solid has none."""
+        if dim == 3 and self.thickness != 1.0:
+            raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
+        return float(self.thickness)
+
+    def density_of(self, mesh: Mesh) -> FloatArray:
+        """Mass density of every cell."""
+        if self.density is None:
+            raise MaterialError(f"the material has no density: {type(self).__name__}(..., density=...)")
+        values, index = by_cell(mesh, self.density, "density")
+        return np.array([float(v) for v in values])[index]
+
+
 class CoefficientPhysics:
     """A physics that is one bilinear form over all cells, with coefficients that are constant in regions."""
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.physics.base import Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, for_each, positive
+from femadj.physics.base import Body, Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, for_each, positive
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Diffusion(CoefficientPhysics):
+class Diffusion(Body, CoefficientPhysics):
     """Steady diffusion of a scalar, ``int grad v . (k grad u)``.
 
     Parameters
@@ -54,12 +54,6 @@ class Diffusion(CoefficientPhysics):
         """The one component."""
         return ("u",)
 
-    def thickness_in(self, dim: int) -> float:
-        """The thickness of a plane body; a solid has none."""
-        if dim == 3 and self.thickness != 1.0:
-            raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
-        return float(self.thickness)
-
     def coefficient(self, mesh: Mesh) -> Coefficient:
         """Conductivity tensors of the regions."""
         values, region = by_cell(mesh, self.conductivity, "conductivity")
@@ -72,13 +66,6 @@ class Diffusion(CoefficientPhysics):
                 raise MaterialError(f"conductivity must be a number or {(mesh.dim, mesh.dim)}, not {k.shape}")
             tensors[number, 0, :, 0, :] = k
         return Coefficient(tensors, region.astype(np.int32), 1, mesh.dim + 1)
-
-    def density_of(self, mesh: Mesh) -> FloatArray:
-        """Mass density of every cell."""
-        if self.density is None:
-            raise MaterialError("the material has no density: Diffusion(..., density=...)")
-        values, index = by_cell(mesh, self.density, "density")
-        return np.array([float(v) for v in values])[index]
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """The constant."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
 from femadj.physics.base import (
+    Body,
     Coefficient,
     CoefficientPhysics,
     NullModes,
@@ -29,7 +30,7 @@ _VOIGT = {3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), 2: ((0, 0), (1, 1
 
 
 @dataclass(frozen=True)
-class Elasticity(CoefficientPhysics):
+class Elasticity(Body, CoefficientPhysics):
     """Small-strain linear elasticity, ``int eps(v) : C : eps(u)``.
 
     Parameters
@@ -84,12 +85,6 @@ class Elasticity(CoefficientPhysics):
         """Names of the displacement components."""
         return ("x", "y", "z")[:dim]
 
-    def thickness_in(self, dim: int) -> float:
-        """The thickness of a plane body; a solid has none."""
-        if dim == 3 and self.thickness != 1.0:
-            raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
-        return float(self.thickness)
-
     def coefficient(self, mesh: Mesh) -> Coefficient:
         """Elasticity tensors of the regions."""
         dim = mesh.dim
@@ -143,13 +138,6 @@ class Elasticity(CoefficientPhysics):
             held = 1 - nu if dim == 2 and self.plane == "stress" else 1 - 2 * nu
             stress.append(E * alpha / held * np.eye(dim))
         return np.array(stress), region
-
-    def density_of(self, mesh: Mesh) -> FloatArray:
-        """Mass density of every cell."""
-        if self.density is None:
-            raise MaterialError("the material has no density: Elasticity(..., density=...)")
-        values, index = by_cell(mesh, self.density, "density")
-        return np.array([float(v) for v in values])[index]
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """Translations and infinitesimal rotations."""
