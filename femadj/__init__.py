@@ -4,6 +4,10 @@ K(X) is assembled from the node coordinates X, factorised once by a sparse direc
 adjoint solves of any number of responses.
 """
 
+from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
+from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
+from femadj.conditions.supports import Fixed
+from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
     ComplexStepError,
     FemadjError,
@@ -30,10 +34,8 @@ from femadj.errors import (
     VerificationError,
 )
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
-from femadj.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
-from femadj.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.mesh import Mesh
-from femadj.parameters import CellField, NodalField
+from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
 from femadj.problems import Chain, ChainSolution, Counts, LinearStatic, Solution
 from femadj.responses import (
@@ -50,12 +52,10 @@ from femadj.responses import (
     Volume,
 )
 from femadj.results import write_results
-from femadj.sensitivity import ChainGradient, Gradient, value_and_gradient, values_and_gradients
+from femadj.sensitivity.adjoint import ChainGradient, Gradient, value_and_gradient, values_and_gradients
+from femadj.sensitivity.verify import Verification, verify
 from femadj.solvers import available_solvers, get_solver
-from femadj.supports import Fixed
-from femadj.thermal import ThermalStrain
-from femadj.topology import CellBlock, FacetSet
-from femadj.verify import Verification, verify
+from femadj.space.parameters import CellField, NodalField
 
 __version__ = "0.1.0"
 

@@ -35,9 +35,9 @@ from femadj.report import (
 )
 from femadj.responses import OnStage, Response
 from femadj.results import write_results
-from femadj.sensitivity import ChainGradient, Gradient, values_and_gradients
+from femadj.sensitivity.adjoint import ChainGradient, Gradient, values_and_gradients
+from femadj.sensitivity.verify import verify
 from femadj.solvers import SOLVERS
-from femadj.verify import verify
 
 BAD_INPUT = 2
 """Exit status of a run that a femadj error ended, as of a command line that cannot be understood."""

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from femadj.boundary_geometry import boundary_normals
+from femadj.base.arrays import FloatArray
 from femadj.errors import InvalidMeshError
 from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points
+from femadj.mesh.normals import boundary_normals
+from femadj.mesh.reference import cell_type
 from femadj.problems import ChainSolution, Solution
-from femadj.reference import cell_type
-from femadj.sensitivity import ChainGradient, Gradient
+from femadj.sensitivity.adjoint import ChainGradient, Gradient
 
 AnyGradient = Gradient | ChainGradient
-FloatArray = npt.NDArray[np.float64]
 
 
 def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike | None = None) -> FloatArray:

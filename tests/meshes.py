@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import femadj as fa
-from femadj.reference import CELL_TYPES, shape_functions
+from femadj.mesh.reference import CELL_TYPES, shape_functions
 
 FloatArray = npt.NDArray[np.float64]
 

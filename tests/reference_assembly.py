@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 import femadj as fa
-from femadj.discretisation import Domain
-from femadj.reference import CELL_TYPES, cell_type, quadrature, shape_functions
+from femadj.mesh.reference import CELL_TYPES, cell_type, quadrature, shape_functions
+from femadj.space.region import Domain
 
 FloatArray = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from femadj.boundary_geometry import boundary_normals
 from femadj.errors import InvalidMeshError
 from femadj.mesh import Mesh
-from femadj.reference import CELL_TYPES, INTEGRATED_CELLS
+from femadj.mesh.normals import boundary_normals
+from femadj.mesh.reference import CELL_TYPES, INTEGRATED_CELLS
 
 
 def box(name: str, n: int = 3) -> Mesh:
@@ -79,7 +79,7 @@ def test_sphere(name: str) -> None:
 
 def facet_area(mesh: Mesh) -> float:
     """Area of the boundary facet by facet, with lines and surfaces parametrised on their own."""
-    from femadj.reference import quadrature, shape_functions
+    from femadj.mesh.reference import quadrature, shape_functions
 
     total = 0.0
     for kind, nodes in mesh.facet_cells(mesh.boundary()):

@@ -16,7 +16,7 @@ import pytest
 from skfem.helpers import ddot, div, dot, grad
 
 import femadj as fa
-from femadj.sensitivity import response_value
+from femadj.sensitivity.adjoint import response_value
 from tests.meshes import box_mesh
 from tests.reference_assembly import turned
 from tests.test_gradients import (

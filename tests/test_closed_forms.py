@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
-from femadj.reference import CELL_TYPES, shape_functions
+from femadj.mesh.reference import CELL_TYPES, shape_functions
 from tests.meshes import CELLS, MESHES, PLANE_CELLS, SOLID_CELLS, box_mesh, dim_of, is_quadratic, rotation
 
 FloatArray = npt.NDArray[np.float64]

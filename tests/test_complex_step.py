@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from femadj import complex_step
-from femadj.complex_step import Guarded, derivative, real_part, seed
+from femadj.base import complex_step
+from femadj.base.complex_step import Guarded, derivative, real_part, seed
 from femadj.errors import ComplexStepError, FemadjError
 
 FloatArray = npt.NDArray[np.float64]

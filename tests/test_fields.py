@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from femadj.base.fields import constant_components, evaluate
 from femadj.errors import FemadjError, LoadError, SupportError
-from femadj.fields import constant_components, evaluate
 
 X2 = np.random.default_rng(0).uniform(1, 3, (7, 2))
 X3 = np.random.default_rng(1).uniform(-2, 2, (5, 3))

@@ -16,10 +16,10 @@ import skfem
 from skfem.helpers import ddot, div, dot, eye, grad, mul, sym_grad, trace
 
 import femadj as fa
-from femadj.discretisation import Discretisation
 from femadj.forms.probing import SAMPLED_ENTITIES, sample_of
+from femadj.mesh.reference import cell_type, quadrature, skfem_element
 from femadj.physics import Physics
-from femadj.reference import cell_type, quadrature, skfem_element
+from femadj.space.discretisation import Discretisation
 from tests.meshes import box_mesh, dim_of
 from tests.reference_assembly import turned
 from tests.test_gradients import (

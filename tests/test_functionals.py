@@ -12,7 +12,7 @@ import skfem
 from skfem.helpers import cross, ddot, det, div, dot, eye, grad, identity, inv, mul, prod, sym_grad, trace, transpose
 
 import femadj as fa
-from femadj.verify import local_sizes
+from femadj.sensitivity.verify import local_sizes
 from tests.meshes import box_mesh
 from tests.test_forms import (
     CELLS,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
-from femadj.verify import local_sizes
+from femadj.sensitivity.verify import local_sizes
 from tests.meshes import MESHES, box_mesh, dim_of
 from tests.reference_assembly import turned
 

@@ -14,7 +14,7 @@ import pytest
 from femadj.errors import InvalidMeshError, MeshFileError, UnsupportedCellError
 from femadj.io import ImportReport, abaqus, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
-from femadj.reference import CELL_TYPES, INTEGRATED_CELLS, shape_functions
+from femadj.mesh.reference import CELL_TYPES, INTEGRATED_CELLS, shape_functions
 
 PLANE = ("triangle", "triangle6", "quad", "quad8", "quad9")
 SOLID = ("tetra", "tetra10", "hexahedron", "hexahedron20", "hexahedron27", "wedge")

@@ -14,12 +14,21 @@ from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
 import femadj as fa
-from femadj import discretisation
-from femadj.discretisation import Discretisation, Domain
-from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
 from femadj.kernels import integrals as kernels
-from femadj.reference import CELL_TYPES, Table, cell_table, facet_table, quadrature, skfem_element, skfem_node_order
-from femadj.sparsity import Pattern
+from femadj.mesh.reference import (
+    CELL_TYPES,
+    Table,
+    cell_table,
+    facet_table,
+    quadrature,
+    skfem_element,
+    skfem_node_order,
+)
+from femadj.space import region
+from femadj.space.discretisation import Discretisation
+from femadj.space.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
+from femadj.space.pattern import Pattern
+from femadj.space.region import Domain
 from tests.meshes import CELLS, box_mesh, dim_of, is_quadratic
 from tests.reference_assembly import STEP, AnyArray, FloatArray, LinearData, Reference, along, turned
 
@@ -501,7 +510,7 @@ def test_specialised_kernels_do_what_the_general_ones_do(monkeypatch: pytest.Mon
     """Large meshes get kernels of their own sizes, small ones those that take sizes at run time."""
     assert not place("triangle", facet=False, mesh=larger("triangle")).domain.specialised
     general = everything("triangle", 1)
-    monkeypatch.setattr(discretisation, "SPECIALISED_ENTITIES", 0)
+    monkeypatch.setattr(region, "SPECIALISED_ENTITIES", 0)
     assert place("triangle", facet=False, mesh=larger("triangle")).domain.specialised
     specialised = everything("triangle", 1)
     for a, b in zip(specialised, general, strict=True):
@@ -530,7 +539,7 @@ def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.Monk
         return out
 
     general = results()
-    monkeypatch.setattr(discretisation, "SPECIALISED_ENTITIES", 0)
+    monkeypatch.setattr(region, "SPECIALISED_ENTITIES", 0)
     for a, b in zip(results(), general, strict=True):
         close(a, b)
 

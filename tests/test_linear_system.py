@@ -14,6 +14,16 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
+from femadj.algebra.linear_system import (
+    MOST_EVALUATIONS,
+    Counts,
+    LinearSolution,
+    LinearSystem,
+    Mode,
+    ResponseEvaluation,
+    SystemGradient,
+)
+from femadj.algebra.plain import MatrixAndRhs
 from femadj.errors import (
     ComplexStepError,
     IndefiniteSystemError,
@@ -25,18 +35,8 @@ from femadj.errors import (
     TangledMeshError,
     VerificationError,
 )
-from femadj.linear_system import (
-    MOST_EVALUATIONS,
-    Counts,
-    LinearSolution,
-    LinearSystem,
-    Mode,
-    ResponseEvaluation,
-    SystemGradient,
-)
-from femadj.parametric import MatrixAndRhs
 from femadj.solvers import available_solvers
-from femadj.sparsity import CsrPattern
+from femadj.solvers.structure import CsrPattern
 
 FloatArray = npt.NDArray[np.float64]
 KINDS = ("general", "symmetric", "spd")

@@ -14,7 +14,7 @@ import pytest
 import skfem
 
 import femadj as fa
-from femadj.reference import CELL_TYPES, CellType, cell_table, facet_table, quadrature, shape_functions
+from femadj.mesh.reference import CELL_TYPES, CellType, cell_table, facet_table, quadrature, shape_functions
 from tests.meshes import CELLS, MESHES, SIDES, box_mesh, dim_of, is_quadratic, rotation
 
 FloatArray = npt.NDArray[np.float64]

@@ -8,17 +8,17 @@ import meshio
 import numpy as np
 import pytest
 
-from femadj.boundary_geometry import boundary_normals
 from femadj.io import ImportReport, read_mesh_with_report
 from femadj.mesh import Mesh
-from femadj.reference import shape_functions
+from femadj.mesh.normals import boundary_normals
+from femadj.mesh.reference import shape_functions
 
 MESHES = Path(__file__).resolve().parent.parent / "meshes"
 
 
 def facet_area(mesh: Mesh, name: str) -> float:
     """Area of a flat facet group, through its own mesh."""
-    from femadj.reference import CELL_TYPES, quadrature
+    from femadj.mesh.reference import CELL_TYPES, quadrature
 
     total = 0.0
     for kind, nodes in mesh.facet_cells(mesh.facets(name)):

@@ -15,15 +15,15 @@ from skfem import BilinearForm, CellBasis, FacetBasis, InteriorFacetBasis, Linea
 from skfem.helpers import curl, ddot, div, dot, grad, inner, jump
 
 import femadj as fa
-from femadj.assembly import System
-from femadj.element_space import ElementSpace
+from femadj.conditions.supports import Constraints
 from femadj.forms.integrand import Integrand
 from femadj.forms.transported import over_cells, over_facets, transported_bilinear, transported_linear
 from femadj.forms.transported_functional import integrate_transported
-from femadj.parameters import Parameters
+from femadj.mesh.reference import cell_type, quadrature
 from femadj.problems import Solution
-from femadj.reference import cell_type, quadrature
-from femadj.supports import Constraints
+from femadj.problems.fem import System
+from femadj.space.element import ElementSpace
+from femadj.space.parameters import Parameters
 from tests.meshes import box_mesh
 
 FloatArray = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
-from femadj.verify import RATE_TOLERANCE, TOLERANCE, ComponentTest, TaylorTest, local_sizes
+from femadj.sensitivity.verify import RATE_TOLERANCE, TOLERANCE, ComponentTest, TaylorTest, local_sizes
 from tests.meshes import box_mesh
 
 FloatArray = npt.NDArray[np.float64]

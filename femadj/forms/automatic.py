@@ -18,15 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
-from femadj.complex_step import STEP, derivative, real_part
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import STEP, derivative, real_part
 from femadj.errors import FormError
 from femadj.forms.differentiation import PointSlopes
 from femadj.forms.integrand import AnyArray, Environment, Field, Integrand
 from femadj.forms.pointwise import Quadrature, Slots, add_normal, add_size, add_transport
 
-FloatArray = npt.NDArray[np.float64]
 Leaves = dict[str, dict[str, Any]]
 """By kind: ``values`` and ``gradients`` of fields, and ``numbers``; each by name. Arguments have their numbers (as
 text) for names, which no parameter can have."""

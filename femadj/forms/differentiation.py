@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-import numpy as np
-import numpy.typing as npt
-
+from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
 from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, parameter_slopes, surroundings_force
 
-FloatArray = npt.NDArray[np.float64]
 Differentiation = Literal["complex step", "jax"]
 
 

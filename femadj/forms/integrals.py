@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import seed
-from femadj.discretisation import Domain
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.complex_step import seed
 from femadj.forms.integrand import strict_complex
 from femadj.forms.pointwise import (
     Quadrature,
@@ -26,12 +26,10 @@ from femadj.forms.pointwise import (
 )
 from femadj.forms.probing import Probe
 from femadj.forms.tangent import surroundings_rate
-from femadj.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
 from femadj.kernels import integrals as kernels
-from femadj.parameters import Parameters
-from femadj.products import inner
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
+from femadj.space.parameters import Parameters
+from femadj.space.region import Domain
 
 
 class _Bound(NamedTuple):

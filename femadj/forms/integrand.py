@@ -18,10 +18,9 @@ from skfem.assembly.form.form import Form as SkfemForm
 from skfem.assembly.form.form import FormExtraParams
 from skfem.element import DiscreteField
 
-from femadj.complex_step import Guarded
+from femadj.base.complex_step import Guarded
 from femadj.errors import FemadjError, FormError
 
-FloatArray = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]
 
 _HIGHER = ("hess", "grad3", "grad4", "grad5", "grad6")

@@ -18,16 +18,15 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.complex_step import Guarded, derivative, seed
-from femadj.discretisation import Domain
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import Guarded, derivative, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, strict_complex
 from femadj.kernels import integrals as kernels
-from femadj.parameters import Parameters
+from femadj.space.parameters import Parameters
+from femadj.space.region import Domain
 
-FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 CHUNK_POINTS = 131_072

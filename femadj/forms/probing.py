@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from femadj.complex_step import derivative, real_part, seed
-from femadj.discretisation import Domain
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import derivative, real_part, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
 from femadj.forms.pointwise import Quadrature, Slots, as_field
-from femadj.parameters import Parameters
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.parameters import Parameters
+from femadj.space.region import Domain
 
 SAMPLED_ENTITIES = 16
 """Cells or facets on which a form is tried before it is used."""

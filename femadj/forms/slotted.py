@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import Guarded, seed
-from femadj.element_space import Part
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import Guarded, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
 from femadj.forms.pointwise import Quadrature, Slots, unit
@@ -30,9 +30,8 @@ from femadj.forms.probing import (
     placeholder,
     require_differentiable,
 )
-from femadj.parameters import Parameters
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.element import Part
+from femadj.space.parameters import Parameters
 
 
 def field_of(part: Part, slots: Any) -> Any:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.complex_step import derivative, seed
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import derivative, seed
 from femadj.forms.integrand import Field, strict_complex
 from femadj.forms.pointwise import Quadrature, Slots, interpolate
 from femadj.forms.probing import Probe, constant_fields
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def surroundings_seeds(quadrature: Quadrature, reads: frozenset[str], velocity: FloatArray) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import derivative
-from femadj.discretisation import Domain
-from femadj.element_space import ElementSpace, Part, Side, pieces
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import derivative
 from femadj.errors import FormError
 from femadj.forms.integrand import Integrand, strict_complex
 from femadj.forms.pointwise import (
@@ -49,9 +48,10 @@ from femadj.forms.slotted import (
 )
 from femadj.forms.tangent import surroundings_seeds
 from femadj.kernels.scatter import scatter_matrices, scatter_vectors
-from femadj.parameters import Parameters
+from femadj.space.element import ElementSpace, Part, Side, pieces
+from femadj.space.parameters import Parameters
+from femadj.space.region import Domain
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Idx = tuple[int, ...]
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.complex_step import seed
-from femadj.element_space import ElementSpace, Side, pieces
+from femadj.base.arrays import FloatArray, listing
+from femadj.base.complex_step import seed
 from femadj.errors import TangledMeshError
 from femadj.forms.differentiation import ComplexStep
 from femadj.forms.integrand import Integrand, strict_complex
@@ -17,10 +16,8 @@ from femadj.forms.pointwise import Quadrature, add_measure, add_parameter_slopes
 from femadj.forms.probing import compare_with_differences, require_differentiable, sampled
 from femadj.forms.slotted import PartSlots, add_carried, arguments_of
 from femadj.forms.transported import Place, ShapeFunctions
-from femadj.parameters import Parameters
-from femadj.topology import listing
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.element import ElementSpace, Side, pieces
+from femadj.space.parameters import Parameters
 
 
 def integrate_transported(

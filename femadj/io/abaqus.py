@@ -15,10 +15,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray, listing
 from femadj.errors import MeshFileError, UnsupportedCellError
-from femadj.io.raw import FloatArray, IdTable, IntArray, RawBlock, RawGroup, RawMesh, dimension, numbers
-from femadj.reference import CELL_TYPES, INTEGRATED_CELLS
-from femadj.topology import CellBlock, facet_keys, listing
+from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh, dimension, numbers
+from femadj.mesh.reference import CELL_TYPES, INTEGRATED_CELLS
+from femadj.mesh.topology import CellBlock, facet_keys
 
 # element families: (pattern of the type, {number of nodes in the name: meshio's name})
 _PLANE: Mapping[str, str] = MappingProxyType({"3": "triangle", "4": "quad", "6": "triangle6", "8": "quad8"})

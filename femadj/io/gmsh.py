@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import MeshFileError, UnsupportedCellError
-from femadj.io.raw import FloatArray, IdTable, IntArray, RawBlock, RawGroup, RawMesh, numbers
+from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh, numbers
 
 # Gmsh's number of an element type: (meshio's name, number of nodes)
 ELEMENTS: Mapping[int, tuple[str, int]] = MappingProxyType(

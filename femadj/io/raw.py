@@ -13,13 +13,13 @@ import meshio
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray, listing
 from femadj.errors import FemadjError, MeshFileError, UnsupportedCellError
 from femadj.io.report import GroupRecord, ImportReport
 from femadj.mesh import Mesh
-from femadj.reference import CELL_TYPES, INTEGRATED_CELLS
-from femadj.topology import CellBlock, facet_keys, listing, match_rows, padded_key
+from femadj.mesh.reference import CELL_TYPES, INTEGRATED_CELLS
+from femadj.mesh.topology import CellBlock, facet_keys, match_rows, padded_key
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from femadj.kernels.types import compiled, read, write
+from femadj.kernels.compile import compiled, read, write
 
 
 @compiled(read("float64", 2), read("int32", 2), read("float64", 3), write("float64", 1), write("float64", 1))

@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, types
 
-from femadj.kernels.topology import SKIPPED
-from femadj.kernels.types import read, write
+from femadj.kernels.compile import read, write
+from femadj.kernels.graph import SKIPPED
 
 Kernel = Callable[..., Any]
 

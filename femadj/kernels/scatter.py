@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from femadj.kernels.topology import SKIPPED
-from femadj.kernels.types import compiled, read, write
+from femadj.kernels.compile import compiled, read, write
+from femadj.kernels.graph import SKIPPED
 
 
 @compiled(

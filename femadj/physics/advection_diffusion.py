@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from femadj.discretisation import Discretisation
+from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.parameters import CellField, NodalField, ParameterLike, Parameters
 from femadj.physics.base import Body, BoundPhysics, NullModes, Regional, by_cell, finite, for_each, positive
 from femadj.physics.diffusion import checked_conductivity
 from femadj.physics.form import Form, Integral
+from femadj.space.discretisation import Discretisation
+from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
 
-FloatArray = npt.NDArray[np.float64]
 Velocity = npt.ArrayLike | NodalField | CellField | Callable[[Any], Any]
 """A vector, a field of vectors by nodes or by cells, or a function of ``x`` ``(dim, n)`` that returns components."""
 

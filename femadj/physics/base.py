@@ -9,14 +9,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from femadj.discretisation import Discretisation
+from femadj.base.arrays import FloatArray, listing
 from femadj.errors import MaterialError
-from femadj.integrals import BilinearIntegral, LoadTerm, MatrixTerm
 from femadj.mesh import Mesh
-from femadj.parameters import ParameterLike, Parameters
-from femadj.topology import listing
+from femadj.space.discretisation import Discretisation
+from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
+from femadj.space.parameters import ParameterLike, Parameters
 
-FloatArray = npt.NDArray[np.float64]
 Regional = float | npt.ArrayLike | Mapping[str, Any]
 """A material constant: one value, or a value for each cell group by name (together they cover every cell once)."""
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
 from femadj.physics.base import Body, Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, for_each, positive
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
 from femadj.physics.base import (
@@ -23,8 +24,6 @@ from femadj.physics.base import (
     for_each,
     positive,
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 _VOIGT = {3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), 2: ((0, 0), (1, 1), (0, 1))}
 

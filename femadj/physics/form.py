@@ -8,11 +8,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from skfem.element import Element, ElementVector
 
-from femadj.discretisation import Discretisation, Domain
-from femadj.element_space import ElementSpace, Part, default_names, describe, parts_of
+from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, MaterialError
 from femadj.forms import FormBilinear, FormLinear, Integrand, Probe, probe
 from femadj.forms.transported import (
@@ -23,13 +21,15 @@ from femadj.forms.transported import (
     transported_bilinear,
     transported_linear,
 )
-from femadj.integrals import BilinearIntegral, LoadTerm, MatrixTerm
 from femadj.mesh import Mesh
-from femadj.parameters import ParameterLike, Parameters
+from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes
-from femadj.reference import skfem_element
+from femadj.space.discretisation import Discretisation
+from femadj.space.element import ElementSpace, Part, default_names, describe, parts_of
+from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
+from femadj.space.parameters import ParameterLike, Parameters
+from femadj.space.region import Domain
 
-FloatArray = npt.NDArray[np.float64]
 Over = Literal["cells", "facets", "interior facets"]
 
 

@@ -9,12 +9,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import ParameterError, ProblemError
 from femadj.mesh import Mesh
 from femadj.problems.linear_static import Counts, LinearStatic, Solution
 from femadj.progress import Progress
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Chain:

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.assembly import Assembled, System
+from femadj.algebra.linear_system import Counts, LinearSolution, LinearSystem
+from femadj.base.arrays import FloatArray
+from femadj.conditions.loads import Load
+from femadj.conditions.supports import Constraints, Fixed, Prescribed, unknown_name
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
-from femadj.linear_system import Counts, LinearSolution, LinearSystem
-from femadj.loads import Load
 from femadj.mesh import Mesh, checked_points
-from femadj.parameters import Parameters
 from femadj.physics import Form, Physics
+from femadj.problems.fem import Assembled, System
 from femadj.problems.static_system import StaticSystem
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Factor, MatrixKind, Solver
-from femadj.supports import Constraints, Fixed, Prescribed, unknown_name
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.parameters import Parameters
 
 
 class LinearStatic:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.assembly import Assembled, System
+from femadj.base.arrays import FloatArray
 from femadj.mesh import Mesh
+from femadj.problems.fem import Assembled, System
 from femadj.solvers.base import MatrixKind
-from femadj.sparsity import CsrPattern
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.solvers.structure import CsrPattern
 
 
 @dataclass(frozen=True, eq=False)

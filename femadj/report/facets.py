@@ -9,11 +9,11 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from femadj.base.arrays import FloatArray
 from femadj.mesh import Mesh
-from femadj.reference import CellType, cell_type, quadrature, shape_functions
-from femadj.topology import facets_by_place
+from femadj.mesh.reference import CellType, cell_type, quadrature, shape_functions
+from femadj.mesh.topology import facets_by_place
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 SHARP = 0.82

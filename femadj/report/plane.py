@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.mesh import Mesh
-from femadj.reference import shape_functions
+from femadj.mesh.reference import shape_functions
 from femadj.report.caption import Caption, annotate
 from femadj.report.surface import Curves, cell_edges, split_facet
-
-FloatArray = npt.NDArray[np.float64]
 
 ZOOM_BELOW = 0.2
 """A body gets a second panel when what is sensitive in it fits into this part of its size: larger would not help."""

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-FloatArray = npt.NDArray[np.float64]
+from femadj.base.arrays import FloatArray
+
 Float32Array = npt.NDArray[np.float32]
 
 

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.mesh import Mesh
 from femadj.report.caption import Caption, annotate
 from femadj.report.raster import Raster, rasterise
 from femadj.report.surface import Triangles
-
-FloatArray = npt.NDArray[np.float64]
 
 SAMPLES = 2
 """Samples per pixel and direction."""

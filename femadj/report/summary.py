@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from femadj.errors import FemadjError
 from femadj.problems import ChainSolution, Solution
-from femadj.sensitivity import ChainGradient, Gradient
+from femadj.sensitivity.adjoint import ChainGradient, Gradient
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 

@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.mesh import Mesh
-from femadj.reference import cell_type, shape_functions
+from femadj.mesh.reference import cell_type, shape_functions
 from femadj.report.facets import Facets, area_vectors
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 SUBDIVISION = 4

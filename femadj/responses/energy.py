@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from femadj.base.arrays import inner
 from femadj.problems import Solution
-from femadj.products import inner
 from femadj.responses.base import Evaluation
 
 

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray, inner
 from femadj.errors import ResponseError
-from femadj.integrals import BilinearIntegral
 from femadj.problems import Solution
-from femadj.products import inner
 from femadj.responses.base import Evaluation
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.integrals import BilinearIntegral
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.discretisation import Domain
-from femadj.element_space import ElementSpace
+from femadj.base.arrays import FloatArray
+from femadj.conditions.loads import measure
 from femadj.errors import ResponseError
 from femadj.forms.differentiation import Differentiable, Differentiation, differentiable
 from femadj.forms.integrand import Integrand, strict_complex
@@ -27,13 +26,12 @@ from femadj.forms.pointwise import (
 )
 from femadj.forms.probing import require_differentiable, sample_of
 from femadj.forms.transported_functional import integrate_transported
-from femadj.loads import measure
-from femadj.parameters import ParameterLike, Parameters
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Solution
 from femadj.responses.base import Evaluation
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.element import ElementSpace
+from femadj.space.parameters import ParameterLike, Parameters
+from femadj.space.region import Domain
 
 
 @dataclass(frozen=True, eq=False)

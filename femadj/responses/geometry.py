@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
+from femadj.conditions.loads import measure
 from femadj.errors import MaterialError, ResponseError
-from femadj.loads import measure
 from femadj.problems import Solution
 from femadj.responses.base import Evaluation
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

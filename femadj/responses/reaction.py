@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from femadj.base.arrays import inner
+from femadj.conditions.supports import Fixed, held_by
 from femadj.errors import ResponseError, SupportError
 from femadj.problems import Solution
-from femadj.products import inner
 from femadj.responses.base import Evaluation
-from femadj.supports import Fixed, held_by
 
 
 @dataclass(frozen=True)

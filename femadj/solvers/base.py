@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import (
     IndefiniteSystemError,
     NonFiniteError,
@@ -23,8 +24,8 @@ from femadj.errors import (
     SingularSystemError,
     SolverError,
 )
-from femadj.solvers.matrix import FloatArray, Matrix, MatrixKind, Structure
-from femadj.sparsity import CsrPattern
+from femadj.solvers.matrix import Matrix, MatrixKind, Structure
+from femadj.solvers.structure import CsrPattern
 
 RESIDUAL_TOLERANCE = 1e-8
 """Largest backward error ``|b - A x| / (|A| |x| + |b|)`` (maximum norms) that a solve may return."""

@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import SingularSystemError, SolverError
-from femadj.sparsity import CsrPattern
+from femadj.solvers.structure import CsrPattern
 
 MatrixKind = Literal["spd", "symmetric", "general"]
 """``"spd"``: symmetric positive definite. ``"symmetric"``: may be indefinite. ``"general"``: neither."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Structure:

@@ -18,7 +18,7 @@ from femadj.errors import (
     SolverError,
 )
 from femadj.solvers import Factor, MatrixKind, Solver, Symbolic
-from femadj.sparsity import CsrPattern
+from femadj.solvers.structure import CsrPattern
 
 # ------------------------------------------------------------------------------------------------ matrices
 

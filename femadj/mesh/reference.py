@@ -18,9 +18,8 @@ import numpy.typing as npt
 import skfem
 from skfem.quadrature import get_quadrature
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import UnsupportedCellError
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,20 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import array_of, frozen
 from femadj.errors import InvalidMeshError
-from femadj.reference import CellType, cell_type
+from femadj.mesh.reference import CellType, cell_type
 
 IntArray = npt.NDArray[np.int64]
-
-SHOWN = 8
-"""How many ids an error message lists."""
-
-
-def listing(ids: Iterable[int]) -> str:
-    """Write the first few ids of a list, and how many there are in all."""
-    values = [int(i) for i in ids]
-    text = ", ".join(str(v) for v in values[:SHOWN])
-    return text if len(values) <= SHOWN else f"{text}, ... ({len(values)} in all)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +61,6 @@ class FacetSet:
 
     def __len__(self) -> int:
         return len(self.cells)
-
-
-def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array read-only: a copy where it, or what it is a view of, could still be written to."""
-    if array.flags.writeable or array.base is not None:
-        array = array.copy()
-        array.setflags(write=False)
-    return array
 
 
 # node order of a facet seen from its other side
@@ -171,23 +154,6 @@ def _turn(corners: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     rows = np.arange(len(corners))
     first = corners.argmin(axis=1)
     return np.where(corners[rows, (first + 1) % n] < corners[rows, (first - 1) % n], 1.0, -1.0)
-
-
-def array_of(value: Any, what: str) -> npt.NDArray[Any]:
-    """Any array-like as an array.
-
-    Raises
-    ------
-    InvalidMeshError
-        For rows of different lengths, and for what is no array at all.
-    """
-    try:
-        array = np.asarray(value)
-    except ValueError as cause:
-        raise InvalidMeshError(f"{what}: not an array with rows of equal length ({cause})") from cause
-    if array.dtype == object:
-        raise InvalidMeshError(f"{what}: must be an array of numbers, not of dtype object ({type(value).__name__})")
-    return array
 
 
 def match_rows(table: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from femadj.complex_step import derivative, seed
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.complex_step import derivative, seed
 from femadj.errors import ComplexStepError, FemadjError, LinearSystemError, NonFiniteError, VerificationError
-from femadj.products import inner
 from femadj.solvers import MatrixKind
-from femadj.sparsity import CsrPattern
+from femadj.solvers.structure import CsrPattern
 
-FloatArray = npt.NDArray[np.float64]
 MatrixLike = Callable[[Any], Any] | Any
 """A function of theta, or, where it does not depend on theta, what the function would return."""
 

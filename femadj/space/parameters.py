@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import ParameterError
 from femadj.mesh import Mesh
 
-FloatArray = npt.NDArray[np.float64]
 ParameterKind = Literal["constant", "nodal", "cell"]
 
 

@@ -13,14 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from femadj.discretisation import Discretisation, Domain
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.fields import FieldLike, constant_components, evaluate
 from femadj.errors import LoadError, MaterialError
-from femadj.fields import FieldLike, constant_components, evaluate
-from femadj.integrals import LinearCoefficients, LinearIntegral, LoadTerm, LoadTermWithoutParameters
 from femadj.physics import Physics
-from femadj.products import inner
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.discretisation import Discretisation
+from femadj.space.integrals import LinearCoefficients, LinearIntegral, LoadTerm, LoadTermWithoutParameters
+from femadj.space.region import Domain
 
 
 class Load(Protocol):

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import skfem
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import UnsupportedCellError
-from femadj.reference import skfem_element, skfem_node_order
-from femadj.topology import CellBlock
+from femadj.mesh.reference import skfem_element, skfem_node_order
+from femadj.mesh.topology import CellBlock
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _MESHES: tuple[tuple[str, Any, Any], ...] = (

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from femadj.mesh import FloatArray, Mesh, checked_points
-from femadj.reference import facet_table
-from femadj.topology import facets_by_place
+from femadj.base.arrays import FloatArray
+from femadj.mesh import Mesh, checked_points
+from femadj.mesh.reference import facet_table
+from femadj.mesh.topology import facets_by_place
 
 
 class BoundaryNormals(NamedTuple):

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from femadj.discretisation import Discretisation
+from femadj.base.arrays import FloatArray
 from femadj.errors import LoadError, MaterialError
 from femadj.forms import FormLinear, Integrand, probe
-from femadj.integrals import LoadTerm
-from femadj.parameters import CellField, NodalField, ParameterLike, Parameters
 from femadj.physics import Elasticity, Physics
 from femadj.physics.base import Regional, finite
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.discretisation import Discretisation
+from femadj.space.integrals import LoadTerm
+from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,15 +19,16 @@ from scipy.sparse import csr_array
 from skfem.assembly import Dofs
 from skfem.element import ElementComposite, ElementDG, ElementH1, ElementHcurl, ElementHdiv, ElementVector
 
-from femadj.discretisation import SPECIALISED_ENTITIES, Discretisation, Domain
+from femadj.base.arrays import FloatArray, listing
 from femadj.errors import FormError, ProblemError, TangledMeshError
 from femadj.mesh import Mesh
-from femadj.reference import Table, cell_table, cell_type, quadrature, shape_functions, skfem_element
-from femadj.skfem_bridge import SkfemCells, skfem_cells
-from femadj.sparsity import Pattern
-from femadj.topology import FacetSet, listing, match_rows, padded_key
+from femadj.mesh.reference import Table, cell_table, cell_type, quadrature, shape_functions, skfem_element
+from femadj.mesh.skfem_bridge import SkfemCells, skfem_cells
+from femadj.mesh.topology import FacetSet, match_rows, padded_key
+from femadj.space.discretisation import Discretisation
+from femadj.space.pattern import Pattern
+from femadj.space.region import SPECIALISED_ENTITIES, Domain
 
-FloatArray = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 IntArray = npt.NDArray[np.int64]
 Kind = Literal["H1", "H(div)", "H(curl)"]

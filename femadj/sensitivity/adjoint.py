@@ -8,14 +8,12 @@ from types import MappingProxyType
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
 from femadj.problems import ChainSolution, Solution
 from femadj.progress import Phases
 from femadj.responses import Evaluation, OnStage, Response
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,13 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from femadj.discretisation import Discretisation
-from femadj.element_space import ElementSpace, Numbering, Part
+from femadj.base.arrays import FloatArray
+from femadj.base.fields import FieldLike, evaluate
 from femadj.errors import SupportError
-from femadj.fields import FieldLike, evaluate
 from femadj.mesh import Mesh
 from femadj.physics import Physics
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.discretisation import Discretisation
+from femadj.space.element import ElementSpace, Numbering, Part
 
 
 @dataclass(frozen=True)

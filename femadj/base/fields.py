@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.complex_step import STEP
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import STEP
 from femadj.errors import FemadjError
 
-FloatArray = npt.NDArray[np.float64]
 FieldLike = float | npt.ArrayLike | Callable[[Any], Any]
 """A number, an array of components, or a function of ``x`` with shape ``(dim, n)`` that returns components
 ``(n_components, n)`` (or ``(n,)`` for a scalar). Functions must be analytic in ``x``: they are differentiated by

@@ -10,15 +10,13 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from femadj.base.arrays import FloatArray, inner
 from femadj.errors import TangledMeshError, VerificationError
 from femadj.mesh import Mesh
 from femadj.problems import Chain, LinearStatic
-from femadj.products import inner
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
-from femadj.sensitivity import response_value, value_and_gradient
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.sensitivity.adjoint import response_value, value_and_gradient
 
 RATE_TOLERANCE = 0.05
 """How far a fitted Taylor rate may be from 2."""

@@ -1,53 +1,16 @@
-"""The fixed sparsity structure that solvers are handed, and the maps from element entries into it."""
+"""The fixed sparsity pattern of a topology, and where the entries of each cell lie in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import InvalidMeshError
-from femadj.kernels import topology
-
-
-@dataclass(frozen=True, eq=False)
-class CsrPattern:
-    """Compressed sparse row structure of a square matrix, columns sorted within every row.
-
-    Attributes
-    ----------
-    indptr : (n + 1,) int64
-    indices : (nnz,) int32
-    triangle : "upper" or "full"
-        ``"upper"``: only entries with column >= row are stored (diagonal first in its row) and stand for a
-        symmetric matrix. ``"full"``: all entries are stored.
-    """
-
-    indptr: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int32]
-    triangle: Literal["upper", "full"]
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.indptr) - 1
-
-    @property
-    def nnz(self) -> int:
-        """Number of stored entries."""
-        return len(self.indices)
-
-    def diagonal(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Slots of the diagonal entries of the given rows."""
-        start = self.indptr[rows]
-        if self.triangle == "upper":
-            return start
-        lengths = self.indptr[rows + 1] - start
-        slots = np.repeat(start - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        return slots[self.indices[slots] == np.repeat(rows, lengths)]
+from femadj.kernels import graph
+from femadj.solvers.structure import CsrPattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,27 +41,27 @@ class Pattern:
         cell_start = np.concatenate([[0], np.cumsum(widths)])
         start = np.zeros(n_nodes + 1, dtype=np.int64)
         cells = np.empty(len(cell_nodes), dtype=np.int32)
-        topology.node_cells(cell_start, cell_nodes, start, cells)
+        graph.node_cells(cell_start, cell_nodes, start, cells)
         row_start = np.zeros(n_nodes + 1, dtype=np.int64)
         mark = np.full(n_nodes, -1, dtype=np.int32)
         nothing = np.empty(0, dtype=np.int32)
-        topology.neighbours(cell_start, cell_nodes, start, cells, symmetric, False, mark, row_start, nothing)
+        graph.neighbours(cell_start, cell_nodes, start, cells, symmetric, False, mark, row_start, nothing)
         widest = int(row_start.max())
-        if widest >= topology.SKIPPED:
+        if widest >= graph.SKIPPED:
             raise InvalidMeshError(f"a node shares cells with {widest} others; at most 65534 are supported")
         np.cumsum(row_start, out=row_start)
         columns = np.empty(row_start[-1], dtype=np.int32)
         mark.fill(-1)
-        topology.neighbours(cell_start, cell_nodes, start, cells, symmetric, True, mark, row_start, columns)
+        graph.neighbours(cell_start, cell_nodes, start, cells, symmetric, True, mark, row_start, columns)
         positions = []
         for block in blocks:
             position = np.empty((*block.shape, block.shape[1]), dtype=np.uint16)
-            topology.locate(block, row_start, columns, symmetric, position)
+            graph.locate(block, row_start, columns, symmetric, position)
             positions.append(position)
         n = n_components
         n_diagonal = n_nodes * (n * (n - 1)) // 2 if symmetric else 0
         indptr = np.empty(n * n_nodes + 1, dtype=np.int64)
         indices = np.empty(n * n * len(columns) - n_diagonal, dtype=np.int32)
-        topology.expand(row_start, columns, n, symmetric, indptr, indices)
+        graph.expand(row_start, columns, n, symmetric, indptr, indices)
         csr = CsrPattern(indptr, indices, "upper" if symmetric else "full")
         return cls(csr, n, tuple(positions))

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import ComplexStepError
-
-FloatArray = npt.NDArray[np.float64]
 
 STEP = 1e-30
 """No subtraction takes place, so the step need not be moderate."""

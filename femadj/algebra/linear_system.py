@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from femadj.complex_step import derivative, seed
-from femadj.errors import LinearSystemError, ResponseError
-from femadj.parametric import (
+from femadj.algebra.plain import (
     Assembled,
     AssembledT,
     CallableSystem,
@@ -29,13 +27,14 @@ from femadj.parametric import (
     read_only,
     require_derivative,
 )
-from femadj.products import inner
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.complex_step import derivative, seed
+from femadj.errors import LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
-from femadj.sparsity import CsrPattern
+from femadj.solvers.structure import CsrPattern
 
-FloatArray = npt.NDArray[np.float64]
 Mode = Literal["auto", "adjoint", "tangent"]
 
 MOST_EVALUATIONS = 4000

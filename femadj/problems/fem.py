@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from femadj.discretisation import Discretisation
+from femadj.base.arrays import FloatArray, listing
+from femadj.conditions.supports import Constraints, Prescribed
 from femadj.errors import TangledMeshError
-from femadj.integrals import LoadTerm, MatrixTerm
-from femadj.parameters import Parameters
 from femadj.physics import BoundPhysics
-from femadj.sparsity import Pattern
-from femadj.supports import Constraints, Prescribed
-from femadj.topology import listing
-
-FloatArray = npt.NDArray[np.float64]
+from femadj.space.discretisation import Discretisation
+from femadj.space.integrals import LoadTerm, MatrixTerm
+from femadj.space.parameters import Parameters
+from femadj.space.pattern import Pattern
 
 
 @dataclass(frozen=True, eq=False)

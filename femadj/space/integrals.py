@@ -9,11 +9,11 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from femadj.discretisation import Domain
+from femadj.base.arrays import FloatArray
 from femadj.kernels import integrals as kernels
-from femadj.parameters import Parameters
+from femadj.space.parameters import Parameters
+from femadj.space.region import Domain
 
-FloatArray = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
 
 

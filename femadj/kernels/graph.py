@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from femadj.kernels.types import compiled, read, write
+from femadj.kernels.compile import compiled, read, write
 
 SKIPPED = 65535
 """Position of a cell entry that is not stored (lower triangle of a symmetric matrix)."""

@@ -11,20 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import skfem
 
-from femadj import skfem_bridge
+from femadj.base.arrays import FloatArray, array_of, frozen, listing
 from femadj.errors import InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
-from femadj.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions
-from femadj.topology import (
+from femadj.mesh import skfem_bridge
+from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions
+from femadj.mesh.topology import (
     CellBlock,
     FacetSet,
     IntArray,
-    array_of,
     facet_corners,
     facet_keys,
     facets_by_place,
-    frozen,
-    listing,
     match_rows,
     matched_facets,
     overlapping_cells,
@@ -32,7 +30,6 @@ from femadj.topology import (
     reversed_facets,
 )
 
-FloatArray = npt.NDArray[np.float64]
 Selector = Callable[[FloatArray], npt.NDArray[np.bool_]]
 
 DEGENERATE = 1e-10

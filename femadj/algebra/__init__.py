@@ -1,0 +1,1 @@
+"""Equations without a mesh: residuals, constraints, the adjoint, and systems of plain functions."""

@@ -1,0 +1,1 @@
+"""Arrays, functions and designs: what everything else stands on; no finite elements."""

@@ -1,0 +1,1 @@
+"""Unknowns, and the regions that they are integrated over."""

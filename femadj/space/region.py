@@ -1,0 +1,176 @@
+"""Regions of a mesh: cells, or facets of cells, of one block with what the kernels need of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.base.arrays import FloatArray
+from femadj.kernels.geometry import scaled_jacobian_range
+from femadj.kernels.integrals import Sizes
+from femadj.mesh.reference import Table
+
+Int32Array = npt.NDArray[np.int32]
+
+SPECIALISED_ENTITIES = 5_000
+"""Domains with at least this many entities get kernels compiled for their sizes; below, compiling costs more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Entities (cells, or facets of cells) of one cell block, with everything a kernel needs but coefficients.
+
+    Attributes
+    ----------
+    block : int
+        Block of the mesh.
+    nodes, field : (n_block_cells, k) int32
+        Geometry and field nodes of the cells of the block.
+    cell, local : (n_entities,) int32
+        Cell within the block and local facet of every entity.
+    orientation : (n_block_cells,)
+    geometry, shape : Table
+        Shape functions of the geometry and of the field at the same quadrature points.
+    owner : (n_nodes,) int32
+        Thread that owns each node's row.
+    parts : tuple of int32 arrays
+        The entities with a node owned by each thread, ascending.
+    first_cell : int
+        Global id of the block's first cell.
+    specialised : bool
+        Whether kernels are compiled for the sizes of this domain.
+    """
+
+    block: int
+    nodes: Int32Array
+    field: Int32Array
+    cell: Int32Array
+    local: Int32Array
+    orientation: FloatArray
+    geometry: Table
+    shape: Table
+    owner: Int32Array
+    parts: tuple[Int32Array, ...]
+    first_cell: int
+    specialised: bool
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return self.geometry.gradients.shape[3]
+
+    @property
+    def is_facet(self) -> bool:
+        """Whether the entities are facets."""
+        return self.geometry.is_facet
+
+    @property
+    def one_region(self) -> Int32Array:
+        """Region numbers of entities that all share one coefficient."""
+        return np.zeros(len(self), dtype=np.int32)
+
+    @property
+    def global_cells(self) -> npt.NDArray[np.int64]:
+        """Global cell id of every entity."""
+        return self.cell.astype(np.int64) + self.first_cell
+
+    def sizes(self, components: int, lo: int, hi: int, *, symmetric: bool = False, varies: bool = False) -> Sizes:
+        """Compile-time sizes of a kernel on this domain; slots are none, the value, the derivatives, or both."""
+        if (lo, hi) not in {(0, 0), (0, 1), (1, self.dim + 1), (0, self.dim + 1)}:
+            raise ValueError(f"slots {lo}..{hi} are not possible in {self.dim} dimensions")
+        return Sizes(
+            geometry_nodes=self.nodes.shape[1],
+            field_nodes=self.field.shape[1],
+            dim=self.dim,
+            components=components,
+            points=self.geometry.n_points,
+            lo=lo,
+            hi=hi,
+            facet=self.is_facet,
+            isoparametric=self.shape is self.geometry,
+            symmetric=symmetric,
+            varies=varies,
+        )
+
+    def arguments(self, points: FloatArray, items: Int32Array) -> tuple[Any, ...]:
+        """The leading arguments common to all kernels."""
+        return (
+            points,
+            self.nodes,
+            self.field,
+            items,
+            self.cell,
+            self.local,
+            self.orientation,
+            self.geometry.values,
+            self.geometry.gradients,
+            self.shape.values,
+            self.shape.gradients,
+            self.geometry.weights,
+            self.geometry.normals,
+        )
+
+    def quadrature_points(self, points: FloatArray) -> FloatArray:
+        """Coordinates of the quadrature points, shape ``(n_entities, n_points, dim)``."""
+        x = points[self.nodes[self.cell]]
+        return np.matmul(self.geometry.values[self.local], x)
+
+    def tangled_cells(self, points: FloatArray) -> npt.NDArray[np.int64]:
+        """Global ids of cells whose Jacobian is not positive at some quadrature point of this domain."""
+        found = []
+        for local in np.unique(self.local):
+            cells = self.cell[self.local == local]
+            low, high = scaled_jacobian_range(points, self.nodes[cells], self.geometry.gradients[local])
+            sign = self.orientation[cells]
+            found.append(cells[~(np.minimum(low * sign, high * sign) > 0)])
+        return np.unique(np.concatenate(found)).astype(np.int64) + self.first_cell
+
+    def run(self, call: Callable[[int, Int32Array], Any]) -> list[Any]:
+        """Call ``call(part, items)`` for every part, in as many threads as there are parts."""
+        if len(self.parts) == 1:
+            return [call(0, self.parts[0])]
+        with ThreadPoolExecutor(len(self.parts)) as pool:
+            return list(pool.map(call, range(len(self.parts)), self.parts))
+
+    def chunk(self, start: int, stop: int) -> Domain:
+        """The entities from ``start`` to ``stop``."""
+        parts = []
+        for items in self.parts:
+            low, high = np.searchsorted(items, (start, stop))
+            parts.append(items[low:high] - np.int32(start))
+        return replace(self, cell=self.cell[start:stop], local=self.local[start:stop], parts=tuple(parts))
+
+    def selected(self, keep: npt.NDArray[np.bool_]) -> Domain:
+        """The entities that are marked."""
+        number = (np.cumsum(keep) - 1).astype(np.int32)
+        parts = tuple(number[items[keep[items]]] for items in self.parts)
+        return replace(self, cell=self.cell[keep], local=self.local[keep], parts=parts)
+
+    def with_nodes(self, nodes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Marks of the entities whose cell has a marked field node."""
+        return np.asarray(nodes[self.field[self.cell]].any(axis=1))
+
+    @property
+    def on_geometry(self) -> Domain:
+        """The same entities with the geometry's own shape functions as field."""
+        return replace(self, field=self.nodes, shape=self.geometry)
+
+    def touching(self, nodes: npt.NDArray[np.bool_]) -> Domain:
+        """The same domain restricted to entities whose cell has a marked field node."""
+        keep = self.with_nodes(nodes)
+        return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
+
+
+def entity_parts(nodes: Int32Array, owner: Int32Array, n_parts: int) -> tuple[Int32Array, ...]:
+    """For every part the rows of ``nodes`` that have a node in it, ascending."""
+    if n_parts == 1:
+        return (np.arange(len(nodes), dtype=np.int32),)
+    return tuple(np.flatnonzero((owner[nodes] == part).any(axis=1)).astype(np.int32) for part in range(n_parts))
