@@ -145,7 +145,7 @@ def measure(name: str, repeat: int, threads: int | None) -> dict[str, Any]:
     }
     return {
         "case": name,
-        "unknowns": built.system.space.n_dofs,
+        "unknowns": built.residual.space.n_dofs,
         "cells": mesh.n_cells,
         "solver": built.solver_name,
         "designs": repeat,

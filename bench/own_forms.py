@@ -144,7 +144,7 @@ def measure(name: str, repeat: int, threads: int | None) -> list[dict[str, Any]]
             {
                 "case": name,
                 "physics": title,
-                "unknowns": built[0].system.space.n_dofs if built[0] is not None else 0,
+                "unknowns": built[0].residual.space.n_dofs if built[0] is not None else 0,
                 "assembly": [None if m is None else round(m["assembly"], 4) for m in median],
                 "contraction": [None if m is None else round(m["contraction"], 4) for m in median],
                 "primal": round(mine["primal"], 4),

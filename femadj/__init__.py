@@ -5,6 +5,7 @@ adjoint solves of any number of responses.
 """
 
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
+from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
@@ -37,7 +38,7 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
-from femadj.problems import Chain, ChainSolution, Counts, LinearStatic, Solution
+from femadj.problems import Chain, ChainGradient, ChainSolution, Counts, Gradient, LinearStatic, Partials, Solution
 from femadj.responses import (
     Compliance,
     Displacement,
@@ -52,7 +53,7 @@ from femadj.responses import (
     Volume,
 )
 from femadj.results import write_results
-from femadj.sensitivity.adjoint import ChainGradient, Gradient, value_and_gradient, values_and_gradients
+from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
 from femadj.sensitivity.verify import Verification, verify
 from femadj.solvers import available_solvers, get_solver
 from femadj.space.parameters import CellField, NodalField
@@ -69,7 +70,9 @@ __all__ = [
     "ChainSolution",
     "ComplexStepError",
     "Compliance",
+    "Cotangent",
     "Counts",
+    "Design",
     "Diffusion",
     "Displacement",
     "Elasticity",
@@ -103,6 +106,7 @@ __all__ = [
     "NonFiniteError",
     "OnStage",
     "ParameterError",
+    "Partials",
     "PointLoad",
     "Pressure",
     "ProblemError",

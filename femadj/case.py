@@ -20,7 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import Chain, ChainSolution, LinearStatic, Solution
+from femadj.problems import Chain, ChainGradient, ChainSolution, Gradient, LinearStatic, Solution
 from femadj.progress import Phases, Progress
 from femadj.report import (
     Caption,
@@ -35,7 +35,7 @@ from femadj.report import (
 )
 from femadj.responses import OnStage, Response
 from femadj.results import write_results
-from femadj.sensitivity.adjoint import ChainGradient, Gradient, values_and_gradients
+from femadj.sensitivity.adjoint import values_and_gradients
 from femadj.sensitivity.verify import verify
 from femadj.solvers import SOLVERS
 

@@ -15,8 +15,7 @@ from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainSolution, Solution
-from femadj.sensitivity.adjoint import ChainGradient, Gradient
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 
 AnyGradient = Gradient | ChainGradient
 
@@ -95,13 +94,13 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return found, np.vstack(parents)[first]
 
 
-def _fields(solution: Solution, stage: str | None) -> dict[str, npt.ArrayLike]:
+def _fields(solution: Solution, stage: str) -> dict[str, npt.ArrayLike]:
     """Nodal values of a state, by the names that they have in a result file."""
-    space = solution.system.space
+    space = solution.at.space
     if space.nodal:
         own = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
         return {stage or own: solution.u}
-    prefix = "" if stage is None else f"{stage}."
+    prefix = f"{stage}." if stage else ""
     return {f"{prefix}{part}": solution.nodal(part) for part in space.part_names}
 
 
@@ -149,11 +148,8 @@ def write_results(
     """
     mesh, x = solution.problem.mesh, solution.points
     nodal: dict[str, npt.ArrayLike] = {}
-    if isinstance(solution, ChainSolution):
-        for stage, part in solution.stages.items():
-            nodal |= _fields(part, stage)
-    else:
-        nodal |= _fields(solution, None)
+    for stage, part in solution.stages.items():
+        nodal |= _fields(part, stage)
     single = isinstance(gradient, (Gradient, ChainGradient))
     named = {"J": gradient} if isinstance(gradient, (Gradient, ChainGradient)) else gradient or {}
     for name, each in named.items():

@@ -221,7 +221,7 @@ def test_what_is_a_parameter() -> None:
 # ---------------------------------------------------------------------- the adjoint
 def dense(solution: fa.Solution) -> FloatArray:
     """The matrix that was factorised."""
-    csr = solution.system.pattern.csr
+    csr = solution.residual.pattern.csr
     assert csr.triangle == "full"
     A = np.zeros((csr.n, csr.n))
     A[np.repeat(np.arange(csr.n), np.diff(csr.indptr)), csr.indices] = solution.linear.assembled.values
@@ -276,7 +276,7 @@ def test_an_adjoint_without_transpose_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert_exact(problem, responses)
 
     def untransposed(solution: fa.Solution, rhs: FloatArray) -> FloatArray:
-        masked = np.where(solution.system.constraints.fixed, 0.0, rhs)
+        masked = np.where(solution.residual.supports.fixed, 0.0, rhs)
         return solution.factor.solve(masked.ravel()).reshape(rhs.shape)
 
     monkeypatch.setattr(fa.Solution, "solve_adjoint", untransposed)

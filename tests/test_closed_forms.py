@@ -13,6 +13,7 @@ import pytest
 import femadj as fa
 from femadj.mesh.reference import CELL_TYPES, shape_functions
 from tests.meshes import CELLS, MESHES, PLANE_CELLS, SOLID_CELLS, box_mesh, dim_of, is_quadratic, rotation
+from tests.products import Products
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -75,7 +76,7 @@ def test_patch_of_elasticity(cell: str, curved: bool, order: int | None) -> None
     assert len(mesh.node_groups["inside"]) > 0
     closest(solution.u, mesh.points @ A.T + b, 1e-11)
     # no forces inside, and none in all
-    internal = problem.system.stiffness_times(solution.points, solution.u)
+    internal = Products(problem).stiffness_times(solution.points, solution.u)
     scale = np.abs(internal).max()
     assert np.abs(internal[mesh.node_groups["inside"]]).max() < 1e-12 * scale
     assert np.abs(internal.sum(axis=0)).max() < 1e-12 * scale
@@ -92,7 +93,7 @@ def test_patch_of_diffusion_with_a_nonsymmetric_tensor(cell: str, curved: bool, 
         [fa.Fixed("boundary", value=lambda x: slope @ x + 2.0)],
         quadrature_order=order,
     )
-    assert not problem.system.symmetric
+    assert not problem.residual.symmetric
     closest(problem.solve().u[:, 0], mesh.points @ slope + 2.0, 1e-11)
 
 

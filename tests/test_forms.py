@@ -21,6 +21,7 @@ from femadj.mesh.reference import cell_type, quadrature, skfem_element
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
 from tests.meshes import box_mesh, dim_of
+from tests.products import Products
 from tests.reference_assembly import turned
 from tests.test_gradients import (
     ORIGIN,
@@ -357,7 +358,7 @@ def test_other_quadrature() -> None:
     assert np.abs(values[1] - values[2]).max() < 0.1 * np.abs(values[0] - values[2]).max()
     own = fa.Form(fa.Integral(laplacian, order=7), fa.Integral(lambda v, w: w.x[0] ** 3 * v, order=7))
     assert_exact(problem_from(mesh, own), some(functionals_of(mesh, 1), 2))
-    domains = [problem_from(mesh, own, quadrature_order=2).system.stiffness[0].domain]
+    domains = [problem_from(mesh, own, quadrature_order=2).residual.internal[0].domain]
     assert domains[0].geometry.n_points == len(quadrature("quad", 7)[1])
 
 
@@ -538,10 +539,10 @@ def test_chunks_and_threads_do_not_matter(cell: str, form: str, monkeypatch: pyt
     for threads, points in ((1, 16_384), (1, 70), (3, 45)):
         monkeypatch.setattr("femadj.forms.pointwise.CHUNK_POINTS", points)
         problem = fa.LinearStatic(mesh, physics, supports_of("moving", mesh, nc), (), threads=threads)
-        assert problem.system.space.n_parts == threads
+        assert problem.residual.space.n_parts == threads
         solution = problem.solve()
         values, gradients = fa.values_and_gradients(solution, responses)
-        tangent = problem.system.tangent(mesh.points, direction_of(mesh), solution.u)
+        tangent = Products(problem).tangent(mesh.points, direction_of(mesh), solution.u)
         results.append((solution.u, values, tangent, gradients))
     u, values, tangent, gradients = results[0]
     for other_u, other_values, other_tangent, others in results[1:]:
@@ -648,7 +649,7 @@ def test_forms_equal_built_in_physics(cell: str) -> None:
         assert problem.physics.components(mesh.dim) == built_in.physics.components(mesh.dim)
         for design in range(2):
             x = mesh.points + 0.05 * design * direction_of(mesh)
-            expected, actual = built_in.system.assemble(x), problem.system.assemble(x)
+            expected, actual = Products(built_in).assemble(x), Products(problem).assemble(x)
             for a, e in (
                 (actual.values, expected.values), (actual.rhs, expected.rhs), (actual.load, expected.load)
             ):  # fmt: skip
@@ -665,7 +666,7 @@ def test_forms_equal_built_in_physics(cell: str) -> None:
                 # roundings of the matrix are multiplied by its condition
                 assert np.abs(g.points - h.points).max() <= 1e-11 * np.abs(h.points).max(), name
             u, lam = np.random.default_rng(1).uniform(-1, 1, (2, *solution.u.shape))
-            g1, g2 = (p.system.contract(x, u, lam, lam) for p in (problem, built_in))
+            g1, g2 = (Products(p).contract(x, u, lam, lam) for p in (problem, built_in))
             assert np.abs(g1 - g2).max() <= 1e-13 * np.abs(g2).max(), name
 
 
@@ -679,7 +680,7 @@ def test_kind_of_the_matrix() -> None:
     for kind, bilinear in kinds.items():
         problem = problem_from(mesh, fa.Form(bilinear, lambda v, w: v))
         assert kind_of(problem) == kind
-        assert problem.system.pattern.csr.triangle == ("full" if kind == "general" else "upper")
+        assert problem.residual.pattern.csr.triangle == ("full" if kind == "general" else "upper")
         assert_exact(problem, some(functionals_of(mesh, 1), 0))
         problem.solve()
     # positive only together: said by hand
@@ -767,7 +768,7 @@ def expected_system(mesh: fa.Mesh, form: fa.Form, order: int, facet_order: int) 
 
 def dense(problem: fa.LinearStatic, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Assembled matrix, supported rows and columns excepted, and load vector."""
-    assembled, csr = problem.system.assemble(x), problem.system.pattern.csr
+    assembled, csr = Products(problem).assemble(x), problem.residual.pattern.csr
     K = np.zeros((csr.n, csr.n))
     rows = np.repeat(np.arange(csr.n), np.diff(csr.indptr))
     K[rows, csr.indices] = assembled.values
@@ -778,8 +779,8 @@ def dense(problem: fa.LinearStatic, x: FloatArray) -> tuple[FloatArray, FloatArr
 
 def multiplied(problem: fa.LinearStatic, x: FloatArray) -> FloatArray:
     """The matrix without supports, column by column."""
-    n, nc = problem.mesh.n_nodes, problem.system.space.n_components
-    columns = [problem.system.stiffness_times(x, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]
+    n, nc = problem.mesh.n_nodes, problem.residual.space.n_components
+    columns = [Products(problem).stiffness_times(x, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]
     return np.array(columns).T
 
 
@@ -787,7 +788,7 @@ def assert_assembled(problem: fa.LinearStatic, expected: tuple[FloatArray, Float
     """Compare what a problem assembles with a matrix and a load vector."""
     K, f = expected
     x = problem.mesh.points
-    free = ~problem.system.constraints.fixed.ravel()
+    free = ~problem.residual.supports.fixed.ravel()
     ours, load = dense(problem, x)
     inner = np.ix_(free, free)
     assert np.abs(ours[inner] - K[inner]).max() <= 1e-12 * np.abs(K).max()
@@ -861,7 +862,7 @@ def test_constant_forms_are_evaluated_when_the_problem_is_built_only() -> None:
     for number in range(3):
         solution = problem.solve(mesh.points + 0.01 * number * direction_of(mesh))
         fa.value_and_gradient(solution, fa.Compliance())
-        problem.system.tangent(mesh.points, direction_of(mesh), solution.u)
+        Products(problem).tangent(mesh.points, direction_of(mesh), solution.u)
     assert [form.calls for form in bilinear] == before
     assert problem.counts.factorisations == 3
 
@@ -907,12 +908,12 @@ def test_forms_of_x_are_evaluated_for_every_design() -> None:
     problem = problem_from(mesh, fa.Form(conduction, lambda v, w: v))
     for shift in (0.0, 1.0, -2.0):
         seen.clear()
-        problem.system.assemble(mesh.points + shift)
+        Products(problem).assemble(mesh.points + shift)
         assert len(seen) == 2  # one independent coefficient, and the check
         assert seen == pytest.approx([3.5 + shift] * 2, abs=0.2)
     general = problem_from(mesh, fa.Form(lambda u, v, w: conduction(u, v, w) + np.cos(w.x[1]) * u * v))
     seen.clear()
-    general.system.assemble(mesh.points)
+    Products(general).assemble(mesh.points)
     assert len(seen) == 3
 
 
@@ -996,7 +997,7 @@ def test_asymmetry_off_the_sample_is_found() -> None:
     K, f = expected_system(mesh, own, 4, 4)
     assert np.abs(K - K.T).max() > 1e-2
     problem = problem_from(mesh, own)
-    if problem.system.symmetric:
+    if problem.residual.symmetric:
         with pytest.raises(fa.FormError, match=r"<lambda>.*symmetric"):
             problem.solve()
     else:

@@ -14,6 +14,7 @@ from skfem.helpers import cross, ddot, det, div, dot, eye, grad, identity, inv, 
 import femadj as fa
 from femadj.sensitivity.verify import local_sizes
 from tests.meshes import box_mesh
+from tests.products import Products
 from tests.test_forms import (
     CELLS,
     assert_exact,
@@ -362,10 +363,10 @@ def test_coefficients_of_position(name: str) -> None:
     x = mesh.points
     u, lam = np.random.default_rng(2).uniform(-1, 1, (2, mesh.n_nodes, 1))
     velocity = direction_of(mesh)
-    terms = problem.system.contract(x, u, lam, lam * 0) * velocity
+    terms = Products(problem).contract(x, u, lam, lam * 0) * velocity
 
     def values(t: float) -> FloatArray:
-        return -np.asarray((lam * problem.system.stiffness_times(x + t * velocity, u)).sum())
+        return -np.asarray((lam * Products(problem).stiffness_times(x + t * velocity, u)).sum())
 
     found = min(abs(differences(values, h) - terms.sum()) for h in (1e-3, 3e-4, 1e-4, 3e-5))
     assert found <= 1e-7 * np.abs(terms).max(), name

@@ -17,6 +17,7 @@ import pytest
 import femadj as fa
 from femadj.sensitivity.verify import local_sizes
 from tests.meshes import MESHES, box_mesh, dim_of
+from tests.products import Products
 from tests.reference_assembly import turned
 
 FloatArray = npt.NDArray[np.float64]
@@ -365,7 +366,7 @@ def test_gradient_by_nodal_forces(name: str, physics: str, supports: str) -> Non
     responses = list(responses_of(nc).values())
     _, gradients = fa.values_and_gradients(base.solve(), responses)
     rng = np.random.default_rng(2)
-    held = np.flatnonzero(base.system.constraints.fixed.any(axis=1))
+    held = np.flatnonzero(base.residual.supports.fixed.any(axis=1))
     for node in (*rng.choice(mesh.n_nodes, 3, replace=False), *rng.choice(held, 2, replace=False)):
         marked = mesh.with_groups(node_groups={"one": [node]})
         for i in range(nc):
@@ -406,7 +407,7 @@ def test_gradient_by_prescribed_values(name: str, physics: str, loads: tuple[str
             scale = np.array([np.abs(g.supports).max() for g in gradients])
             assert (np.abs(actual - expected) <= 1e-10 * scale + 1e-15).all(), (row, i)
     for g in gradients:
-        assert not g.supports[~base.system.constraints.fixed].any()
+        assert not g.supports[~base.residual.supports.fixed].any()
 
 
 # ---------------------------------------------------------------------- forward mode
@@ -417,7 +418,7 @@ def test_gradient_by_prescribed_values(name: str, physics: str, loads: tuple[str
 def test_tangent_agrees_with_adjoint(name: str, physics: str, supports: str) -> None:
     problem = problem_of(mesh_of(name), physics, None, supports)
     solution, system = problem.solve(), problem.system
-    x, u, fixed = solution.points, solution.u, problem.system.constraints.fixed
+    x, u, fixed = solution.points, solution.u, problem.residual.supports.fixed
     velocity = direction_of(problem.mesh, 4)
 
     df = np.zeros_like(u)
@@ -565,14 +566,14 @@ def test_block_of_responses_gives_what_each_gives_alone() -> None:
 def test_untransposed_adjoint_would_be_found_out(name: str, solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # one side alone is held: a constant skew part acts through free boundaries only
     problem = problem_of(mesh_of(name), "nonsymmetric", None, "some components moving", solver=solver)
-    assert not problem.system.symmetric
+    assert not problem.residual.symmetric
     responses: dict[str, fa.Response] = {"own": Weighted(), "field norm": fa.FieldNorm()}
     assert_exact(problem, responses)
     solution = problem.solve()
     right = fa.value_and_gradient(solution, Weighted())[1].points
 
     def untransposed(self: fa.Solution, rhs: FloatArray) -> FloatArray:
-        fixed = self.problem.system.constraints.fixed
+        fixed = self.problem.residual.supports.fixed
         block = np.atleast_3d(np.where(fixed, 0.0, rhs)) if rhs.ndim == 2 else np.where(fixed, 0.0, rhs)
         flat = block.reshape(len(rhs), -1) if rhs.ndim == 3 else np.where(fixed, 0.0, rhs).reshape(1, -1)
         return np.ascontiguousarray(self.factor.solve(np.ascontiguousarray(flat.T)).T).reshape(rhs.shape)
@@ -593,7 +594,7 @@ def test_solvers_agree(name: str, physics: str) -> None:
         problem = problem_of(mesh_of(name), physics, None, "moving", solver=solver)
         assert problem.solver_name == solver
         results.append(
-            fa.values_and_gradients(problem.solve(), list(responses_of(problem.system.space.n_components).values()))
+            fa.values_and_gradients(problem.solve(), list(responses_of(problem.residual.space.n_components).values()))
         )
     values, gradients = results[0]
     for other_values, other in results[1:]:
@@ -615,10 +616,10 @@ def test_threads_do_not_change_a_bit(name: str, physics: str) -> None:
         problem = fa.LinearStatic(
             mesh, material, supports_of("moving", mesh, nc), list(loads_of(material, dim).values()), threads=threads
         )
-        assert problem.system.space.n_parts == threads
-        assembled = problem.system.assemble(mesh.points)
-        contracted = problem.system.contract(mesh.points, u, lam, weight)
-        tangent = problem.system.tangent(mesh.points, direction_of(mesh), u)
+        assert problem.residual.space.n_parts == threads
+        assembled = Products(problem).assemble(mesh.points)
+        contracted = Products(problem).contract(mesh.points, u, lam, weight)
+        tangent = Products(problem).tangent(mesh.points, direction_of(mesh), u)
         results.append((assembled.values, assembled.rhs, assembled.load, contracted, tangent))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):

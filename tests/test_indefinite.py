@@ -12,6 +12,7 @@ from skfem.helpers import ddot, dot, grad, sym_grad, trace
 
 import femadj as fa
 from tests.meshes import box_mesh, dim_of
+from tests.products import Products
 from tests.test_forms import compare, kind_of, multiplied
 from tests.test_gradients import SOLVERS, Weighted, assert_exact, assert_second_order, mesh_of, supports_of
 
@@ -52,7 +53,7 @@ def problem_of(mesh: fa.Mesh, form: fa.Form, supports: str = "moving", **options
 def between_resonances(mesh: fa.Mesh, number: int, form: Any = helmholtz) -> float:
     """Halfway between two squared eigenfrequencies of the supported body; ``number`` of them lie below."""
     still = problem_of(mesh, form(0.0))
-    free = ~still.system.constraints.fixed.ravel()
+    free = ~still.residual.supports.fixed.ravel()
     K = multiplied(still, mesh.points)
     mass = K - multiplied(problem_of(mesh, form(1.0)), mesh.points)
     found = scipy.linalg.eigh(K[np.ix_(free, free)], mass[np.ix_(free, free)], eigvals_only=True)
@@ -61,9 +62,9 @@ def between_resonances(mesh: fa.Mesh, number: int, form: Any = helmholtz) -> flo
 
 def inertia_of(solution: fa.Solution) -> tuple[int, int]:
     """Numbers of positive and negative eigenvalues among the free unknowns."""
-    free = ~solution.system.constraints.fixed.ravel()
+    free = ~solution.residual.supports.fixed.ravel()
     n, nc = solution.u.shape
-    columns = [solution.system.stiffness_times(solution.points, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]
+    columns = [Products(solution).stiffness_times(solution.points, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]
     found = np.linalg.eigvalsh(np.array(columns)[np.ix_(free, free)])
     return int((found > 0).sum()), int((found < 0).sum())
 
@@ -112,7 +113,7 @@ def test_negative_diagonals_at_supports(solver: str, squared: float) -> None:
     mesh = mesh_of("quad")
     problem = problem_of(mesh, helmholtz(squared), solver=solver)
     solution = problem.solve()
-    fixed = problem.system.constraints.fixed
+    fixed = problem.residual.supports.fixed
     diagonal = np.diag(multiplied(problem, mesh.points)).reshape(fixed.shape)[fixed]
     assert (diagonal < 0).any() == (squared > 5.0)
     assert np.abs(solution.u - solution.prescribed.values)[fixed].max() <= 1e-14
@@ -239,7 +240,7 @@ def test_definite_wrongly_said(number: int, solver: str) -> None:
     with pytest.raises(fa.IndefiniteSystemError, match=r"not positive definite.* node \d+ at .*component u") as info:
         problem.solve()
     assert info.value.equation is not None
-    assert not problem.system.constraints.fixed.ravel()[info.value.equation]
+    assert not problem.residual.supports.fixed.ravel()[info.value.equation]
     again = problem.solve(parameters={"squared": 0.1})  # the problem stays usable
     assert inertia_of(again)[1] == 0
 
@@ -267,7 +268,7 @@ def test_resonance_is_refused(solver: str) -> None:
     lengths = box_mesh("quad", (6, 4), lengths=(1.0, 0.7))
     for body in (mesh, lengths):
         still = fa.LinearStatic(body, helmholtz(0.0), [fa.Fixed("left")], threads=1)
-        free = ~still.system.constraints.fixed.ravel()
+        free = ~still.residual.supports.fixed.ravel()
         K = multiplied(still, body.points)
         mass = K - multiplied(fa.LinearStatic(body, helmholtz(1.0), [fa.Fixed("left")], threads=1), body.points)
         found = scipy.linalg.eigh(K[np.ix_(free, free)], mass[np.ix_(free, free)], eigvals_only=True)

@@ -26,10 +26,12 @@ from femadj.mesh.reference import (
 )
 from femadj.space import region
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
-from femadj.space.pattern import Pattern
+from femadj.space.integrals import BilinearIntegral, LinearIntegral
+from femadj.space.nodal import Force, Tensor
+from femadj.space.pattern import MatrixEntries, Pattern
 from femadj.space.region import Domain
 from tests.meshes import CELLS, box_mesh, dim_of, is_quadratic
+from tests.products import Products
 from tests.reference_assembly import STEP, AnyArray, FloatArray, LinearData, Reference, along, turned
 
 TOLERANCE = 1e-11
@@ -154,8 +156,8 @@ class Bilinear:
     @property
     def data(self) -> tuple[FloatArray, npt.NDArray[np.int32], int, int]:
         """Coefficient, region and slots."""
-        i = self.integral
-        return i.coefficient, i.region, i.lo, i.hi
+        c = self.integral.tensor
+        return c.coefficient, c.region, c.lo, c.hi
 
     @property
     def points(self) -> FloatArray:
@@ -181,27 +183,23 @@ def bilinear(form: Form, cell: str, threads: int = 1, mesh: fa.Mesh | None = Non
         if form.symmetric:
             C = np.ascontiguousarray(C + C.transpose(0, 1, 4, 5, 2, 3))
         region = rng.integers(0, 2, len(at.domain)).astype(np.int32)
-        integral = BilinearIntegral(at.domain, C, region, lo, hi, form.symmetric)
+        integral = BilinearIntegral(at.domain, Tensor(C, region, lo, hi, form.symmetric))
         u, v = rng.uniform(-1, 1, (2, at.mesh.n_nodes, nc))
         velocity = rng.uniform(-1, 1, at.mesh.points.shape)
         found.append(Bilinear(at.mesh, integral, at.reference, u, v, velocity))
     return found
 
 
-def assembled(
-    b: Bilinear, *, upper: bool, fixed: npt.NDArray[np.bool_], prescribed: FloatArray | None
-) -> tuple[FloatArray, FloatArray, float]:
-    """Dense matrix and load vector from the sparse ones, and the smallest determinant."""
+def assembled(b: Bilinear, *, upper: bool) -> tuple[FloatArray, float]:
+    """Dense matrix from the sparse one, and the smallest determinant."""
     nc = b.integral.n_components
     pattern = Pattern.from_cells([b.integral.domain.field], b.mesh.n_nodes, nc, symmetric=upper)
     csr = pattern.csr
     values = np.zeros(csr.nnz)
-    load = np.zeros(csr.n)
-    (position,) = pattern.positions
-    worst = b.integral.assemble(b.points, position, csr.indptr, upper, fixed, prescribed, values, load)
+    worst = b.integral.assemble(b.points, MatrixEntries(pattern, values))
     dense = np.zeros((csr.n, csr.n))
     dense[np.repeat(np.arange(csr.n), np.diff(csr.indptr)), csr.indices] = values
-    return dense, load, worst
+    return dense, worst
 
 
 @pytest.mark.parametrize(("form", "cell"), BILINEAR)
@@ -209,26 +207,11 @@ def test_assembly(form: Form, cell: str) -> None:
     for b in bilinear(form, cell):
         n = b.u.size
         K = b.reference.matrix(b.points, *b.data).reshape(n, n)
-        fixed = np.random.default_rng(3).random(n) < 0.3
-        g = np.where(fixed, np.random.default_rng(4).uniform(-1, 1, n), 0.0)
-        kept = K.copy()
-        kept[fixed] = 0.0
-        kept[:, fixed] = 0.0
-        kept[fixed, fixed] = K[fixed, fixed]
-        lifted = np.where(fixed, 0.0, -K @ g)
-        nothing = np.zeros(n, dtype=bool)
         for upper in (True, False) if form.symmetric else (False,):
             clip = np.triu if upper else np.asarray
-            matrix, load, worst = assembled(b, upper=upper, fixed=nothing, prescribed=None)
-            close(matrix, clip(K), "nothing fixed")
-            assert not load.any()
+            matrix, worst = assembled(b, upper=upper)
+            close(matrix, clip(K))
             assert worst == pytest.approx(smallest_determinant(b), rel=1e-12)
-            matrix, load, _ = assembled(b, upper=upper, fixed=fixed, prescribed=None)
-            close(matrix, clip(kept), "fixed")
-            assert not load.any()
-            matrix, load, _ = assembled(b, upper=upper, fixed=fixed, prescribed=g)
-            close(matrix, clip(kept), "lifted")
-            close(load, lifted, "lifting")
 
 
 def smallest_determinant(b: Bilinear) -> float:
@@ -385,7 +368,7 @@ def _bound(
 ) -> tuple[LinearIntegral, LinearData]:
     (F, waves), (p, wave) = force, pressure
     if not load.varies:
-        coefficients = LinearCoefficients(np.ascontiguousarray(F[:, None]), p[:, None], c, region)
+        coefficients = Force(np.ascontiguousarray(F[:, None]), p[:, None], c, region, lo, hi)
         integral = LinearIntegral(domain, lambda _: coefficients, nc, lo, hi)
         return integral, LinearData(
             force=lambda item, x: np.broadcast_to(F[region[item]], (*x.shape[:-1], nc, hi - lo)),
@@ -399,13 +382,15 @@ def _bound(
     def pressure_at(x: AnyArray) -> AnyArray:
         return p[0] * (1 + 0.5 * np.cos(x @ wave))
 
-    def at(points: FloatArray) -> LinearCoefficients:
+    def at(points: FloatArray) -> Force:
         x = domain.quadrature_points(points)
-        return LinearCoefficients(
+        return Force(
             np.ascontiguousarray(f(x)),
             np.ascontiguousarray(pressure_at(x)),
             np.zeros(len(domain)),
             np.arange(len(domain), dtype=np.int32),
+            lo,
+            hi,
             np.ascontiguousarray(slope(f, x)),
             np.ascontiguousarray(slope(pressure_at, x)),
         )
@@ -446,7 +431,7 @@ def test_load(load: Load, cell: str) -> None:
 def test_normals_of_a_closed_surface_add_up_to_nothing(cell: str) -> None:
     at = place(cell, facet=True)
     domain, dim = at.domain, at.mesh.dim
-    one = LinearCoefficients(np.zeros((1, 1, dim, 1)), np.ones((1, 1)), np.zeros(1), np.zeros(len(domain), np.int32))
+    one = Force(np.zeros((1, 1, dim, 1)), np.ones((1, 1)), np.zeros(1), np.zeros(len(domain), np.int32), 0, 1)
     integral = LinearIntegral(domain, lambda _: one, dim, 0, 1)
     f = np.zeros_like(at.mesh.points)
     integral.add(at.mesh.points, f)
@@ -476,13 +461,12 @@ def everything(cell: str, threads: int) -> list[AnyArray]:
     for form in (ELASTIC, GENERAL, FACET_GENERAL):
         for b in bilinear(form, cell, threads, mesh):
             assert len(b.integral.domain.parts) == threads
-            fixed = np.random.default_rng(3).random(b.u.size) < 0.2
-            matrix, load, worst = assembled(b, upper=form.symmetric, fixed=fixed, prescribed=b.v.ravel())
+            matrix, worst = assembled(b, upper=form.symmetric)
             y, z, G = np.zeros_like(b.u), np.zeros_like(b.u), np.zeros_like(b.points)
             b.integral.apply(b.points, b.u, y)
             b.integral.tangent(b.points, b.velocity, b.u, z)
             b.integral.contract(b.points, b.u, b.v, G)
-            out += [matrix, load, np.array(worst), y, z, G]
+            out += [matrix, np.array(worst), y, z, G]
     for kind in (BODY, BODY_OF_X, LOAD_GENERAL, VOLUME, PRESSURE_OF_X, AREA):
         for a in linear(kind, cell, threads, mesh):
             X = a.mesh.points
@@ -526,11 +510,10 @@ def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.Monk
     def results() -> list[AnyArray]:
         out: list[AnyArray] = []
         for b in bilinear(ELASTIC, cell, 1, larger(cell)):
-            fixed = np.random.default_rng(3).random(b.u.size) < 0.2
-            matrix, load, _ = assembled(b, upper=True, fixed=fixed, prescribed=b.v.ravel())
+            matrix, _ = assembled(b, upper=True)
             G = np.zeros_like(b.points)
             b.integral.contract(b.points, b.u, b.v, G)
-            out += [matrix, load, G]
+            out += [matrix, G]
         for a in linear(BODY, cell, 1, larger(cell)):
             f, G = np.zeros_like(a.v), np.zeros_like(a.mesh.points)
             a.integral.add(a.mesh.points, f)
@@ -544,20 +527,6 @@ def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.Monk
         close(a, b)
 
 
-def test_touching_cells_give_the_rows_of_marked_nodes() -> None:
-    mesh = larger("hexahedron")
-    (b,) = bilinear(FLOW, "hexahedron", 2, mesh)
-    marked = np.zeros(mesh.n_nodes, dtype=bool)
-    marked[mesh.nodes_of("left")] = True
-    near = replace(b.integral, domain=b.integral.domain.touching(marked))
-    assert sum(map(len, near.domain.parts)) < sum(map(len, b.integral.domain.parts))
-    whole, part = np.zeros_like(b.u), np.zeros_like(b.u)
-    b.integral.apply(b.points, b.u, whole)
-    near.apply(b.points, b.u, part)
-    assert np.array_equal(whole[marked], part[marked])
-
-
-# ---------------------------------------------------------------------- sizes
 def test_kernels_are_made_once_for_equal_sizes() -> None:
     at = place("triangle", facet=False)
     assert kernels.contract(at.domain.sizes(1, 1, 3)) is kernels.contract(at.domain.sizes(1, 1, 3))
@@ -617,10 +586,10 @@ def bridge(cell: str, nc: int, order: int) -> Bridge:
 
 def dense_stiffness(problem: fa.LinearStatic) -> FloatArray:
     """Columns of K, supports not eliminated."""
-    n = problem.system.space.n_dofs
-    shape = (problem.mesh.n_nodes, problem.system.space.n_components)
+    n = problem.residual.space.n_dofs
+    shape = (problem.mesh.n_nodes, problem.residual.space.n_components)
     return np.array(
-        [problem.system.stiffness_times(problem.mesh.points, e.reshape(shape)).ravel() for e in np.eye(n)]
+        [Products(problem).stiffness_times(problem.mesh.points, e.reshape(shape)).ravel() for e in np.eye(n)]
     ).T  # fmt: skip
 
 
@@ -639,7 +608,7 @@ def test_elasticity_is_that_of_scikit_fem(cell: str) -> None:
     f = mass.vector(skfem.LinearForm(lambda v, _: sum(c * v[i] for i, c in enumerate(force))))
     close(problem.solve().load.ravel(), f)
 
-    free = ~problem.system.constraints.fixed.ravel()
+    free = ~problem.residual.supports.fixed.ravel()
     u = np.zeros(len(f))
     u[free] = np.linalg.solve(K[np.ix_(free, free)], f[free])
     assert problem.solve().u.ravel() == pytest.approx(u, rel=1e-9, abs=1e-9 * np.abs(u).max())
@@ -660,7 +629,7 @@ def test_diffusion_is_that_of_scikit_fem(cell: str) -> None:
     close(dense_stiffness(problem), b.matrix(skfem.BilinearForm(form)))
     transposed = np.array(
         [
-            problem.system.stiffness_times(b.mesh.points, e[:, None], transpose=True).ravel()
+            Products(problem).stiffness_times(b.mesh.points, e[:, None], transpose=True).ravel()
             for e in np.eye(b.mesh.n_nodes)
         ]
     )

@@ -370,7 +370,7 @@ def test_auto_keeps_to_a_contraction() -> None:
 def test_tangent_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     system = family("general").system()
     _, whole = system.value_and_gradient(THETA, smooth, mode="tangent")
-    monkeypatch.setattr("femadj.linear_system._BLOCK_ENTRIES", 4 * N)
+    monkeypatch.setattr("femadj.algebra.linear_system._BLOCK_ENTRIES", 4 * N)
     _, parts = system.value_and_gradient(THETA, smooth, mode="tangent")
     assert parts.solves == 6
     assert relative(parts.theta, whole.theta) < 1e-13

@@ -75,7 +75,7 @@ def with_partials(problem: fa.LinearStatic, response: Weighted) -> Callable[...,
     """The response as a function of the unknowns and the nodes."""
 
     def evaluate(x: FloatArray, theta: FloatArray) -> fa.ResponseEvaluation:
-        here: Any = SimpleNamespace(u=x.reshape(problem.system.space.shape), points=theta)
+        here: Any = SimpleNamespace(u=x.reshape(problem.residual.space.shape), points=theta)
         found = response.evaluate(here)
         assert found.state is not None
         return fa.ResponseEvaluation(found.value, found.state.ravel(), found.points)
@@ -85,7 +85,7 @@ def with_partials(problem: fa.LinearStatic, response: Weighted) -> Callable[...,
 
 def without_partials(problem: fa.LinearStatic, response: Weighted) -> Callable[..., Any]:
     """The same, to be differentiated by complex step."""
-    n, nc = problem.system.space.shape
+    n, nc = problem.residual.space.shape
 
     def evaluate(x: Any, theta: Any) -> Any:
         u = x.reshape(n, nc)
@@ -128,10 +128,10 @@ def test_tangent_adjoint_and_femadj_agree(name: str) -> None:
         for one, other in zip(theirs, gradients, strict=True):
             assert np.abs(one.theta - other.points).max() <= 1e-12 * np.abs(other.points).max(), label
             assert one.x is (solution.linear.x if label != "at the nodes" else one.x)
-    state = np.where(problem.system.constraints.fixed, 0.0, gradients[0].loads)
+    state = np.where(problem.residual.supports.fixed, 0.0, gradients[0].loads)
     adjoint = found["adjoint"][1][0]
     assert adjoint.rhs is not None
-    free = ~problem.system.constraints.fixed.ravel()
+    free = ~problem.residual.supports.fixed.ravel()
     assert np.abs(adjoint.rhs - state.ravel())[free].max() <= 1e-12 * np.abs(state).max()
     assert found["tangent"][1][0].rhs is None
     assert found["tangent"][1][0].matrix is None
@@ -185,7 +185,7 @@ def test_pushforward_against_differences(name: str) -> None:
 
     (exact,) = system.parametric.pushforward(theta, V[None], linear.x)
     assert np.abs(differences(residual, 2e-3) - exact).max() <= TOLERANCE * np.abs(exact).max()
-    fixed = problem.system.constraints.fixed.ravel()
+    fixed = problem.residual.supports.fixed.ravel()
     assert exact[fixed].any() == problem.solve().prescribed.moves
     tangent = linear.tangent(V)
     difference = differences(lambda t: problem.solve(theta + t * V).u.ravel(), 2e-3)

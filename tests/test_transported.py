@@ -25,6 +25,7 @@ from femadj.problems.fem import System
 from femadj.space.element import ElementSpace
 from femadj.space.parameters import Parameters
 from tests.meshes import box_mesh
+from tests.products import Products
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -495,7 +496,7 @@ class OwnFunctional:
     over: str
 
     def evaluate(self, solution: Solution) -> fa.Evaluation:
-        space = solution.system.space
+        space = solution.residual.space
         assert isinstance(space, ElementSpace)
         place = over_cells(space, None, 4) if self.over == "cells" else over_facets(space, "right", 4)
         state, nodes, slopes = np.zeros_like(solution.u), np.zeros_like(solution.points), solution.parameters.zeros()
@@ -677,7 +678,7 @@ def test_supports_hold_what_lies_on_their_group() -> None:
 
 def test_no_support_is_needed() -> None:
     """Boundary conditions may be part of the forms."""
-    assert not dg_problem("triangle").system.constraints.fixed.any()
+    assert not dg_problem("triangle").residual.supports.fixed.any()
 
 
 def test_the_unknown_without_support_is_named() -> None:
@@ -920,7 +921,7 @@ def test_tangled_cells_are_found() -> None:
     inside = int(problem.mesh.node_groups["opposite"][0])
     points[inside] = points.mean(axis=0) - 2.0
     with pytest.raises(fa.TangledMeshError, match="inside out"):
-        problem.system.assemble(points)
+        Products(problem).assemble(points)
 
 
 def test_symmetry() -> None:
@@ -930,8 +931,8 @@ def test_symmetry() -> None:
         return dot(np.einsum("ij...,j...->i...", w.a, grad(u)), grad(v)) + u * v
 
     form = fa.Form(with_matrix, heating, element=TRI_P2, parameters={"a": np.eye(2)})
-    assert not fa.LinearStatic(mesh, form, []).system.symmetric
-    assert dg_problem("triangle").system.symmetric
+    assert not fa.LinearStatic(mesh, form, []).residual.symmetric
+    assert dg_problem("triangle").residual.symmetric
 
     def late(u: Any, v: Any, w: Any) -> Any:
         return u * v + np.where(w.x[0] + w.x[1] < 0.3, 1.0, 0.0) * grad(u)[0] * v
@@ -939,7 +940,7 @@ def test_symmetry() -> None:
     fine = box_mesh("triangle", (40, 40), origin=(0.0, 0.0), lengths=(4.0, 4.0))
     form = fa.Form(late, heating, element=TRI_P2)
     problem = fa.LinearStatic(fine, form, [])
-    assert problem.system.symmetric  # on the sampled cells
+    assert problem.residual.symmetric  # on the sampled cells
     with pytest.raises(fa.FormError, match="symmetric=False"):
         problem.solve()
     fa.LinearStatic(fine, fa.Form(late, heating, element=TRI_P2, symmetric=False), []).solve()

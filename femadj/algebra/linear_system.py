@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.algebra.implicit import Implicit
 from femadj.algebra.plain import (
-    Assembled,
-    AssembledT,
+    THETA,
     CallableSystem,
     MatrixAndRhs,
     MatrixLike,
     ParametricSystem,
+    PlainResidual,
     as_argument,
     as_array,
     called,
     described,
     random_like,
-    read_only,
     require_derivative,
 )
+from femadj.algebra.residual import AtDesign, Residual, State, Weights
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.complex_step import derivative, seed
+from femadj.base.design import Cotangent, Design
 from femadj.errors import LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
@@ -39,6 +40,9 @@ Mode = Literal["auto", "adjoint", "tangent"]
 
 MOST_EVALUATIONS = 4000
 """Evaluations of a response that its derivative by complex step may take."""
+
+POINTS = "points"
+"""The variable of a system whose theta are node coordinates."""
 
 _BRANCHES = 8
 _BLOCK_ENTRIES = 2**24
@@ -131,7 +135,7 @@ class SystemGradient:
         return sp.csr_array(sp.coo_array((-self.rhs[both[0]] * self.x[both[1]], both), shape=(n, n)))
 
 
-class LinearSystem(Generic[AssembledT]):
+class LinearSystem:
     """``A(theta) x = b(theta)`` with sparse A, and derivatives of responses ``J(x, theta)``.
 
     The structure of A is analysed once, and again only when A has an entry where it had none before. Every theta
@@ -172,7 +176,7 @@ class LinearSystem(Generic[AssembledT]):
     """
 
     def __init__(
-        self: LinearSystem[MatrixAndRhs],
+        self,
         matrix: MatrixLike,
         rhs: MatrixLike,
         *,
@@ -184,68 +188,75 @@ class LinearSystem(Generic[AssembledT]):
         check: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        parametric = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
-        self._begin(parametric, solver, threads, check, progress)
+        system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
+        self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
 
     @classmethod
     def of(
         cls,
-        parametric: ParametricSystem[AssembledT],
+        system: ParametricSystem,
         *,
         solver: str | Solver = "auto",
         threads: int | None = None,
         check: bool = True,
         progress: Progress | None = None,
-    ) -> LinearSystem[AssembledT]:
+    ) -> LinearSystem:
         """Solve and differentiate an object that assembles itself and knows its own derivatives.
 
         A pattern that is known already is analysed here. ``check`` concerns responses alone.
         """
+        return cls.over(
+            PlainResidual(system), THETA, get_solver(solver, threads=threads), check=check, progress=progress
+        )
+
+    @classmethod
+    def over(
+        cls,
+        residual: Residual,
+        variable: str,
+        solver: Solver,
+        *,
+        check: bool = True,
+        progress: Progress | None = None,
+    ) -> LinearSystem:
+        """A residual that is linear in its state, seen as ``A(theta) x = b(theta)``.
+
+        ``theta`` is one part of its design: the node coordinates for the variable ``"points"``, else the parameter of
+        that name.
+        """
         system = cls.__new__(cls)
-        system._begin(parametric, solver, threads, check, progress)
+        system._begin(residual, variable, solver, check, progress)
         return system
 
-    def _begin(
-        self,
-        parametric: ParametricSystem[AssembledT],
-        solver: str | Solver,
-        threads: int | None,
-        check: bool,
-        progress: Progress | None,
-    ) -> None:
-        self._parametric = parametric
-        self._solver = get_solver(solver, threads=threads)
+    def _begin(self, residual: Residual, variable: str, solver: Solver, check: bool, progress: Progress | None) -> None:
+        self._residual = residual
+        self._variable = variable
+        self._solver = solver
         self._progress = progress
         self._check = check
         self._checked: dict[int, weakref.ref[Any]] = {}
         self._symbolic: Symbolic | None = None
         self._before = Counts(0, 0)
         phases = Phases(progress)
-        if parametric.pattern is not None:
-            self._analysed(parametric.pattern, phases)
+        if residual.structure is not None:
+            self._analysed(residual.structure, phases)
         self._seconds = phases.seconds
 
-    def on_same_pattern(self, parametric: ParametricSystem[AssembledT]) -> LinearSystem[AssembledT]:
-        """A system of the same structure and kind that shares the analysis, and the counts, with this one.
+    def design(self, theta: FloatArray) -> Design:
+        """The design, or direction, that a theta stands for."""
+        return Design(points=theta) if self._variable == POINTS else Design(parameters={self._variable: theta})
 
-        Raises
-        ------
-        LinearSystemError
-            When the pattern is not the one that has been analysed, or the kind differs.
-        """
-        if self._symbolic is None or parametric.pattern is not self._symbolic.pattern:
-            raise LinearSystemError("the pattern of the other system is not the one that has been analysed")
-        if parametric.kind != self._parametric.kind:
-            raise LinearSystemError(f"the other system is {parametric.kind}, not {self._parametric.kind}")
-        other = copy(self)
-        other._parametric = parametric
-        return other
+    def theta_of(self, at: Design | Cotangent) -> FloatArray:
+        """The part of a design, or of a cotangent, that theta is."""
+        found = at.points if self._variable == POINTS else at.parameters[self._variable]
+        assert found is not None
+        return found
 
     # ------------------------------------------------------------------ what it consists of
     @property
-    def parametric(self) -> ParametricSystem[AssembledT]:
-        """The object that assembles matrix and right-hand side and knows their derivatives."""
-        return self._parametric
+    def residual(self) -> Residual:
+        """What is solved: it knows matrix, right-hand side and their derivatives."""
+        return self._residual
 
     @property
     def counts(self) -> Counts:
@@ -269,10 +280,10 @@ class LinearSystem(Generic[AssembledT]):
 
     def __repr__(self) -> str:
         size = "not assembled yet" if self._symbolic is None else f"{self._symbolic.pattern.n} unknowns"
-        return f"LinearSystem({size}, {self._parametric.kind}, solver {self.solver_name}, {self.counts})"
+        return f"LinearSystem({size}, {self._residual.kind}, solver {self.solver_name}, {self.counts})"
 
     # ------------------------------------------------------------------ solving
-    def solve(self, theta: npt.ArrayLike) -> LinearSolution[AssembledT]:
+    def solve(self, theta: npt.ArrayLike) -> LinearSolution:
         """Assemble, factorise and solve at theta.
 
         Parameters
@@ -294,38 +305,25 @@ class LinearSystem(Generic[AssembledT]):
         point = _as_theta(theta)
         phases = Phases(self._progress)
         with phases("assemble"):
-            assembled = self._parametric.assemble(point)
-        return self.solve_assembled(point, assembled, phases)
+            at = self._residual.at(self.design(point))
+        return self.solve_at(at, phases)
 
-    def solve_assembled(
-        self, point: FloatArray, assembled: AssembledT, phases: Phases | None = None
-    ) -> LinearSolution[AssembledT]:
-        """Factorise and solve what has been assembled already.
-
-        Parameters
-        ----------
-        point : array
-            Theta.
-        assembled
-            What ``parametric.assemble(point)`` returned, or the like of it on the same pattern.
-        phases : Phases, optional
-            Measures and shows the phases.
-        """
+    def solve_at(self, at: AtDesign, phases: Phases | None = None) -> LinearSolution:
+        """Assemble, factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
         phases = Phases(self._progress) if phases is None else phases
-        pattern = self._parametric.pattern
-        if pattern is None:
-            raise LinearSystemError(f"{type(self._parametric).__name__} has no pattern after assemble(theta)")
-        symbolic = self._analysed(pattern, phases)
+        symbolic = self._analysed(at.structure, phases)
+        with phases("assemble"):
+            values = at.jacobian(State(at.lifting)).values
         with phases("factorise"):
-            factor = symbolic.factor(assembled.values)
+            factor = symbolic.factor(values)
         with phases("solve"):
-            x = factor.solve(assembled.rhs)
-        return LinearSolution(self, point, read_only(x), assembled, factor, pattern, phases.seconds)
+            implicit = Implicit.linear(at, factor)
+        return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)
 
     def _analysed(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
         if self._symbolic is None or self._symbolic.pattern is not pattern:
             with phases("analyse"):
-                symbolic = self._solver.analyse(pattern, self._parametric.kind)
+                symbolic = self._solver.analyse(pattern, self._residual.kind)
             if self._symbolic is not None:
                 self._before = self.counts
                 self._symbolic.close()
@@ -334,14 +332,14 @@ class LinearSystem(Generic[AssembledT]):
 
     # ------------------------------------------------------------------ gradients
     def value_and_gradient(
-        self, at: npt.ArrayLike | LinearSolution[AssembledT], response: Response, *, mode: Mode = "auto"
+        self, at: npt.ArrayLike | LinearSolution, response: Response, *, mode: Mode = "auto"
     ) -> tuple[float, SystemGradient]:
         """Value and gradient of one response; see ``values_and_gradients``."""
         values, gradients = self.values_and_gradients(at, [response], mode=mode)
         return float(values[0]), gradients[0]
 
     def values_and_gradients(
-        self, at: npt.ArrayLike | LinearSolution[AssembledT], responses: Sequence[Response], *, mode: Mode = "auto"
+        self, at: npt.ArrayLike | LinearSolution, responses: Sequence[Response], *, mode: Mode = "auto"
     ) -> tuple[FloatArray, tuple[SystemGradient, ...]]:
         """Values and gradients of several responses, for one factorisation (or none, when given a solution).
 
@@ -387,7 +385,7 @@ class LinearSystem(Generic[AssembledT]):
         with phases("evaluate responses"):
             evaluations = [self._evaluated(response, number, solution) for number, response in enumerate(responses)]
         wanted = [number for number, e in enumerate(evaluations) if e.depends]
-        fewer = solution.theta.size < len(wanted) and not self._parametric.prefers_adjoint
+        fewer = solution.theta.size < len(wanted) and not self._residual.prefers_adjoint
         differentiate = _tangent if mode == "tangent" or (mode == "auto" and fewer) else _adjoint
         gradients = differentiate(solution, evaluations, wanted, phases)
         return (
@@ -395,7 +393,7 @@ class LinearSystem(Generic[AssembledT]):
             tuple(replace(gradient, factorisations=factorisations) for gradient in gradients),
         )
 
-    def _evaluated(self, response: Response, number: int, solution: LinearSolution[Any]) -> _Partials:
+    def _evaluated(self, response: Response, number: int, solution: LinearSolution) -> _Partials:
         """Value and partial derivatives of a response, checked."""
         name = f"response {number} ({getattr(response, '__name__', type(response).__name__)})"
         if not callable(response):
@@ -442,31 +440,48 @@ class LinearSystem(Generic[AssembledT]):
 
 
 @dataclass(frozen=True, eq=False)
-class LinearSolution(Generic[AssembledT]):
+class LinearSolution:
     """A system solved at one theta.
+
+    Where unknowns are prescribed (finite elements), the system is ``K_FF x_F = f_F - K_FD g``, ``D x_D = D g`` with the
+    diagonal ``D`` of the matrix.
 
     Attributes
     ----------
     system : LinearSystem
+    implicit : Implicit
+        The residual at theta, its state and the factorised matrix.
     theta : array in the shape of theta
     x : (n,)
         The unknowns.
-    assembled : Assembled
-        Matrix values on the pattern and right-hand side, as the system assembled them.
-    factor : Factor
-        The factorised matrix.
-    pattern : CsrPattern
-        Structure of the matrix.
     seconds : mapping of phase to seconds
     """
 
-    system: LinearSystem[AssembledT]
+    system: LinearSystem
+    implicit: Implicit
     theta: FloatArray
     x: FloatArray
-    assembled: AssembledT
-    factor: Factor
-    pattern: CsrPattern
     seconds: Mapping[str, float]
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised matrix."""
+        return self.implicit.factor
+
+    @property
+    def pattern(self) -> CsrPattern:
+        """Structure of the matrix."""
+        return self.implicit.at.structure
+
+    @property
+    def assembled(self) -> MatrixAndRhs:
+        """Matrix entries on the pattern, and right-hand side."""
+        at = self.implicit.at
+        start, condensed = State(at.lifting), at.jacobian(self.implicit.state)
+        rhs = at.constraints.restrict(-at.residual(start))[0]
+        constrained = at.constraints.constrained
+        rhs[constrained] = condensed.diagonal * start.u[0][constrained]
+        return MatrixAndRhs(condensed.values, rhs)
 
     def solve(self, rhs: npt.ArrayLike) -> FloatArray:
         """Solve ``A y = rhs`` on the same factor, for ``rhs`` (n,) or one right-hand side a row, (k, n)."""
@@ -481,10 +496,14 @@ class LinearSolution(Generic[AssembledT]):
         weights = as_array(lam, self.x.shape, "lam", LinearSystemError)
         return _like(self.theta, _pullback(self, weights[None])[0])
 
+    def pushforward(self, direction: npt.ArrayLike) -> FloatArray:
+        """``db - dA x`` along a direction in the shape of theta, (n,); no solve."""
+        along = as_array(direction, self.theta.shape, "direction", LinearSystemError)
+        return _pushforward(self, along[None])[0]
+
     def tangent(self, direction: npt.ArrayLike) -> FloatArray:
         """``dx/dtheta`` along a direction in the shape of theta: one solve; shape (n,)."""
-        along = as_array(direction, self.theta.shape, "direction", LinearSystemError)
-        return self.factor.solve(_pushforward(self, along[None])[0])
+        return self.factor.solve(self.pushforward(direction))
 
     def _solved(self, rhs: npt.ArrayLike, *, transposed: bool) -> FloatArray:
         try:
@@ -512,7 +531,7 @@ class _Partials:
 
 
 def _adjoint(
-    solution: LinearSolution[Any], evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
+    solution: LinearSolution, evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
 ) -> list[SystemGradient]:
     """``A^T lam = dJ/dx`` as one block, and one contraction."""
     x, theta = solution.x, solution.theta
@@ -529,7 +548,7 @@ def _adjoint(
 
 
 def _tangent(
-    solution: LinearSolution[Any], evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
+    solution: LinearSolution, evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
 ) -> list[SystemGradient]:
     """``A dx/dtheta_i = db_i - dA_i x`` for all i, in blocks of bounded size."""
     x, theta = solution.x, solution.theta
@@ -562,16 +581,38 @@ def _like(theta: FloatArray, gradient: FloatArray) -> float | FloatArray:
     return float(gradient) if theta.ndim == 0 else gradient
 
 
-def _pullback(solution: LinearSolution[Any], lam: FloatArray) -> FloatArray:
-    raw = solution.system.parametric.pullback(solution.theta, solution.x, lam)
-    shape = (len(lam), *solution.theta.shape)
-    return as_array(raw, shape, "the derivative of matrix and right-hand side (pullback)", LinearSystemError)
+def _pullback(solution: LinearSolution, lam: FloatArray) -> FloatArray:
+    """``lam^T (db - dA x)`` for every row of ``lam``, supports as rows of the system."""
+    implicit, system = solution.implicit, solution.system
+    at, constraints = implicit.at, implicit.at.constraints
+    free = constraints.restrict(lam)
+    weights = [Weights(row[None], row[None]) for row in free]
+    if constraints.constrained.any():
+        condensed = at.jacobian(implicit.state)
+        held = np.zeros_like(lam)
+        held[:, constraints.constrained] = condensed.diagonal * lam[:, constraints.constrained]
+        held[:, constraints.constrained] -= (condensed.columns.T @ free.T).T
+        weights = [Weights(w.internal, w.external, row[None]) for w, row in zip(weights, held, strict=True)]
+    into = [_zeros(system, solution.theta) for _ in lam]
+    at.pullback(implicit.state, weights, into)
+    return np.stack([system.theta_of(cotangent) for cotangent in into])
 
 
-def _pushforward(solution: LinearSolution[Any], directions: FloatArray) -> FloatArray:
-    raw = solution.system.parametric.pushforward(solution.theta, directions, solution.x)
-    shape = (len(directions), len(solution.x))
-    return as_array(raw, shape, "the derivative of matrix and right-hand side (pushforward)", LinearSystemError)
+def _zeros(system: LinearSystem, theta: FloatArray) -> Cotangent:
+    wanted = system.design(np.zeros_like(theta))
+    return Cotangent(wanted.points, wanted.parameters)
+
+
+def _pushforward(solution: LinearSolution, directions: FloatArray) -> FloatArray:
+    """``db - dA x`` along every direction, supports as rows of the system."""
+    at, state = solution.implicit.at, solution.implicit.state
+    rates, moved = at.pushforward(state, [solution.system.design(direction) for direction in directions])
+    if moved.any():
+        rates = rates + at.jvp(state, moved)
+    result = at.constraints.restrict(-rates[:, 0])
+    constrained = at.constraints.constrained
+    result[:, constrained] = at.jacobian(state).diagonal * moved[:, 0, constrained]
+    return result
 
 
 # ---------------------------------------------------------------------- theta and responses
@@ -667,7 +708,7 @@ def _forget(checked: dict[int, weakref.ref[Any]], key: int, reference: weakref.r
 
 __all__ = [
     "MOST_EVALUATIONS",
-    "Assembled",
+    "POINTS",
     "Counts",
     "LinearSolution",
     "LinearSystem",

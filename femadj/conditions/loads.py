@@ -18,7 +18,8 @@ from femadj.base.fields import FieldLike, constant_components, evaluate
 from femadj.errors import LoadError, MaterialError
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import LinearCoefficients, LinearIntegral, LoadTerm, LoadTermWithoutParameters
+from femadj.space.integrals import LinearIntegral, LoadTerm, LoadTermWithoutParameters
+from femadj.space.nodal import Force
 from femadj.space.region import Domain
 
 
@@ -317,7 +318,7 @@ def measure(domain: Domain, weight: FloatArray | None = None) -> LinearIntegral:
         constants, inverse = np.unique(weight, return_inverse=True)
         region = inverse.astype(np.int32)[domain.global_cells]
     n = len(constants)
-    coefficients = LinearCoefficients(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region)
+    coefficients = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
     return LinearIntegral(domain, lambda _: coefficients, 1, 0, 0)
 
 
@@ -332,7 +333,7 @@ def _require(physics: Physics, quantity: str, load: str) -> None:
 
 def _constant_integral(domain: Domain, force: FloatArray, region: npt.NDArray[np.int32]) -> LinearIntegral:
     n = len(force)
-    coefficients = LinearCoefficients(np.ascontiguousarray(force), np.zeros((n, 1)), np.zeros(n), region)
+    coefficients = Force(np.ascontiguousarray(force), np.zeros((n, 1)), np.zeros(n), region, 0, 1)
     return LinearIntegral(domain, lambda _: coefficients, force.shape[2], 0, 1)
 
 
@@ -358,14 +359,16 @@ def _value_integral(domain: Domain, value: Any, factor: float, nc: int, what: st
         force = factor * constant_components(value, nc, what, LoadError)
         return _constant_integral(domain, force[None, None, :, None], domain.one_region)
 
-    def coefficients(points: FloatArray) -> LinearCoefficients:
+    def coefficients(points: FloatArray) -> Force:
         v, slope = _at_quadrature_points(domain, points, value, nc, what)
         m, nq = v.shape[:2]
-        return LinearCoefficients(
+        return Force(
             np.ascontiguousarray(factor * v[..., None]),
             np.zeros((m, nq)),
             np.zeros(m),
             np.arange(m, dtype=np.int32),
+            0,
+            1,
             np.ascontiguousarray(factor * slope[:, :, :, None, :]),
             np.zeros((m, nq, domain.dim)),
         )
@@ -377,17 +380,19 @@ def _pressure_integral(domain: Domain, value: Any, factor: float, nc: int, dim: 
     """``int -p n . v``."""
     if not callable(value):
         p = -factor * constant_components(value, 1, what, LoadError)
-        constant = LinearCoefficients(np.zeros((1, 1, nc, 1)), p[None], np.zeros(1), domain.one_region)
+        constant = Force(np.zeros((1, 1, nc, 1)), p[None], np.zeros(1), domain.one_region, 0, 1)
         return LinearIntegral(domain, lambda _: constant, nc, 0, 1)
 
-    def coefficients(points: FloatArray) -> LinearCoefficients:
+    def coefficients(points: FloatArray) -> Force:
         v, slope = _at_quadrature_points(domain, points, value, 1, what)
         m, nq = v.shape[:2]
-        return LinearCoefficients(
+        return Force(
             np.zeros((m, nq, nc, 1)),
             np.ascontiguousarray(-factor * v[:, :, 0]),
             np.zeros(m),
             np.arange(m, dtype=np.int32),
+            0,
+            1,
             np.zeros((m, nq, nc, 1, dim)),
             np.ascontiguousarray(-factor * slope[:, :, 0]),
         )

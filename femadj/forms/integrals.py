@@ -26,9 +26,11 @@ from femadj.forms.pointwise import (
 )
 from femadj.forms.probing import Probe
 from femadj.forms.tangent import surroundings_rate
-from femadj.kernels import integrals as kernels
-from femadj.space.integrals import BilinearIntegral, LinearCoefficients, LinearIntegral
+from femadj.space import nodal
+from femadj.space.integrals import BilinearIntegral, LinearIntegral
+from femadj.space.nodal import Force, Tensor
 from femadj.space.parameters import Parameters
+from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
 
 
@@ -193,39 +195,21 @@ class FormBilinear(_FormTerm[BilinearIntegral]):
 
     def prepare(self) -> None:
         """Compile the kernels."""
-        probe, nc, ns = self.probe, self.probe.n_components, self.probe.n_slots
-        empty = np.zeros((1, 1, nc, ns, nc, ns))
-        BilinearIntegral(self.domain, empty, self.domain.one_region, probe.lo, probe.hi, probe.symmetric).prepare()
+        probe = self.probe
+        nodal.prepare_bilinear(self.domain, probe.n_components, probe.lo, probe.hi, symmetric=probe.symmetric)
 
     def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> BilinearIntegral:
         values, region, lo, hi = self._coefficients(domain, points, quadrature)
-        integral = BilinearIntegral(domain, values, region, lo, hi, self.probe.symmetric)
+        integral = BilinearIntegral(domain, Tensor(values, region, lo, hi, self.probe.symmetric))
         return integral.transposed() if self.swapped else integral
 
-    def assemble(
-        self,
-        points: FloatArray,
-        position: npt.NDArray[np.uint16],
-        indptr: npt.NDArray[np.int64],
-        upper: bool,
-        fixed: npt.NDArray[np.bool_],
-        prescribed: FloatArray | None,
-        data: FloatArray,
-        load: FloatArray,
-    ) -> float:
-        """Add to the CSR values; returns the smallest Jacobian determinant."""
-        return min(
-            integral.assemble(points, position, indptr, upper, fixed, prescribed, data, load)
-            for integral in self.integrals(points)
-        )
+    def assemble(self, points: FloatArray, entries: MatrixEntries) -> float:
+        """Add to the entries of the matrix; returns the smallest Jacobian determinant."""
+        return min(integral.assemble(points, entries) for integral in self.integrals(points))
 
     def transposed(self) -> FormBilinear:
         """The form with the roles of u and v exchanged."""
         return self if self.symmetric else replace(self, swapped=not self.swapped)
-
-    def touching(self, nodes: npt.NDArray[np.bool_]) -> FormBilinear:
-        """The form on the entities whose cell has a marked field node."""
-        return replace(self, domain=self.domain.selected(self.domain.with_nodes(nodes)))
 
     def apply(self, points: FloatArray, x: FloatArray, y: FloatArray) -> None:
         """Add ``K x`` to ``y``."""
@@ -255,7 +239,7 @@ class FormBilinear(_FormTerm[BilinearIntegral]):
             y = np.zeros_like(u)
             top = self.domain.dim + 1
             region = self.domain.one_region
-            BilinearIntegral(self.domain, tensor[None, None], region, 0, top, False).apply(points, right, y)
+            nodal.apply(self.domain, points, Tensor(tensor[None, None], region, 0, top, False), right, y)
             return inner(left, y)
 
         self._parameter_gradient(points, self._arguments(points, u, v), work, into, scale)
@@ -280,13 +264,12 @@ class FormLinear(_FormTerm[LinearIntegral]):
     def prepare(self) -> None:
         """Compile the kernels."""
         probe = self.probe
-        kernels.load(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
-        kernels.load_contract(self.domain.sizes(probe.n_components, probe.lo, probe.hi), self.domain.specialised)
+        nodal.prepare_linear(self.domain, probe.n_components, probe.lo, probe.hi, varies=False)
 
     def _integral(self, domain: Domain, points: FloatArray, quadrature: Quadrature | None = None) -> LinearIntegral:
         force, region, lo, hi = self._coefficients(domain, points, quadrature)
         n, nq = force.shape[:2]
-        coefficients = LinearCoefficients(force, np.zeros((n, nq)), np.zeros(n), region)
+        coefficients = Force(force, np.zeros((n, nq)), np.zeros(n), region, lo, hi)
         return LinearIntegral(domain, lambda _: coefficients, self.probe.n_components, lo, hi)
 
     def add(self, points: FloatArray, f: FloatArray) -> float:
@@ -309,8 +292,8 @@ class FormLinear(_FormTerm[LinearIntegral]):
         def work(tensor: FloatArray) -> float:
             y = np.zeros_like(v)
             top = self.domain.dim + 1
-            data = LinearCoefficients(tensor[None, None], np.zeros((1, 1)), np.zeros(1), self.domain.one_region)
-            LinearIntegral(self.domain, lambda _: data, v.shape[1], 0, top).add(points, y)
+            data = Force(tensor[None, None], np.zeros((1, 1)), np.zeros(1), self.domain.one_region, 0, top)
+            nodal.load(self.domain, points, data, y)
             return inner(v, y)
 
         self._parameter_gradient(points, self._arguments(points, v), work, into, scale)

@@ -50,6 +50,7 @@ from femadj.forms.tangent import surroundings_seeds
 from femadj.kernels.scatter import scatter_matrices, scatter_vectors
 from femadj.space.element import ElementSpace, Part, Side, pieces
 from femadj.space.parameters import Parameters
+from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
 
 IntArray = npt.NDArray[np.int64]
@@ -173,12 +174,6 @@ class _Transported:
     def prepare(self) -> None:
         """Kernels are compiled by the first use: they are few and small."""
 
-    def touching(self, nodes: npt.NDArray[np.bool_]) -> Self:
-        """The form on the entities that have a marked row of unknowns on some side."""
-        keep = np.logical_or.reduce([side.domain.with_nodes(nodes) for side in self.sides])
-        sides = tuple(side.selected(keep) for side in self.sides)
-        return replace(self, sides=sides, positions=self.positions[keep])
-
     @property
     def _parts(self) -> tuple[Part, ...]:
         return self.sides[0].parts
@@ -283,20 +278,10 @@ class TransportedBilinear(_Transported):
             total[:, rows, columns] += np.matmul(by_test, flux.reshape(m, nq * n_slots, n))
         return total.transpose(0, 2, 1) if self.swapped else total
 
-    def assemble(
-        self,
-        points: FloatArray,
-        position: npt.NDArray[np.uint16],
-        indptr: npt.NDArray[np.int64],
-        upper: bool,
-        fixed: npt.NDArray[np.bool_],
-        prescribed: FloatArray | None,
-        data: FloatArray,
-        load: FloatArray,
-    ) -> float:
-        """Add to the CSR values; returns the smallest Jacobian determinant."""
+    def assemble(self, points: FloatArray, entries: MatrixEntries) -> float:
+        """Add to the entries of the matrix; returns the smallest Jacobian determinant."""
         worst = np.inf
-        values = np.zeros(0) if prescribed is None else prescribed
+        csr, position = entries.pattern.csr, entries.pattern.positions[self.domain.block]
         for piece, matrices in self.matrices(points):
             worst = min(worst, piece.low)
             if not piece.low > 0:
@@ -305,8 +290,8 @@ class TransportedBilinear(_Transported):
                 self._require_symmetric(matrices)
             rows = np.hstack([fields.side.rows for fields in piece.fields])
             scatter_matrices(
-                rows, self.n_components, np.ascontiguousarray(matrices), position, self.positions[piece.at], indptr,
-                upper, fixed, values, prescribed is not None, data, load,
+                rows, self.n_components, np.ascontiguousarray(matrices), position, self.positions[piece.at], csr.indptr,
+                csr.triangle == "upper", entries.data,
             )  # fmt: skip
         return float(worst)
 

@@ -190,7 +190,7 @@ _DOMAIN: tuple[Any, ...] = (
 def _assemble(  # type: ignore[no-untyped-def]
     ng, nf, dim, nc, nq, lo, hi, facet, iso, symmetric, xdep,
     points, nodes, field, items, cell, local, orientation, gN, gdN, fN, fdN, weights, normals, coefficient,
-    region, position, indptr, upper, owner, part, fixed, prescribed, lift, data, load,
+    region, position, indptr, upper, owner, part, data,
 ):  # fmt: skip
     ns = hi - lo
     Xe = np.empty((ng, dim))
@@ -255,20 +255,10 @@ def _assemble(  # type: ignore[no-untyped-def]
             for i in range(nc):
                 row = nc * row_node + i
                 start = indptr[row]
-                if fixed[row]:
-                    offset = 0 if upper else nc * np.int64(position[e, a, a]) + i
-                    data[start + offset] += Ke[a, a, i, i]
-                    continue
                 for b in range(nf):
-                    column_node = field[e, b]
                     place = position[e, a, b]
                     for k in range(nc):
-                        column = nc * column_node + k
-                        if fixed[column]:
-                            if lift:
-                                load[row] -= Ke[a, b, i, k] * prescribed[column]
-                            continue
-                        if place == SKIPPED or (upper and column < row):
+                        if place == SKIPPED or (upper and nc * field[e, b] + k < row):
                             continue
                         offset = nc * np.int64(place) + k
                         if upper:
@@ -286,20 +276,15 @@ _ASSEMBLE = types.float64(
     types.boolean,  # upper
     read("int32", 1),  # owner
     types.int64,  # part
-    read("boolean", 1),  # fixed
-    read("float64", 1),  # prescribed
-    types.boolean,  # lift
     write("float64", 1),  # data
-    write("float64", 1),  # load
 )
 
 
 @cache
 def assemble(sizes: Sizes, specialise: bool = True) -> Kernel:
-    """Kernel ``data += matrix`` straight into the CSR values, with eliminated rows and columns.
+    """Kernel ``data += matrix`` straight into the CSR values.
 
-    Fixed rows and columns keep only their own diagonal entry. With ``lift`` the load vector receives
-    ``-K[free, fixed] prescribed``. Returns the smallest Jacobian determinant (relative to its orientation).
+    Returns the smallest Jacobian determinant (relative to its orientation).
     """
     if not specialise:
         return partial(_for_any_sizes(_assemble, _ASSEMBLE), *sizes)
@@ -308,13 +293,12 @@ def assemble(sizes: Sizes, specialise: bool = True) -> Kernel:
     @njit(_ASSEMBLE, **_OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
         points, nodes, field, items, cell, local, orientation, gN, gdN, fN, fdN, weights, normals,
-        coefficient, region, position, indptr, upper, owner, part, fixed, prescribed, lift, data, load,
+        coefficient, region, position, indptr, upper, owner, part, data,
     ):  # fmt: skip
         return _assemble(
             ng, nf, dim, nc, nq, lo, hi, facet, iso, symmetric, xdep,
             points, nodes, field, items, cell, local, orientation, gN, gdN, fN, fdN, weights, normals,
-            coefficient, region, position, indptr, upper, owner, part, fixed, prescribed, lift, data,
-            load,
+            coefficient, region, position, indptr, upper, owner, part, data,
         )  # fmt: skip
 
     return kernel

@@ -17,19 +17,14 @@ from femadj.kernels.graph import SKIPPED
     read("int64", 1),
     read("int64", 1),
     types.boolean,
-    read("boolean", 1),
-    read("float64", 1),
-    types.boolean,
-    write("float64", 1),
     write("float64", 1),
 )
 def scatter_matrices(  # type: ignore[no-untyped-def]
-    rows, nc, matrices, position, at, indptr, upper, fixed, prescribed, lift, data, load
+    rows, nc, matrices, position, at, indptr, upper, data
 ):
     """Add ``matrices[e, a * nc + i, b * nc + k]`` at unknowns ``rows[e, a] * nc + i`` and ``rows[e, b] * nc + k``.
 
-    ``position[at[e]]`` says where row b lies in row a. Fixed rows and columns keep only their own diagonal entry; with
-    ``lift`` the load vector receives ``-K[free, fixed] prescribed``.
+    ``position[at[e]]`` says where row b lies in row a.
     """
     for e in range(rows.shape[0]):
         p = at[e]
@@ -37,25 +32,15 @@ def scatter_matrices(  # type: ignore[no-untyped-def]
             for i in range(nc):
                 row = nc * np.int64(rows[e, a]) + i
                 start = indptr[row]
-                if fixed[row]:
-                    offset = 0 if upper else nc * np.int64(position[p, a, a]) + i
-                    data[start + offset] += matrices[e, a * nc + i, a * nc + i]
-                    continue
                 for b in range(rows.shape[1]):
                     place = position[p, a, b]
                     for k in range(nc):
-                        column = nc * np.int64(rows[e, b]) + k
-                        entry = matrices[e, a * nc + i, b * nc + k]
-                        if fixed[column]:
-                            if lift:
-                                load[row] -= entry * prescribed[column]
-                            continue
-                        if place == SKIPPED or (upper and column < row):
+                        if place == SKIPPED or (upper and nc * np.int64(rows[e, b]) + k < row):
                             continue
                         offset = nc * np.int64(place) + k
                         if upper:
                             offset -= i
-                        data[start + offset] += entry
+                        data[start + offset] += matrices[e, a * nc + i, b * nc + k]
 
 
 @compiled(read("int32", 2), types.int64, read("float64", 2), write("float64", 1))

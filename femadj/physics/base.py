@@ -14,6 +14,7 @@ from femadj.errors import MaterialError
 from femadj.mesh import Mesh
 from femadj.space.discretisation import Discretisation
 from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
+from femadj.space.nodal import Tensor
 from femadj.space.parameters import ParameterLike, Parameters
 
 Regional = float | npt.ArrayLike | Mapping[str, Any]
@@ -181,7 +182,8 @@ class CoefficientPhysics:
         symmetric = coefficient.symmetric
         stiffness = tuple(
             BilinearIntegral(
-                domain, values, coefficient.region[domain.global_cells], coefficient.lo, coefficient.hi, symmetric
+                domain,
+                Tensor(values, coefficient.region[domain.global_cells], coefficient.lo, coefficient.hi, symmetric),
             )
             for domain in space.cells("stiffness", order=order)
         )

@@ -1,6 +1,9 @@
-"""Problems: what is solved, and the solutions."""
+"""Problems: what is solved, and the solutions, which know their derivatives."""
 
+from femadj.algebra.linear_system import Counts
 from femadj.problems.chain import Chain, ChainSolution
-from femadj.problems.linear_static import Counts, LinearStatic, Solution
+from femadj.problems.gradient import ChainGradient, Gradient, Partials
+from femadj.problems.linear_static import LinearStatic
+from femadj.problems.solution import Solution
 
-__all__ = ["Chain", "ChainSolution", "Counts", "LinearStatic", "Solution"]
+__all__ = ["Chain", "ChainGradient", "ChainSolution", "Counts", "Gradient", "LinearStatic", "Partials", "Solution"]

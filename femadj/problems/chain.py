@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from femadj.algebra.linear_system import Counts
 from femadj.base.arrays import FloatArray
-from femadj.errors import ParameterError, ProblemError
+from femadj.errors import ParameterError, ProblemError, ResponseError
 from femadj.mesh import Mesh
-from femadj.problems.linear_static import Counts, LinearStatic, Solution
+from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials
+from femadj.problems.linear_static import LinearStatic
+from femadj.problems.solution import Solution
 from femadj.progress import Progress
+from femadj.space.parameters import Parameters
 
 
 class Chain:
@@ -69,7 +73,7 @@ class Chain:
                 break
             if source not in entries:
                 continue
-            if not problem.system.space.nodal:
+            if not problem.residual.space.nodal:
                 raise ProblemError(
                     f"stage {source!r} cannot feed {source!r} of stage {stage!r}: its unknown is of another element "
                     "than the mesh and has no values at the nodes"
@@ -107,6 +111,17 @@ class Chain:
         return Counts(sum(c.analyses for c in counts), sum(c.factorisations for c in counts))
 
     @property
+    def parameters(self) -> Parameters:
+        """Parameters of all stages as ``"stage.name"``, those that a stage feeds excepted."""
+        entries = {
+            f"{stage}.{name}": entry
+            for stage, problem in self._stages.items()
+            for name, entry in problem.parameters.entries.items()
+            if name not in self._links[stage]
+        }
+        return Parameters(MappingProxyType(entries))
+
+    @property
     def progress(self) -> Progress | None:
         """Who is told about phases."""
         return next(iter(self._stages.values())).progress
@@ -142,10 +157,7 @@ class Chain:
         for name, value in parameters.items():
             stage, _, parameter = name.partition(".")
             if stage not in result or not parameter:
-                known = ", ".join(
-                    repr(f"{s}.{p}") for s, problem in self._stages.items() for p in problem.parameters
-                    if p not in self._links[s]
-                )  # fmt: skip
+                known = ", ".join(map(repr, self.parameters))
                 raise ParameterError(f"there is no parameter {name!r}; the chain has: {known or 'none at all'}")
             if parameter in self._links[stage]:
                 raise ParameterError(f"parameter {name!r} is the solution of stage {parameter!r}; it cannot be given")
@@ -182,13 +194,69 @@ class ChainSolution:
     def __getitem__(self, stage: str) -> Solution:
         return self.stages[stage]
 
+    def stage(self, name: str | None) -> Solution:
+        """Solution of a stage, of the last one when None; ResponseError for one that there is not."""
+        if name is None:
+            return self.last
+        if name not in self.stages:
+            raise ResponseError(f"the chain has no stage {name!r}; it has: {', '.join(map(repr, self.stages))}")
+        return self.stages[name]
+
+    def pullback(self, partials: Sequence[Partials]) -> tuple[ChainGradient, ...]:
+        """Total derivatives, backwards through the stages.
+
+        What feeds a stage gets the gradient by it as the derivative by its state: one factor, and at most one
+        transposed solve for each response, of every stage.
+        """
+        last = list(self.stages)[-1]
+        fed: list[dict[str, FloatArray]] = [{} for _ in partials]
+        found: list[dict[str, Gradient]] = [{} for _ in partials]
+        for stage in reversed(list(self.stages)):
+            here = self.stages[stage]
+            wanted = {}
+            for number, each in enumerate(partials):
+                if (each.stage or last) == stage:
+                    wanted[number] = replace(each, stage=None)
+                elif stage in fed[number]:
+                    wanted[number] = Partials(0.0, state=fed[number][stage])
+            if not wanted:
+                continue
+            for number, gradient in zip(wanted, here.pullback(list(wanted.values())), strict=True):
+                found[number][stage] = gradient
+                for source in self.problem.links[stage]:
+                    slope = gradient.parameters[source].reshape(self.stages[source].u.shape)
+                    known = fed[number].get(source)
+                    fed[number][source] = slope if known is None else known + slope
+        return tuple(self._collected(parts) for parts in found)
+
+    def _collected(self, parts: Mapping[str, Gradient]) -> ChainGradient:
+        points = np.zeros_like(self.points)
+        sources: dict[str, Callable[[], FloatArray]] = {}
+        for stage, problem in self.problem.stages.items():
+            links = self.problem.links[stage]
+            slopes: Mapping[str, FloatArray] = problem.parameters.zeros()
+            if stage in parts:
+                points += parts[stage].points
+                slopes = parts[stage].parameters
+            sources |= {f"{stage}.{name}": _read(slopes, name) for name in slopes if name not in links}
+        return ChainGradient(
+            points,
+            OnDemand(sources),
+            MappingProxyType({stage: parts[stage] for stage in self.stages if stage in parts}),
+            sum(gradient.adjoint_solves for gradient in parts.values()),
+        )
+
+
+def _read(arrays: Mapping[str, FloatArray], name: str) -> Callable[[], FloatArray]:
+    return lambda: arrays[name]
+
 
 def _same_nodes(a: Mesh, b: Mesh) -> bool:
     return a is b or (a.points.shape == b.points.shape and bool(np.array_equal(a.points, b.points)))
 
 
 def _field_shape(problem: LinearStatic) -> tuple[int, ...]:
-    n, nc = problem.system.space.mesh.n_nodes, problem.system.space.n_components
+    n, nc = problem.residual.space.mesh.n_nodes, problem.residual.space.n_components
     return (n,) if nc == 1 else (n, nc)
 
 

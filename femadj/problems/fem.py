@@ -1,176 +1,260 @@
-"""The discrete system K(X) u = f(X): assembly into a fixed pattern, and its products with node velocities."""
+"""The discrete residual ``R(u; X, m) = K(X, m) u - f(X, m)`` of terms on a mesh, with supports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from femadj.algebra.constraints import Condensed, Selection
+from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, listing
+from femadj.base.design import Cotangent, Design
 from femadj.conditions.supports import Constraints, Prescribed
 from femadj.errors import TangledMeshError
 from femadj.physics import BoundPhysics
+from femadj.solvers.base import MatrixKind
+from femadj.solvers.structure import CsrPattern
 from femadj.space.discretisation import Discretisation
 from femadj.space.integrals import LoadTerm, MatrixTerm
 from femadj.space.parameters import Parameters
-from femadj.space.pattern import Pattern
+from femadj.space.pattern import MatrixEntries, Pattern
 
 
 @dataclass(frozen=True, eq=False)
-class Assembled:
-    """The system at given points, supports eliminated.
+class FemResidual:
+    """Internal terms, external terms (loads) and supports on a discretisation: a problem, once for a topology.
 
     Attributes
     ----------
-    values : (nnz,)
-        Matrix entries on the pattern; supported rows and columns keep their diagonal alone.
-    rhs : (n_dofs,)
-    load : (n_nodes, nc)
-        Nodal forces before elimination.
-    prescribed : Prescribed
-    """
-
-    values: FloatArray
-    rhs: FloatArray
-    load: FloatArray
-    prescribed: Prescribed
-
-
-@dataclass(frozen=True, eq=False)
-class System:
-    """Stiffness, loads and supports on a discretisation.
-
-    All methods take node coordinates ``points`` ``(n_nodes, dim)`` that the caller has checked to be finite and of the
-    right shape, and fields ``(n_nodes, nc)``.
+    space : Discretisation
+    pattern : Pattern
+    internal, external : tuple of terms
+        ``R`` is the sum of the internal ones less that of the external ones.
+    supports : Constraints
+    constraints : Selection
+        The supports as equations.
+    parameters : Parameters
+        Declared parameters with their values.
+    kind : MatrixKind
     """
 
     space: Discretisation
     pattern: Pattern
-    stiffness: tuple[MatrixTerm, ...]
-    boundary_stiffness: tuple[MatrixTerm, ...]
-    loads: tuple[LoadTerm, ...]
-    constraints: Constraints
-    symmetric: bool
-    fixed_diagonal: npt.NDArray[np.int64]
+    internal: tuple[MatrixTerm, ...]
+    external: tuple[LoadTerm, ...]
+    supports: Constraints
+    constraints: Selection
+    parameters: Parameters
+    kind: MatrixKind
 
     @classmethod
     def of(
-        cls, space: Discretisation, physics: BoundPhysics, loads: Sequence[LoadTerm], constraints: Constraints
-    ) -> System:
+        cls,
+        space: Discretisation,
+        physics: BoundPhysics,
+        loads: Sequence[LoadTerm],
+        supports: Constraints,
+        parameters: Parameters,
+    ) -> FemResidual:
         """Put together the terms of a physics, of loads and of supports."""
-        held = np.asarray(constraints.fixed.any(axis=1))
-        near = tuple(term.touching(held) for term in physics.stiffness)
+        kind: MatrixKind = "general" if not physics.symmetric else "spd" if physics.definite else "symmetric"
         pattern = space.pattern(symmetric=physics.symmetric)
-        diagonal = pattern.csr.diagonal(np.flatnonzero(constraints.fixed))
-        return cls(
-            space, pattern, physics.stiffness, near, (*physics.loads, *loads), constraints, physics.symmetric, diagonal
-        )
+        constraints = Selection.of(pattern.csr, supports.fixed)
+        return cls(space, pattern, physics.stiffness, (*physics.loads, *loads), supports, constraints, parameters, kind)
 
-    def with_parameters(self, parameters: Parameters) -> System:
-        """The same system with other values of the parameters."""
-        return replace(
-            self,
-            stiffness=tuple(term.with_parameters(parameters) for term in self.stiffness),
-            boundary_stiffness=tuple(term.with_parameters(parameters) for term in self.boundary_stiffness),
-            loads=tuple(term.with_parameters(parameters) for term in self.loads),
-        )
+    @property
+    def symmetric(self) -> bool:
+        """Whether the matrix is symmetric."""
+        return self.kind != "general"
+
+    @property
+    def structure(self) -> CsrPattern:
+        """Structure of the matrix."""
+        return self.pattern.csr
+
+    @property
+    def prefers_adjoint(self) -> bool:
+        """False: both products with the derivatives are exact and cheap."""
+        return False
 
     def prepare(self) -> None:
         """Compile the kernels, or load them from disk when an earlier run has compiled them."""
-        for matrix_term in self.stiffness:
-            matrix_term.prepare()
-        for term in self.loads:
+        terms: tuple[MatrixTerm | LoadTerm, ...] = (*self.internal, *self.external)
+        for term in terms:
             term.prepare()
 
-    def assemble(self, points: FloatArray) -> Assembled:
-        """Assemble matrix and right-hand side, straight into the arrays the solver takes.
+    def at(self, design: Design) -> FemAtDesign:
+        """Put the problem at a design; points that are None are those of the mesh.
 
         Raises
         ------
-        TangledMeshError
-            When a Jacobian is not positive at some quadrature point.
+        InvalidMeshError, TangledMeshError
+            For unusable coordinates.
+        ParameterError
+            For unknown names and values that do not fit.
         """
-        csr = self.pattern.csr
-        prescribed = self.constraints.prescribed(points)
-        fixed = self.constraints.fixed.ravel()
-        values = np.zeros(csr.nnz)
-        load = np.zeros(self.space.shape)
-        worst = min([term.add(points, load) for term in self.loads], default=np.inf)
-        rhs = load.ravel().copy()
-        lifted = None if prescribed.homogeneous else prescribed.values.ravel()
-        for integral in self.stiffness:
-            position = self.pattern.positions[integral.domain.block]
-            low = integral.assemble(points, position, csr.indptr, csr.triangle == "upper", fixed, lifted, values, rhs)
-            worst = min(worst, low)
-        if not worst > 0:
-            self._raise_tangled(points)
-        kept = values[self.fixed_diagonal]
-        values[self.fixed_diagonal] = np.where(kept > 0, kept, 1.0)
-        rhs[fixed] = values[self.fixed_diagonal] * prescribed.values.ravel()[fixed]
-        return Assembled(values, rhs, load, prescribed)
+        mesh = self.space.mesh
+        points = mesh.points if design.points is None else design.points
+        if points is not mesh.points:
+            mesh.require_untangled(points)
+        parameters = self.parameters.updated(design.parameters)
+        values = {name: entry.values for name, entry in parameters.entries.items() if entry.values is not None}
+        return FemAtDesign(self, Design(points, values), points, parameters)
 
-    def _raise_tangled(self, points: FloatArray) -> None:
-        domains = [d for k in self.stiffness for d in getattr(k, "domains", (k.domain,))]
-        domains += [d for term in self.loads for d in term.domains]
-        cells = np.unique(np.concatenate([d.tangled_cells(points) for d in domains]))
+
+@dataclass(frozen=True, eq=False)
+class FemAtDesign:
+    """A problem put at a design. What is computed there is computed when it is first needed, and kept.
+
+    States and residuals are flat, ``(n_cases, n)``; fields have the shape of the unknowns, ``(n_nodes, nc)``.
+
+    Attributes
+    ----------
+    problem : FemResidual
+    design : Design
+        Node coordinates and the values of all parameters that have one.
+    points : (n_nodes, dim)
+    parameters : Parameters
+    """
+
+    problem: FemResidual
+    design: Design
+    points: FloatArray
+    parameters: Parameters
+
+    @property
+    def space(self) -> Discretisation:
+        """The unknowns."""
+        return self.problem.space
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the matrix is symmetric."""
+        return self.problem.symmetric
+
+    @property
+    def structure(self) -> CsrPattern:
+        """Structure of the matrix."""
+        return self.problem.structure
+
+    @property
+    def constraints(self) -> Selection:
+        """The supports as equations."""
+        return self.problem.constraints
+
+    @cached_property
+    def _internal(self) -> tuple[MatrixTerm, ...]:
+        return tuple(term.with_parameters(self.parameters) for term in self.problem.internal)
+
+    @cached_property
+    def _external(self) -> tuple[LoadTerm, ...]:
+        return tuple(term.with_parameters(self.parameters) for term in self.problem.external)
+
+    # ------------------------------------------------------------------ what is computed once
+    @cached_property
+    def prescribed(self) -> Prescribed:
+        """Values of the supports."""
+        return self.problem.supports.prescribed(self.points)
+
+    @cached_property
+    def load(self) -> FloatArray:
+        """Nodal forces of the external terms, read-only."""
+        load = np.zeros(self.space.shape)
+        self._require_untangled(min([term.add(self.points, load) for term in self._external], default=np.inf))
+        load.setflags(write=False)
+        return load
+
+    @cached_property
+    def condensed(self) -> Condensed:
+        """The matrix, with the supports applied."""
+        entries = MatrixEntries(self.problem.pattern, np.zeros(self.structure.nnz))
+        self._require_untangled(min(term.assemble(self.points, entries) for term in self._internal))
+        return self.constraints.condense(entries.data)
+
+    def _require_untangled(self, low: float) -> None:
+        if low > 0:
+            return
+        terms: tuple[MatrixTerm | LoadTerm, ...] = (*self._internal, *self._external)
+        domains = [d for term in terms for d in term.domains]
+        cells = np.unique(np.concatenate([d.tangled_cells(self.points) for d in domains]))
         raise TangledMeshError(
             f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
         )
 
-    def stiffness_times(self, points: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
-        """``K x`` (or ``K^T x``), supports not eliminated."""
-        y = np.zeros_like(x)
-        for integral in self.stiffness:
-            (integral.transposed() if transpose else integral).apply(points, x, y)
-        return y
+    @property
+    def lifting(self) -> FloatArray:
+        """A state with the prescribed values, zero elsewhere, ``(n_cases, n)``."""
+        return self.prescribed.values.reshape(1, -1)
 
-    def stiffness_times_at_supports(self, points: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
-        """Rows of ``K x`` (or ``K^T x``) that belong to supported unknowns, zero elsewhere; visits their cells only."""
-        y = np.zeros_like(x)
-        for integral in self.boundary_stiffness:
-            (integral.transposed() if transpose else integral).apply(points, x, y)
-        return np.where(self.constraints.fixed, y, 0.0)
+    # ------------------------------------------------------------------ the residual and its products
+    def residual(self, state: State) -> FloatArray:
+        """``K u - f``, supports not applied, ``(n_cases, n)``."""
+        return self.jvp(state, state.u) - self.load.ravel()
 
-    def contract(
-        self,
-        points: FloatArray,
-        u: FloatArray,
-        stiffness_weight: FloatArray,
-        load_weight: FloatArray,
-    ) -> FloatArray:
-        """``load_weight^T df/dX - stiffness_weight^T (dK/dX u)`` at fixed fields, shape ``(n_nodes, dim)``.
+    def jacobian(self, state: State) -> Condensed:
+        """``dR/du``, with the supports applied."""
+        return self.condensed
 
-        With both weights equal to an adjoint it is ``-lam^T dR/dX`` of the residual ``R = K u - f``.
-        """
-        gradient = np.zeros_like(points)
-        for integral in self.stiffness:
-            integral.contract(points, u, stiffness_weight, gradient, -1.0)
-        for term in self.loads:
-            term.contract(points, load_weight, gradient)
-        return gradient
+    def jvp(self, state: State, du: FloatArray) -> FloatArray:
+        """``K du`` ``(..., n)``, supports not applied."""
+        return self.condensed.times(self.structure, self.constraints, du)
 
-    def parameter_gradient(
-        self,
-        points: FloatArray,
-        u: FloatArray,
-        stiffness_weight: FloatArray,
-        load_weight: FloatArray,
-        into: Mapping[str, FloatArray],
-    ) -> None:
-        """Add ``load_weight^T df/dm - stiffness_weight^T (dK/dm) u`` to the array of every parameter ``m``."""
-        for integral in self.stiffness:
-            integral.parameter_gradient(points, u, stiffness_weight, into, -1.0)
-        for term in self.loads:
-            term.parameter_gradient(points, load_weight, into)
+    def vjp(self, state: State, lam: FloatArray) -> FloatArray:
+        """``K^T lam`` ``(..., n)``, supports not applied."""
+        return self.condensed.times(self.structure, self.constraints, lam, transpose=True)
 
-    def tangent(self, points: FloatArray, velocity: FloatArray, u: FloatArray) -> FloatArray:
-        """``(dK/dX velocity) u - (df/dX) velocity``, shape ``(n_nodes, nc)``."""
+    def pullback(self, state: State, weights: Sequence[Weights], into: Sequence[Cotangent]) -> None:
+        """Add ``external^T df - internal^T dK u + prescribed^T dg`` at a fixed state, one row for each response."""
+        shape = self.space.shape
+        for weight, cotangent in zip(weights, into, strict=True):
+            for case, u in enumerate(state.u):
+                field = u.reshape(shape)
+                self._pull_internal(field, weight.internal[case].reshape(shape), cotangent)
+                self._pull_external(weight.external[case].reshape(shape), cotangent)
+                if weight.prescribed is not None and cotangent.points is not None and self.prescribed.moves:
+                    cotangent.points[...] += self.prescribed.pull_back(weight.prescribed[case].reshape(shape))
+
+    def _pull_internal(self, u: FloatArray, weight: FloatArray, into: Cotangent) -> None:
+        for term in self._internal:
+            if into.points is not None:
+                term.contract(self.points, u, weight, into.points, -1.0)
+            if not term.parameter_names.isdisjoint(into.parameters):
+                term.parameter_gradient(self.points, u, weight, into.parameters, -1.0)
+
+    def _pull_external(self, weight: FloatArray, into: Cotangent) -> None:
+        for term in self._external:
+            if into.points is not None:
+                term.contract(self.points, weight, into.points)
+            if not term.parameter_names.isdisjoint(into.parameters):
+                term.parameter_gradient(self.points, weight, into.parameters)
+
+    def pushforward(self, state: State, directions: Sequence[Design]) -> tuple[FloatArray, FloatArray]:
+        """Rates of the residual at a fixed state and of the prescribed values, each ``(n_directions, n_cases, n)``."""
+        rates = np.zeros((len(directions), *state.u.shape))
+        moved = np.zeros_like(rates)
+        for number, direction in enumerate(directions):
+            if direction.parameters:
+                raise NotImplementedError("directions along parameters")
+            if direction.points is None:
+                continue
+            velocity = np.ascontiguousarray(direction.points)
+            moved[number] = self.prescribed.push_forward(velocity).ravel()
+            for case, u in enumerate(state.u):
+                rates[number, case] = self._rate(u.reshape(self.space.shape), velocity).ravel()
+        return rates, moved
+
+    def _rate(self, u: FloatArray, velocity: FloatArray) -> FloatArray:
         y = np.zeros_like(u)
-        for term in self.loads:
-            term.tangent(points, velocity, y)
+        for term in self._external:
+            term.tangent(self.points, velocity, y)
         np.negative(y, out=y)
-        for integral in self.stiffness:
-            integral.tangent(points, velocity, u, y)
+        for matrix_term in self._internal:
+            matrix_term.tangent(self.points, velocity, u, y)
         return y
+
+    def zeros(self) -> Mapping[str, FloatArray]:
+        """Zeros in the shape of every parameter."""
+        return self.parameters.zeros()

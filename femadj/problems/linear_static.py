@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from femadj.algebra.linear_system import Counts, LinearSolution, LinearSystem
-from femadj.base.arrays import FloatArray
+from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
+from femadj.base.design import Design
 from femadj.conditions.loads import Load
-from femadj.conditions.supports import Constraints, Fixed, Prescribed, unknown_name
+from femadj.conditions.supports import Constraints, Fixed, unknown_name
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
 from femadj.mesh import Mesh, checked_points
 from femadj.physics import Form, Physics
-from femadj.problems.fem import Assembled, System
-from femadj.problems.static_system import StaticSystem
+from femadj.problems.fem import FemResidual
+from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, MatrixKind, Solver
+from femadj.solvers.base import Solver
 from femadj.space.parameters import Parameters
 
 
@@ -86,28 +85,26 @@ class LinearStatic:
         self._progress = progress
         phases = Phases(progress)
         with phases("bind"):
-            parameters = Parameters.of(mesh, physics.parameters, type(physics).__name__)
-            for load in self._loads:
-                declared = getattr(load, "parameters", {})
-                parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
-            self._parameters = parameters
-            space = replace(physics.discretise(mesh, threads), stiffness_order=quadrature_order)
-            if self._loads and not space.nodal:
-                raise LoadError(
-                    f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
-                    f"{physics!r} has not: write it as a linear form of the Form"
-                )
-            bound = physics.bind(space, parameters, quadrature_order)
-            constraints = Constraints.of(space, physics, self._supports)
-            terms = [term.with_parameters(parameters) for load in self._loads for term in load.bind(space, physics)]
-            self._system = System.of(space, bound, terms, constraints)
+            self._residual = self._bound(parameters_of(mesh, physics, self._loads))
         with phases("prepare kernels"):
-            self._system.prepare()
+            self._residual.prepare()
         with phases("analyse"):
-            kind: MatrixKind = "general" if not bound.symmetric else "spd" if bound.definite else "symmetric"
-            self._static = StaticSystem(mesh, self._system, kind)
-            self._linear = LinearSystem.of(self._static, solver=self._solver)
+            self._linear = LinearSystem.over(self._residual, POINTS, self._solver)
         self._seconds = phases.seconds
+
+    def _bound(self, parameters: Parameters) -> FemResidual:
+        """Physics, loads and supports on the mesh."""
+        mesh, physics, order = self._mesh, self._physics, self._quadrature_order
+        space = replace(physics.discretise(mesh, self._threads), stiffness_order=order)
+        if self._loads and not space.nodal:
+            raise LoadError(
+                f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
+                f"{physics!r} has not: write it as a linear form of the Form"
+            )
+        bound = physics.bind(space, parameters, order)
+        supports = Constraints.of(space, physics, self._supports)
+        terms = [term.with_parameters(parameters) for load in self._loads for term in load.bind(space, physics)]
+        return FemResidual.of(space, bound, terms, supports, parameters)
 
     # ------------------------------------------------------------------ what it consists of
     @property
@@ -133,19 +130,19 @@ class LinearStatic:
     @property
     def parameters(self) -> Parameters:
         """Declared parameters with their values."""
-        return self._parameters
+        return self._residual.parameters
 
     @property
-    def system(self) -> System:
-        """The discrete system and its products, with the declared values of the parameters."""
-        return self._system
+    def residual(self) -> FemResidual:
+        """The discrete residual: put at a design it knows matrix, loads and all products of their derivatives."""
+        return self._residual
 
     @property
-    def linear_system(self) -> LinearSystem[Assembled]:
-        """The problem as ``A(X) x = b(X)``, at the declared values of the parameters.
+    def linear_system(self) -> LinearSystem:
+        """The problem as ``A(X) x = b(X)``.
 
-        It gives what the adjoint of responses does not need: tangents, derivatives by the matrix entries, and
-        responses that are plain functions of the unknowns. ``x`` is the field, flattened.
+        It gives tangents, derivatives by the matrix entries, and responses that are plain functions of the unknowns;
+        ``solution.linear`` is a solution of it. ``x`` is the field, flattened.
         """
         return self._linear
 
@@ -184,8 +181,8 @@ class LinearStatic:
 
     def __repr__(self) -> str:
         return (
-            f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._system.space.n_dofs} unknowns, "
-            f"{int(self._system.constraints.fixed.sum())} prescribed, solver {self.solver_name})"
+            f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._residual.space.n_dofs} unknowns, "
+            f"{int(self._residual.supports.fixed.sum())} prescribed, solver {self.solver_name})"
         )
 
     # ------------------------------------------------------------------ solving
@@ -218,29 +215,14 @@ class LinearStatic:
             x = x.copy()
             x.setflags(write=False)
         phases = Phases(self._progress)
-        values = self._parameters.updated(parameters)
-        static, linear = self._static, self._linear
-        if parameters:
-            static = replace(static, system=self._system.with_parameters(values))
-            linear = linear.on_same_pattern(static)
         with phases("assemble"):
-            assembled = static.assemble(x)
+            at = self._residual.at(Design(x, self.parameters.given(parameters)))
+            _ = at.load
         try:
-            solved = linear.solve_assembled(x, assembled, phases)
+            solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:
             raise self._located(error) from error
-        shape = assembled.load.shape
-        return Solution(
-            problem=self,
-            system=static.system,
-            parameters=values,
-            points=x,
-            u=solved.x.reshape(shape),
-            load=_read_only(assembled.load),
-            prescribed=assembled.prescribed,
-            linear=solved,
-            seconds=phases.seconds,
-        )
+        return Solution(self, at, solved, phases.seconds)
 
     def _located(
         self, error: SingularSystemError | IndefiniteSystemError
@@ -248,7 +230,7 @@ class LinearStatic:
         if error.equation is None:
             return error
         names = self._physics.components(self._mesh.dim)
-        where = unknown_name(self._system.space, names, error.equation)
+        where = unknown_name(self._residual.space, names, error.equation)
         causes = (
             "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
             "material constants that differ by too many orders of magnitude"
@@ -261,102 +243,6 @@ class LinearStatic:
         return type(error)(f"{error}: {where}. Likely causes: {causes}", error.equation)
 
 
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """A solved problem at fixed node coordinates.
-
-    Attributes
-    ----------
-    problem : LinearStatic
-    system : System
-        The discrete system at the values of the parameters.
-    parameters : Parameters
-    points : (n_nodes, dim)
-    u : (n_nodes, nc)
-        The field: displacement [length] or scalar, in input node order.
-    load : (n_nodes, nc)
-        Nodal forces of the loads.
-    prescribed : Prescribed
-    linear : LinearSolution
-        Matrix, factor and right-hand side.
-    seconds : mapping of phase to seconds
-    """
-
-    problem: LinearStatic
-    system: System
-    parameters: Parameters
-    points: FloatArray
-    u: FloatArray
-    load: FloatArray
-    prescribed: Prescribed
-    linear: LinearSolution[Assembled]
-    seconds: Mapping[str, float]
-
-    @property
-    def factor(self) -> Factor:
-        """The factorised stiffness, supports eliminated."""
-        return self.linear.factor
-
-    def part(self, name: str | None = None) -> tuple[FloatArray, FloatArray]:
-        """Unknowns of a part of the state, and where they live.
-
-        Parameters
-        ----------
-        name : str, optional
-            A name that the Form gives its parts (``"u"``, ``"p"``, ...); may be left out where there is one part.
-
-        Returns
-        -------
-        values : (n, nc)
-        places : (n, dim)
-            NaN for unknowns without a place.
-        """
-        return self.system.space.part(self._part_name(name), self.u, self.points)
-
-    def _part_name(self, name: str | None) -> str:
-        names = self.system.space.part_names
-        if name is None and len(names) > 1:
-            raise ProblemError(f"name one of the parts: {', '.join(names)}")
-        return names[0] if name is None else name
-
-    def nodal(self, name: str | None = None) -> FloatArray:
-        """Values of a part of the state at the mesh nodes, ``(n_nodes, nc)``; where cells differ, their mean."""
-        return self.system.space.nodal_values(self._part_name(name), self.u, self.points)
-
-    def reactions(self) -> FloatArray:
-        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
-        system = self.system
-        internal = system.stiffness_times_at_supports(self.points, self.u)
-        return np.where(system.constraints.fixed, internal - self.load, 0.0)
-
-    def internal_forces(self) -> FloatArray:
-        """``K u`` over all unknowns: the loads plus the reactions."""
-        return self.load + self.reactions()
-
-    def solve_adjoint(self, rhs: FloatArray) -> FloatArray:
-        """Solve ``K_FF^T lam_F = rhs_F`` with ``lam = 0`` at supports, on the same factor.
-
-        Parameters
-        ----------
-        rhs : (n_nodes, nc) or (k, n_nodes, nc)
-
-        Returns
-        -------
-        lam : same shape
-        """
-        fixed = self.system.constraints.fixed
-        masked = np.where(fixed, 0.0, rhs)
-        if rhs.ndim == 2:
-            return self.factor.T.solve(masked.ravel()).reshape(rhs.shape)
-        block = self.factor.T.solve(masked.reshape(len(rhs), -1).T)
-        return np.ascontiguousarray(block.T).reshape(rhs.shape)
-
-
-def _read_only(array: FloatArray) -> FloatArray:
-    array.setflags(write=False)
-    return array
-
-
 def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) -> tuple[Any, ...]:
     if kind is not None and isinstance(value, kind):
         value = (value,)
@@ -367,3 +253,12 @@ def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) 
         if not fits:
             raise error(f"{what} holds {item!r}, which is not one")
     return tuple(value)
+
+
+def parameters_of(mesh: Mesh, physics: Physics, loads: Sequence[Load]) -> Parameters:
+    """What physics and loads declare, together."""
+    parameters = Parameters.of(mesh, physics.parameters, type(physics).__name__)
+    for load in loads:
+        declared = getattr(load, "parameters", {})
+        parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
+    return parameters

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import ChainSolution, Solution
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 from femadj.report.caption import Caption
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
 from femadj.report.solid import View, draw_solid
 from femadj.report.surface import boundary_curves, boundary_triangles
-from femadj.sensitivity.adjoint import ChainGradient, Gradient
 
 PERCENTILE = 99.0
 """Share of the nodal values that the colours resolve; the rest, often at corners, saturate."""

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import FemadjError
-from femadj.problems import ChainSolution, Solution
-from femadj.sensitivity.adjoint import ChainGradient, Gradient
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 
@@ -76,7 +75,7 @@ def summary(
     """
     problem = solution.problem
     mesh = problem.mesh
-    stages = list(solution.stages.values()) if isinstance(solution, ChainSolution) else [solution]
+    stages = list(solution.stages.values())
     statistics = stages[-1].factor.statistics
     spent: dict[str, float] = {}
     for part in (each.seconds for stage in stages for each in (stage.problem, stage)):
@@ -91,8 +90,8 @@ def summary(
             "volume": float(mesh.cell_volumes(solution.points).sum()),
             "worst quality": float(mesh.quality(solution.points).min()),
         },
-        "unknowns": sum(stage.system.space.n_dofs for stage in stages),
-        "prescribed": sum(int(stage.system.constraints.fixed.sum()) for stage in stages),
+        "unknowns": sum(stage.at.space.n_dofs for stage in stages),
+        "prescribed": sum(int(stage.at.constraints.constrained.sum()) for stage in stages),
         "solver": stages[-1].problem.solver_name,
         "factor": {
             "matrix entries": statistics.nnz,

@@ -1,46 +1,83 @@
-"""What a response is: a scalar of the state and the node coordinates, with its partial derivatives."""
+"""What a response is: a scalar of the state and the design, with its partial derivatives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.problems import Solution
+from femadj.errors import ResponseError
+from femadj.problems import ChainSolution, Partials, Solution
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Value and partial derivatives of a response at a solution. What is ``None`` is zero.
+class Response(Protocol):
+    """A scalar response ``J(u, X)``; implement this to bring your own.
 
-    A response of one's own needs ``value``, ``state`` and ``points`` only; the other fields save work where a response
-    is made of the problem's own matrix and loads.
-
-    Attributes
-    ----------
-    value : float
-    state : (n_nodes, nc) or None
-        ``dJ/du`` at fixed coordinates.
-    points : (n_nodes, dim) or None
-        ``dJ/dX`` at a fixed state, without the contributions of the two weights.
-    load_weight : (n_nodes, nc) or None
-        ``dJ/df``, for responses that contain the load vector: adds ``load_weight^T df/dX``.
-    stiffness_weight : (n_nodes, nc) or None
-        For responses that contain the stiffness: adds ``stiffness_weight^T (dK/dX) u``.
-    parameters : mapping of name to array, or None
-        ``dJ/dm`` by the parameters of the problem, at a fixed state, and by those of the response's own.
-    adjoint : (n_nodes, nc) or None
-        The adjoint state where it is known without a solve (self-adjoint responses).
+    A class with a method ``evaluate(solution)`` that returns an ``Evaluation`` will do as well.
     """
 
-    value: float
-    state: FloatArray | None = None
-    points: FloatArray | None = None
-    load_weight: FloatArray | None = None
-    stiffness_weight: FloatArray | None = None
-    adjoint: FloatArray | None = None
-    parameters: Mapping[str, FloatArray] | None = None
+    def value(self, solution: Solution) -> float:
+        """Its value; ResponseError when the response does not fit the problem."""
+        ...
+
+    def partials(self, solution: Solution) -> Partials:
+        """Value and partial derivatives; ResponseError when the response does not fit the problem."""
+        ...
+
+
+class CompleteResponse:
+    """A response whose value comes with its partial derivatives: all it has to write is ``partials``."""
+
+    def partials(self, solution: Solution) -> Partials:
+        """Value and partial derivatives."""
+        raise NotImplementedError
+
+    def value(self, solution: Solution) -> float:
+        """Its value."""
+        return self.partials(solution).value
+
+    def evaluate(self, solution: Solution) -> Partials:
+        """Value and partial derivatives, under the name that user-defined responses may give to it."""
+        return self.partials(solution)
+
+
+class Evaluation(Partials):
+    """Value and partial derivatives of a response that is written as one method ``evaluate``. None is zero.
+
+    Parameters
+    ----------
+    value, state, points, adjoint, parameters
+        See ``Partials``.
+    load_weight, stiffness_weight : (n_nodes, nc), optional
+        Its external and internal weight.
+    """
+
+    def __init__(
+        self,
+        value: float,
+        state: FloatArray | None = None,
+        points: FloatArray | None = None,
+        load_weight: FloatArray | None = None,
+        stiffness_weight: FloatArray | None = None,
+        adjoint: FloatArray | None = None,
+        parameters: Mapping[str, FloatArray] | None = None,
+    ) -> None:
+        given = MappingProxyType(dict(parameters or {}))
+        super().__init__(value, state, points, given, stiffness_weight, load_weight, adjoint)
+
+    @property
+    def load_weight(self) -> FloatArray | None:
+        """The external weight."""
+        return self.external_weight
+
+    @property
+    def stiffness_weight(self) -> FloatArray | None:
+        """The internal weight."""
+        return self.internal_weight
 
 
 @dataclass(frozen=True)
@@ -57,9 +94,54 @@ class OnStage:
     response: Response
 
 
-class Response(Protocol):
-    """A scalar response ``J(u, X)``; implement this to bring your own."""
+AnyResponse = Response | OnStage
 
-    def evaluate(self, solution: Solution) -> Evaluation:
-        """Value and partial derivatives; ResponseError when the response does not fit the problem."""
-        ...
+
+def value_of(response: AnyResponse, solution: Solution | ChainSolution) -> float:
+    """Value of a response, checked; a bare response of a chain is one of its last stage."""
+    stage, plain = _located(response)
+    here = solution.stage(stage)
+    method: Any = getattr(plain, "value", None)
+    if _is_method(plain, method):
+        return _checked_value(plain, method(here))
+    return partials_of(response, solution).value
+
+
+def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
+    """Value and partial derivatives of a response, checked; a bare response of a chain is one of its last stage."""
+    stage, plain = _located(response)
+    here = solution.stage(stage)
+    method: Any
+    for name in ("partials", "evaluate"):
+        method = getattr(plain, name, None)
+        if _is_method(plain, method):
+            break
+    else:
+        raise ResponseError(
+            f"{plain!r} is no response: it has no methods value(solution) and partials(solution), nor "
+            "evaluate(solution)"
+        )
+    found = method(here)
+    if not isinstance(found, Partials):
+        raise ResponseError(
+            f"{type(plain).__name__}.{name} must return Partials (or an Evaluation), not {type(found).__name__}"
+        )
+    _checked_value(plain, found.value)
+    return found.named(type(plain).__name__, stage)
+
+
+def _located(response: AnyResponse) -> tuple[str | None, Response]:
+    return (response.stage, response.response) if isinstance(response, OnStage) else (None, response)
+
+
+def _is_method(response: Any, method: Any) -> bool:
+    return not isinstance(response, type) and callable(method)
+
+
+def _checked_value(response: Response, value: Any) -> float:
+    name = type(response).__name__
+    if not isinstance(value, (float, int, np.floating)):
+        raise ResponseError(f"{name}: the value must be a real number, not {value!r}")
+    if not np.isfinite(value):
+        raise ResponseError(f"{name} is {value}")
+    return float(value)

@@ -10,13 +10,14 @@ import numpy as np
 
 from femadj.base.arrays import FloatArray, inner
 from femadj.errors import ResponseError
-from femadj.problems import Solution
-from femadj.responses.base import Evaluation
+from femadj.problems import Partials, Solution
+from femadj.responses.base import CompleteResponse
 from femadj.space.integrals import BilinearIntegral
+from femadj.space.nodal import Tensor
 
 
 @dataclass(frozen=True)
-class Displacement:
+class Displacement(CompleteResponse):
     """Nodal values of the field over a group: displacement, or temperature of a diffusion problem.
 
     Parameters
@@ -34,12 +35,12 @@ class Displacement:
     direction: str | Sequence[float] | None = None
     reduce: Literal["mean", "sum", "squared_norm"] = "mean"
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         if self.reduce not in ("mean", "sum", "squared_norm"):
             raise ResponseError(f"reduce must be 'mean', 'sum' or 'squared_norm', not {self.reduce!r}")
         problem = solution.problem
-        if not solution.system.space.nodal:
+        if not solution.at.space.nodal:
             raise ResponseError(
                 f"Displacement({self.group!r}) needs unknowns that are values at the mesh nodes, which those of "
                 f"{problem.physics!r} are not"
@@ -50,15 +51,15 @@ class Displacement:
         if self.direction is None and self.reduce == "squared_norm":
             values = solution.u[nodes]
             state[nodes] = 2 * values
-            return Evaluation(float((values**2).sum()), state=state)
+            return Partials(float((values**2).sum()), state=state)
         direction = self._vector(names)
         values = solution.u[nodes] @ direction
         if self.reduce == "squared_norm":
             state[nodes] = 2 * values[:, None] * direction
-            return Evaluation(float((values**2).sum()), state=state)
+            return Partials(float((values**2).sum()), state=state)
         weight = 1.0 / len(nodes) if self.reduce == "mean" else 1.0
         state[nodes] = weight * direction
-        return Evaluation(weight * float(values.sum()), state=state)
+        return Partials(weight * float(values.sum()), state=state)
 
     def _vector(self, names: tuple[str, ...]) -> FloatArray:
         if self.direction is None:
@@ -78,7 +79,7 @@ class Displacement:
 
 
 @dataclass(frozen=True)
-class FieldNorm:
+class FieldNorm(CompleteResponse):
     """``int |u|^2 dx`` over the body (times the thickness of a plane one).
 
     Parameters
@@ -89,17 +90,17 @@ class FieldNorm:
 
     group: str | None = None
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         problem, u = solution.problem, solution.u
-        space = solution.system.space
+        space = solution.at.space
         nc = space.n_components
         identity = problem.physics.thickness_in(problem.mesh.dim) * np.eye(nc)
         coefficient = np.ascontiguousarray(identity[None, None, :, None, :, None])
         mass_u = np.zeros_like(u)
         gradient = np.zeros_like(solution.points)
         for domain in space.cells("mass", self.group):
-            mass = BilinearIntegral(domain, coefficient, domain.one_region, 0, 1, True)
+            mass = BilinearIntegral(domain, Tensor(coefficient, domain.one_region, 0, 1, True))
             mass.apply(solution.points, u, mass_u)
             mass.contract(solution.points, u, u, gradient)
-        return Evaluation(inner(u, mass_u), state=2 * mass_u, points=gradient)
+        return Partials(inner(u, mass_u), state=2 * mass_u, points=gradient)

@@ -27,8 +27,8 @@ from femadj.forms.pointwise import (
 from femadj.forms.probing import require_differentiable, sample_of
 from femadj.forms.transported_functional import integrate_transported
 from femadj.physics import Integral, IntegralLike, integrals_of
-from femadj.problems import Solution
-from femadj.responses.base import Evaluation
+from femadj.problems import Partials, Solution
+from femadj.responses.base import CompleteResponse
 from femadj.space.element import ElementSpace
 from femadj.space.parameters import ParameterLike, Parameters
 from femadj.space.region import Domain
@@ -45,7 +45,7 @@ class _Slopes:
     parameters: Mapping[str, FloatArray]
 
 
-class Functional:
+class Functional(CompleteResponse):
     """``(int f dx)^power`` or ``(int f dx / int dx)^power``.
 
     ``f`` is a function of the state, its gradient, position, normal and parameters.
@@ -98,14 +98,14 @@ class Functional:
         self._differentiables = self._ways(("u",))
         self._parameters = MappingProxyType(dict(parameters or {}))
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         parameters = self._all_parameters(solution)
         slopes = parameters.zeros()
         state = np.zeros_like(solution.u)
         nodes = np.zeros_like(solution.points)
         total = 0.0
-        space = solution.system.space
+        space = solution.at.space
         ways = self._differentiables if space.part_names == ("u",) else self._ways(space.part_names)
         for integral, way in zip(self._integrals, ways, strict=True):
             if isinstance(space, ElementSpace) and not space.nodal:
@@ -134,11 +134,11 @@ class Functional:
             total = total**self._power
         state *= factor
         nodes *= factor
-        return Evaluation(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
+        return Partials(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
 
     def _size(self, solution: Solution) -> tuple[float, FloatArray]:
         """Volume or area that is integrated over, and its derivative by the nodes."""
-        space, points = solution.system.space, solution.points
+        space, points = solution.at.space, solution.points
         gradient, nothing = np.zeros_like(points), np.zeros((len(points), 1))
         size = 0.0
         for integral in self._integrals:
@@ -161,7 +161,7 @@ class Functional:
                 f"{self!r}: {shared[0]!r} is a parameter of the problem, which the functional reads anyway; do not "
                 "declare it again"
             )
-        for name in solution.system.space.part_names:
+        for name in solution.at.space.part_names:
             if name in own or name in solution.parameters:
                 raise ResponseError(f"{self!r}: the name {name!r} is that of the state; give the parameter another one")
         return own.merged(solution.parameters)

@@ -9,12 +9,12 @@ import numpy as np
 from femadj.base.arrays import FloatArray
 from femadj.conditions.loads import measure
 from femadj.errors import MaterialError, ResponseError
-from femadj.problems import Solution
-from femadj.responses.base import Evaluation
+from femadj.problems import Partials, Solution
+from femadj.responses.base import CompleteResponse
 
 
 @dataclass(frozen=True)
-class Volume:
+class Volume(CompleteResponse):
     """Volume of the body, or area times thickness of a plane one.
 
     Parameters
@@ -25,13 +25,13 @@ class Volume:
 
     group: str | None = None
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         return _integral(solution, self.group, None)
 
 
 @dataclass(frozen=True)
-class Mass:
+class Mass(CompleteResponse):
     """Density times volume.
 
     Parameters
@@ -42,7 +42,7 @@ class Mass:
 
     group: str | None = None
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         problem = solution.problem
         try:
@@ -52,13 +52,13 @@ class Mass:
         return _integral(solution, self.group, density)
 
 
-def _integral(solution: Solution, group: str | None, weight: FloatArray | None) -> Evaluation:
+def _integral(solution: Solution, group: str | None, weight: FloatArray | None) -> Partials:
     problem = solution.problem
     factor = problem.physics.thickness_in(problem.mesh.dim)
     gradient = np.zeros_like(solution.points)
     nothing = np.zeros((problem.mesh.n_nodes, 1))
     value = sum(
         measure(domain, weight).contract(solution.points, nothing, gradient, factor)
-        for domain in solution.system.space.cells("mass", group)
+        for domain in solution.at.space.cells("mass", group)
     )
-    return Evaluation(value=float(value), points=gradient)
+    return Partials(value=float(value), points=gradient)

@@ -9,12 +9,12 @@ import numpy as np
 from femadj.base.arrays import inner
 from femadj.conditions.supports import Fixed, held_by
 from femadj.errors import ResponseError, SupportError
-from femadj.problems import Solution
-from femadj.responses.base import Evaluation
+from femadj.problems import Partials, Solution
+from femadj.responses.base import CompleteResponse
 
 
 @dataclass(frozen=True)
-class Reaction:
+class Reaction(CompleteResponse):
     """Sum of the forces that the supports of a group exert on the body, along one component.
 
     The residual ``K u - f`` summed over the unknowns of a component: what holds them there. It converges faster than
@@ -37,14 +37,14 @@ class Reaction:
     component: str | None = None
     factor: float = 1.0
 
-    def evaluate(self, solution: Solution) -> Evaluation:
+    def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
-        system = solution.system
+        at = solution.at
         names = solution.problem.physics.components(solution.problem.mesh.dim)
         if self.component is None and len(names) > 1:
             raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
         try:
-            held = held_by(system.space, names, Fixed(self.group, self.component))
+            held = held_by(at.space, names, Fixed(self.group, self.component))
         except SupportError as cause:
             raise ResponseError(f"{self!r}: {cause}") from cause
         if any(each.unknowns.shape[1] != 1 for each in held):
@@ -52,15 +52,15 @@ class Reaction:
         weight = np.zeros_like(solution.u)
         for each in held:
             weight.reshape(-1)[each.unknowns] = self.factor
-        loose = int(((weight != 0) & ~system.constraints.fixed).sum())
+        loose = int(((weight != 0) & ~at.problem.supports.fixed).sum())
         if loose:
             raise ResponseError(
                 f"{self!r}: {loose} of its unknowns are not prescribed; there no support exerts a force. Name a group "
                 "that a Fixed holds entirely in this component"
             )
-        return Evaluation(
+        return Partials(
             value=inner(weight, solution.internal_forces() - solution.load),
-            state=system.stiffness_times(solution.points, weight, transpose=True),
-            load_weight=-weight,
-            stiffness_weight=weight,
+            state=at.vjp(solution.implicit.state, weight.reshape(1, -1)).reshape(weight.shape),
+            external_weight=-weight,
+            internal_weight=weight,
         )

@@ -16,7 +16,8 @@ from femadj.mesh import Mesh
 from femadj.problems import Chain, LinearStatic
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
-from femadj.sensitivity.adjoint import response_value, value_and_gradient
+from femadj.responses.base import value_of
+from femadj.sensitivity.adjoint import value_and_gradient
 
 RATE_TOLERANCE = 0.05
 """How far a fitted Taylor rate may be from 2."""
@@ -251,7 +252,7 @@ def verify(
     def rebuilt_value(points: FloatArray) -> float:
         nonlocal solves
         solves += 1
-        return response_value(base.rebuilt(points).solve(), response)
+        return value_of(response, base.rebuilt(points).solve())
 
     taylor = []
     boundary = np.zeros(len(x), dtype=bool)
@@ -279,13 +280,14 @@ def verify(
         error = _error(exact, quotient, largest, noise / size[node])
         tests.append(ComponentTest(node, int(base.mesh.node_ids[node]), axis, exact, quotient, error))
     by_parameters = []
-    for label, values in _parameters(base).items():
+    for label in base.parameters:
+        values = base.parameters.value(label)
         with phases(f"difference by {label}"):
 
             def value_with(moved: FloatArray, name: str = label) -> float:
                 nonlocal solves
                 solves += 1
-                return response_value(base.solve(parameters={name: moved}), response)
+                return value_of(response, base.solve(parameters={name: moved}))
 
             size = np.abs(values) + 0.01 * (float(np.abs(values).max(initial=0.0)) or 1.0)
             direction = rng.uniform(-1, 1, values.shape) * size
@@ -298,18 +300,6 @@ def verify(
     if check:
         outcome.raise_if_wrong()
     return outcome
-
-
-def _parameters(problem: LinearStatic | Chain) -> dict[str, FloatArray]:
-    """Values of the parameters, by the names that ``solve`` knows."""
-    if isinstance(problem, LinearStatic):
-        return {name: problem.parameters.value(name) for name in problem.parameters}
-    return {
-        f"{stage}.{name}": each.parameters.value(name)
-        for stage, each in problem.stages.items()
-        for name in each.parameters
-        if name not in problem.links[stage]
-    }
 
 
 def _parameter_test(

@@ -15,7 +15,7 @@ from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, facet_table
 from femadj.mesh.topology import FacetSet
 from femadj.space.pattern import Pattern
-from femadj.space.region import SPECIALISED_ENTITIES, Domain, Int32Array, entity_parts
+from femadj.space.region import Domain, Int32Array, entity_parts, is_large
 
 SERIAL_CELLS = 20_000
 """Meshes with fewer cells than this are integrated by one thread: starting more costs as much as it saves."""
@@ -162,5 +162,5 @@ class Discretisation:
             owner=self.owner,
             parts=parts,
             first_cell=start,
-            specialised=len(cell) >= SPECIALISED_ENTITIES,
+            specialised=is_large(len(cell)),
         )

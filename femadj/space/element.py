@@ -27,7 +27,7 @@ from femadj.mesh.skfem_bridge import SkfemCells, skfem_cells
 from femadj.mesh.topology import FacetSet, match_rows, padded_key
 from femadj.space.discretisation import Discretisation
 from femadj.space.pattern import Pattern
-from femadj.space.region import SPECIALISED_ENTITIES, Domain
+from femadj.space.region import Domain, is_large
 
 Int32Array = npt.NDArray[np.int32]
 IntArray = npt.NDArray[np.int64]
@@ -696,7 +696,7 @@ class ElementSpace(Discretisation):
             owner=np.zeros(self.mesh.n_nodes, dtype=np.int32),
             parts=(items,),
             first_cell=0,
-            specialised=len(cells) >= SPECIALISED_ENTITIES,
+            specialised=is_large(len(cells)),
         )
         return Side(domain, self.parts, tuple(self._functions(part, xi) for part in self.parts))
 

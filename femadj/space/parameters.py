@@ -149,27 +149,35 @@ class Parameters:
             entries[name] = entry
         return Parameters(MappingProxyType(entries))
 
-    def updated(self, values: Mapping[str, npt.ArrayLike] | None) -> Parameters:
-        """New values for some parameters.
+    def given(self, values: Mapping[str, npt.ArrayLike] | None) -> dict[str, FloatArray]:
+        """Values that are given for some parameters, checked and copied.
 
         Raises
         ------
         ParameterError
             For unknown names and shapes that are not those of the declaration.
         """
-        if not values:
-            return self
-        entries = dict(self.entries)
-        for name, value in values.items():
-            if name not in entries:
-                known = ", ".join(map(repr, entries)) or "none at all"
+        result = {}
+        for name, value in (values or {}).items():
+            if name not in self.entries:
+                known = ", ".join(map(repr, self.entries)) or "none at all"
                 raise ParameterError(f"there is no parameter {name!r}; the problem has: {known}")
-            entry = entries[name]
+            entry = self.entries[name]
             array = _numbers(value, f"parameter {name!r}")
             if array.shape == (*entry.shape, 1):
                 array = array[..., 0]
             if array.shape != entry.shape:
                 raise ParameterError(f"parameter {name!r} ({entry.kind}) has shape {entry.shape}, not {array.shape}")
+            result[name] = array
+        return result
+
+    def updated(self, values: Mapping[str, npt.ArrayLike] | None) -> Parameters:
+        """New values for some parameters; ParameterError as in ``given``."""
+        if not values:
+            return self
+        entries = dict(self.entries)
+        for name, array in self.given(values).items():
+            entry = entries[name]
             entries[name] = Parameter(entry.kind, entry.shape, array)
         return Parameters(MappingProxyType(entries))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import InvalidMeshError
 from femadj.kernels import graph
 from femadj.solvers.structure import CsrPattern
@@ -65,3 +67,17 @@ class Pattern:
         graph.expand(row_start, columns, n, symmetric, indptr, indices)
         csr = CsrPattern(indptr, indices, "upper" if symmetric else "full")
         return cls(csr, n, tuple(positions))
+
+
+class MatrixEntries(NamedTuple):
+    """The matrix that terms add to.
+
+    Attributes
+    ----------
+    pattern : Pattern
+    data : (nnz,)
+        Values in the order of the pattern.
+    """
+
+    pattern: Pattern
+    data: FloatArray

@@ -21,6 +21,11 @@ SPECIALISED_ENTITIES = 5_000
 """Domains with at least this many entities get kernels compiled for their sizes; below, compiling costs more."""
 
 
+def is_large(n: int) -> bool:
+    """Whether kernels are compiled for the sizes of a region of so many entities."""
+    return n >= SPECIALISED_ENTITIES
+
+
 @dataclass(frozen=True, eq=False)
 class Domain:
     """Entities (cells, or facets of cells) of one cell block, with everything a kernel needs but coefficients.
@@ -154,19 +159,10 @@ class Domain:
         parts = tuple(number[items[keep[items]]] for items in self.parts)
         return replace(self, cell=self.cell[keep], local=self.local[keep], parts=parts)
 
-    def with_nodes(self, nodes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Marks of the entities whose cell has a marked field node."""
-        return np.asarray(nodes[self.field[self.cell]].any(axis=1))
-
     @property
     def on_geometry(self) -> Domain:
         """The same entities with the geometry's own shape functions as field."""
         return replace(self, field=self.nodes, shape=self.geometry)
-
-    def touching(self, nodes: npt.NDArray[np.bool_]) -> Domain:
-        """The same domain restricted to entities whose cell has a marked field node."""
-        keep = self.with_nodes(nodes)
-        return replace(self, parts=tuple(items[keep[items]] for items in self.parts))
 
 
 def entity_parts(nodes: Int32Array, owner: Int32Array, n_parts: int) -> tuple[Int32Array, ...]:

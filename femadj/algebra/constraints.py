@@ -1,0 +1,205 @@
+"""Constraints: unknowns that follow others, as an affine map ``u = T(d) q + g(d)`` applied to an assembled matrix.
+
+The reduced system is ``T^T K T q = T^T (f - K g)``. Equations keep their numbers: a constrained unknown keeps its row,
+whose only entry is on the diagonal, so that a matrix fits the same pattern with and without constraints and errors of a
+solver name unknowns of the mesh. The entries that condensing takes out are kept as two small blocks; products with them
+are the forces of constraints (reactions), the lifting of prescribed values, and the derivative by these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from femadj.base.arrays import FloatArray
+from femadj.solvers.structure import CsrPattern
+
+IntArray = npt.NDArray[np.int64]
+Diagonal = Literal["kept", "zero"]
+"""What stands on the diagonal of constrained rows: the entry of the matrix itself (one where it is not positive), so
+that pivots are compared with numbers of the right size; or zero, for mass matrices, so that no mode appears."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condensed:
+    """A matrix with its constraints applied.
+
+    Attributes
+    ----------
+    values : (nnz,)
+        On the pattern; constrained rows and columns have a diagonal entry alone.
+    diagonal : (n_constrained,)
+        The entries on the diagonal of constrained rows.
+    rows : (n_constrained, n) sparse
+        Rows of the matrix that were taken out, complete.
+    columns : (n, n_constrained) sparse
+        Columns that were taken out, complete.
+    """
+
+    values: FloatArray
+    diagonal: FloatArray
+    rows: csr_array
+    columns: csr_array
+
+    def times(
+        self, pattern: CsrPattern, constraints: AffineMap, x: FloatArray, *, transpose: bool = False
+    ) -> FloatArray:
+        """``K x`` (``K^T x``) with the matrix before constraints were applied; ``x`` is ``(..., n)``."""
+        fixed = np.flatnonzero(constraints.constrained)
+        rows, columns = (self.columns.T, self.rows.T) if transpose else (self.rows, self.columns)
+        block = x.reshape(-1, x.shape[-1])
+        free = np.where(constraints.constrained, 0.0, block)
+        y = np.ascontiguousarray((columns @ block[:, fixed].T).T)
+        if free.any():
+            y[:, fixed] += (rows @ free.T).T
+            matrix = csr_array((self.values, pattern.indices, pattern.indptr), shape=(pattern.n, pattern.n), copy=False)
+            for k, row in enumerate(free):
+                y[k] += (matrix.T if transpose else matrix) @ row
+                if pattern.triangle == "upper":
+                    y[k] += (matrix if transpose else matrix.T) @ row
+                    y[k] -= self.values[pattern.indptr[:-1]] * row  # counted by both triangles
+        return y.reshape(x.shape)
+
+
+class AffineMap(Protocol):
+    """Constraints ``u = T q + g`` on a fixed pattern; ``q`` and residuals have the size of ``u``."""
+
+    @property
+    def constrained(self) -> npt.NDArray[np.bool_]:
+        """(n,) marks of the unknowns that are not free."""
+        ...
+
+    def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
+        """Apply the constraints to a matrix ``(nnz,)``."""
+        ...
+
+    def expand(self, q: FloatArray) -> FloatArray:
+        """``T q``."""
+        ...
+
+    def restrict(self, r: FloatArray) -> FloatArray:
+        """``T^T r``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Fixed unknowns: ``T`` selects the free ones.
+
+    Attributes
+    ----------
+    constrained : (n,) bool
+    unknowns : (n_constrained,) int64
+        Their numbers, ascending.
+    pattern : CsrPattern
+    """
+
+    constrained: npt.NDArray[np.bool_]
+    unknowns: IntArray
+    pattern: CsrPattern
+    _diagonal: IntArray
+    _taken: IntArray
+    _rows: _Block
+    _columns: _Block | None
+
+    @classmethod
+    def of(cls, pattern: CsrPattern, constrained: npt.NDArray[np.bool_]) -> Selection:
+        """Find the entries of constrained rows and columns in a pattern."""
+        fixed = constrained.ravel()
+        unknowns = np.flatnonzero(fixed)
+        lengths = np.diff(pattern.indptr)
+        by_row = np.repeat(fixed, lengths)
+        by_column = fixed[pattern.indices]
+        taken = np.flatnonzero(by_row | by_column)
+        row = np.searchsorted(pattern.indptr, taken, side="right") - 1
+        column = pattern.indices[taken].astype(np.int64)
+        in_row, in_column = by_row[taken], by_column[taken]
+        number = np.full(pattern.n, -1, dtype=np.int64)
+        number[unknowns] = np.arange(len(unknowns))
+        n, m = pattern.n, len(unknowns)
+        if pattern.triangle == "upper":
+            other = in_column & (row != column)  # the same entry in the other triangle
+            rows = _Block.of(
+                np.concatenate([number[row[in_row]], number[column[other]]]),
+                np.concatenate([column[in_row], row[other]]),
+                np.concatenate([taken[in_row], taken[other]]),
+                (m, n),
+            )
+            columns = None
+        else:
+            rows = _Block.of(number[row[in_row]], column[in_row], taken[in_row], (m, n))
+            columns = _Block.of(row[in_column], number[column[in_column]], taken[in_column], (n, m))
+        return cls(fixed, unknowns, pattern, pattern.diagonal(unknowns), taken, rows, columns)
+
+    def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
+        """Apply the constraints to a matrix: ``values`` ``(nnz,)`` is changed, and handed back."""
+        rows = self._rows.taken_from(values)
+        columns = csr_array(rows.T) if self._columns is None else self._columns.taken_from(values)
+        kept = np.zeros(len(self.unknowns))
+        if diagonal == "kept":
+            kept = values[self._diagonal]
+            kept = np.where(kept > 0, kept, 1.0)
+        values[self._taken] = 0.0
+        values[self._diagonal] = kept
+        return Condensed(values, kept, rows, columns)
+
+    def expand(self, q: FloatArray) -> FloatArray:
+        """``T q``: zero at constrained unknowns; ``q`` is ``(..., n)``."""
+        return np.where(self.constrained, 0.0, q)
+
+    def restrict(self, r: FloatArray) -> FloatArray:
+        """``T^T r``: zero at constrained unknowns; ``r`` is ``(..., n)``."""
+        return np.where(self.constrained, 0.0, r)
+
+
+class _Block(NamedTuple):
+    """Where the entries of a sparse block stand in the values of a matrix."""
+
+    slots: IntArray
+    indices: npt.NDArray[np.int32]
+    indptr: IntArray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, row: IntArray, column: IntArray, slots: IntArray, shape: tuple[int, int]) -> _Block:
+        order = np.lexsort((column, row))
+        indptr = np.zeros(shape[0] + 1, dtype=np.int64)
+        np.cumsum(np.bincount(row, minlength=shape[0]), out=indptr[1:])
+        return cls(slots[order], column[order].astype(np.int32), indptr, shape)
+
+    def taken_from(self, values: FloatArray) -> csr_array:
+        return csr_array((values[self.slots], self.indices, self.indptr), shape=self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Unconstrained:
+    """No constraints: ``T`` is the identity, all unknowns are free.
+
+    Attributes
+    ----------
+    n : int
+        Number of unknowns.
+    """
+
+    n: int
+
+    @property
+    def constrained(self) -> npt.NDArray[np.bool_]:
+        """No unknown is constrained."""
+        return np.zeros(self.n, dtype=bool)
+
+    def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
+        """The matrix as it is."""
+        return Condensed(values, np.zeros(0), csr_array((0, self.n)), csr_array((self.n, 0)))
+
+    def expand(self, q: FloatArray) -> FloatArray:
+        """``q`` itself."""
+        return q
+
+    def restrict(self, r: FloatArray) -> FloatArray:
+        """``r`` itself."""
+        return r

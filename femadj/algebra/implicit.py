@@ -1,0 +1,137 @@
+"""The implicit-function theorem: derivatives of a solved residual ``R(u; d) = 0`` along its solution, once for all.
+
+For a response ``J(u; d)`` with the adjoint state of ``(T^T R_u T)^T lam = T^T dJ/du``,
+
+    dJ/dd = pJ/pd - lam^T pR/pd + mu^T dg/dd,    mu = dJ/du - R_u^T lam   at constrained unknowns,
+
+and along a direction ``R_u du = -dR/dd dd``. Both run on the factor that the solution was found with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from femadj.algebra.residual import AtDesign, State, Weights
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent, Design
+from femadj.progress import Phases
+from femadj.solvers.base import Factor, TransposedFactor
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """Partial derivatives of a response by what a residual has at a solution; each ``(n_cases, n)``, None is zero.
+
+    Attributes
+    ----------
+    state : array or None
+        ``dJ/du``, all dependence included.
+    internal, external : array or None
+        Where the response contains the internal or external forces themselves: adds ``internal^T d(K u)`` and
+        ``external^T df`` at a fixed state.
+    adjoint : array or None
+        The adjoint state where it is known without a solve.
+    """
+
+    state: FloatArray | None = None
+    internal: FloatArray | None = None
+    external: FloatArray | None = None
+    adjoint: FloatArray | None = None
+
+    @property
+    def solves(self) -> int:
+        """Adjoint systems that have to be solved."""
+        return int(self.state is not None and self.adjoint is None)
+
+    @property
+    def depends(self) -> bool:
+        """Whether the residual matters for the response at all."""
+        return any(part is not None for part in (self.state, self.internal, self.external, self.adjoint))
+
+
+@dataclass(frozen=True, eq=False)
+class Implicit:
+    """A residual solved at a design.
+
+    Attributes
+    ----------
+    at : AtDesign
+    state : State
+    factor : Factor
+        Of the matrix at the solution, constraints applied.
+    """
+
+    at: AtDesign
+    state: State
+    factor: Factor
+
+    @classmethod
+    def linear(cls, at: AtDesign, factor: Factor) -> Implicit:
+        """Solve a residual that is linear in the state, all load cases as one block."""
+        start = State(at.lifting)
+        rhs = at.constraints.restrict(-at.residual(start))
+        return cls(at, State(_frozen(start.u + at.constraints.expand(_solved(factor, rhs)))), factor)
+
+    def adjoint(self, rhs: FloatArray) -> FloatArray:
+        """``T lam`` with ``(T^T R_u T)^T lam = T^T rhs``, for ``rhs`` ``(k, n)``."""
+        constraints = self.at.constraints
+        return constraints.expand(_solved(self.factor.T, constraints.restrict(rhs)))
+
+    def weights(self, seeds: Sequence[Seed], phases: Phases) -> list[Weights]:
+        """Adjoint states of all responses, solved as one block, and what they make of the weights."""
+        shape = self.state.u.shape
+        wanted = [number for number, seed in enumerate(seeds) if seed.solves]
+        with phases("solve adjoint"):
+            found = {}
+            if wanted:
+                block = self.adjoint(np.concatenate([_given(seeds[number].state, shape) for number in wanted]))
+                found = dict(zip(wanted, block.reshape(len(wanted), *shape), strict=True))
+        return [self._weights(seed, found.get(number)) for number, seed in enumerate(seeds)]
+
+    def _weights(self, seed: Seed, solved: FloatArray | None) -> Weights:
+        constraints = self.at.constraints
+        known = seed.adjoint if solved is None else solved
+        lam = np.zeros(self.state.u.shape) if known is None else constraints.expand(known)
+        prescribed = None
+        if seed.state is not None:
+            reaction = self.at.jacobian(self.state).columns.T @ lam.T
+            prescribed = np.zeros_like(lam)
+            prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction.T
+        return Weights(
+            lam if seed.internal is None else lam - seed.internal,
+            lam if seed.external is None else lam + seed.external,
+            prescribed,
+        )
+
+    def pullback(self, weights: Sequence[Weights], into: Sequence[Cotangent], phases: Phases) -> None:
+        """Add the derivatives by the design, without those of the responses themselves."""
+        with phases("contract"):
+            self.at.pullback(self.state, weights, into)
+
+    def pushforward(self, directions: Sequence[Design]) -> FloatArray:
+        """``du`` along directions, one solve each: ``(n_directions, n_cases, n)``."""
+        rates, moved = self.at.pushforward(self.state, directions)
+        if moved.any():
+            rates = rates + self.at.jvp(self.state, moved)
+        constraints = self.at.constraints
+        rhs = constraints.restrict(-rates).reshape(-1, rates.shape[-1])
+        return moved + constraints.expand(_solved(self.factor, rhs)).reshape(rates.shape)
+
+
+def _solved(factor: Factor | TransposedFactor, rhs: FloatArray) -> FloatArray:
+    """Solve for the rows of ``(k, n)``; a single one goes as a vector."""
+    if len(rhs) == 1:
+        return factor.solve(rhs[0])[None]
+    return np.ascontiguousarray(factor.solve(rhs.T).T)
+
+
+def _given(array: FloatArray | None, shape: tuple[int, ...]) -> FloatArray:
+    return np.zeros(shape) if array is None else array
+
+
+def _frozen(array: FloatArray) -> FloatArray:
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,80 @@
+"""What a term of a residual is.
+
+A residual is a sum of terms, ``R(u; d) = sum_internal r_t(u; d) - sum_external r_t(u; d)``. A term is bound to its
+region once for a topology; put at a design it owns what it computes there, and knows its value and all products of its
+derivatives. A load is an external term that does not depend on ``u``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent, Design
+from femadj.space.parameters import Parameters
+from femadj.space.pattern import MatrixEntries
+from femadj.space.region import Domain
+
+
+class TermAt(Protocol):
+    """A term at a design; frozen. Fields ``u``, ``v``, ... are ``(n, nc)`` arrays in the shape of the unknowns.
+
+    Coefficients that are functions of position or parameters are computed once, when they are first needed, and kept
+    within a budget of memory.
+    """
+
+    def residual(self, u: FloatArray, into: FloatArray) -> float:
+        """Add ``r(u)``; returns the smallest Jacobian determinant met (inf where nothing is integrated)."""
+        ...
+
+    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
+        """Add ``dr/du``; returns the smallest Jacobian determinant met (inf where nothing is integrated)."""
+        ...
+
+    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
+        """Add ``(dr/du) du``."""
+        ...
+
+    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """Add ``(dr/du)^T v``."""
+        ...
+
+    def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
+        """Add ``scale * v^T dr/dd`` at fixed fields, for the points and parameters that ``into`` holds."""
+        ...
+
+    def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
+        """Add ``(dr/dd) direction`` at a fixed field, along node velocities and rates of parameters."""
+        ...
+
+
+class Term(Protocol):
+    """One contribution to the residual, bound to a topology."""
+
+    @property
+    def rate(self) -> int:
+        """Order of the time derivative that it acts on: 0 stiffness, 1 damping, 2 mass."""
+        ...
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates."""
+        ...
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether its derivative by the unknowns is symmetric."""
+        ...
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Parameters that it reads."""
+        ...
+
+    def prepare(self) -> None:
+        """Compile the kernels."""
+        ...
+
+    def at(self, points: FloatArray, parameters: Parameters) -> TermAt:
+        """Put the term at a design."""
+        ...

@@ -1,0 +1,136 @@
+"""Partial derivatives of responses, and the total derivatives that solutions make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from femadj.base.arrays import FloatArray
+
+
+def _none() -> Mapping[str, FloatArray]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Partials:
+    """Value and partial derivatives of a response at a solution. What is ``None`` is zero.
+
+    A user-defined response needs ``value``, ``state`` and ``points`` only; the other fields save work where a response
+    is made of the problem's own internal and external forces.
+
+    Attributes
+    ----------
+    value : float
+    state : (n_nodes, nc) or None
+        ``dJ/du`` at a fixed design.
+    points : (n_nodes, dim) or None
+        ``dJ/dX`` at a fixed state, without the contributions of the two weights.
+    parameters : mapping of name to array
+        ``dJ/dm`` by the parameters of the problem, at a fixed state, and by those of the response's own.
+    internal_weight : (n_nodes, nc) or None
+        For responses that contain the internal forces (``K u``): adds ``internal_weight^T (dK u)``.
+    external_weight : (n_nodes, nc) or None
+        ``dJ/df``, for responses that contain the external forces (the loads): adds ``external_weight^T df``.
+    adjoint : (n_nodes, nc) or None
+        The adjoint state where it is known without a solve (self-adjoint responses).
+    stage : str or None
+        The stage of a chain that it belongs to; None for a single problem.
+    name : str
+        Of the response, for messages.
+    """
+
+    value: float
+    state: FloatArray | None = None
+    points: FloatArray | None = None
+    parameters: Mapping[str, FloatArray] = field(default_factory=_none)
+    internal_weight: FloatArray | None = None
+    external_weight: FloatArray | None = None
+    adjoint: FloatArray | None = None
+    stage: str | None = None
+    name: str = "response"
+
+    def named(self, name: str, stage: str | None) -> Partials:
+        """The same as those of a response of some name and stage."""
+        return Partials(
+            self.value, self.state, self.points, self.parameters, self.internal_weight, self.external_weight,
+            self.adjoint, stage, name,
+        )  # fmt: skip
+
+
+class OnDemand(Mapping[str, FloatArray]):
+    """Named arrays of which each is computed when it is first read.
+
+    Parameters
+    ----------
+    sources : mapping of name to function
+        How to compute each.
+    """
+
+    def __init__(self, sources: Mapping[str, Callable[[], FloatArray]]) -> None:
+        self._sources = sources
+        self._known: dict[str, FloatArray] = {}
+
+    def __getitem__(self, name: str) -> FloatArray:
+        if name not in self._known:
+            self._known[name] = self._sources[name]()
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self._sources))}}}"
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Total derivatives of a response.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        ``dJ/dX`` by the node coordinates, in the input node order, [J]/[length]. Prescribed values and loads move with
+        their nodes as the problem says.
+    loads : (n_nodes, nc)
+        ``dJ/df`` by the nodal forces: the adjoint state, plus ``u`` for the compliance, which contains the forces.
+    supports : (n_nodes, nc)
+        ``dJ/dg`` by the prescribed values, zero at free unknowns.
+    adjoint_solves : int
+        1 when an adjoint system was solved for this response, 0 when its adjoint state was known.
+    parameters : mapping of name to array
+        ``dJ/dm`` by every parameter of the problem and of the response, in the shape of its values. Those by parameters
+        of the problem take a pass over the mesh each, and are computed when they are first read.
+    """
+
+    points: FloatArray
+    loads: FloatArray
+    supports: FloatArray
+    adjoint_solves: int
+    parameters: Mapping[str, FloatArray] = field(default_factory=_none)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainGradient:
+    """Total derivatives of a response of a chain.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        ``dJ/dX``, through all stages.
+    parameters : mapping of ``"stage.name"`` to array
+        ``dJ/dm`` by the parameters of all stages, those that a stage feeds excepted; computed when first read.
+    stages : mapping of name to Gradient
+        What each stage that matters contributes, with its adjoint state; by the fields that feed it, too.
+    adjoint_solves : int
+        Adjoint systems solved for this response.
+    """
+
+    points: FloatArray
+    parameters: Mapping[str, FloatArray]
+    stages: Mapping[str, Gradient]
+    adjoint_solves: int

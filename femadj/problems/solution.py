@@ -1,0 +1,256 @@
+"""A problem solved at a design. It owns its factor, and with it its adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from femadj.algebra.implicit import Implicit, Seed
+from femadj.algebra.linear_system import Counts, LinearSolution
+from femadj.algebra.residual import Weights
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent, Design
+from femadj.conditions.supports import Prescribed
+from femadj.errors import ProblemError, ResponseError
+from femadj.mesh import Mesh
+from femadj.physics import Physics
+from femadj.problems.fem import FemAtDesign
+from femadj.problems.gradient import Gradient, OnDemand, Partials
+from femadj.progress import Phases, Progress
+from femadj.solvers.base import Factor
+from femadj.space.parameters import Parameters
+
+
+class StaticProblem(Protocol):
+    """What a solution tells of the problem that it solves."""
+
+    @property
+    def mesh(self) -> Mesh:
+        """Topology and reference coordinates."""
+        ...
+
+    @property
+    def physics(self) -> Physics:
+        """The physics."""
+        ...
+
+    @property
+    def solver_name(self) -> str:
+        """Name of the sparse direct solver in use."""
+        ...
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations so far."""
+        ...
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds of building the problem, by phase."""
+        ...
+
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told about phases."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solved problem at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : LinearStatic
+    at : FemAtDesign
+        The residual at the design, with its products.
+    linear : LinearSolution
+        The same as a linear system: matrix, factor and right-hand side.
+    seconds : mapping of phase to seconds
+    """
+
+    problem: StaticProblem
+    at: FemAtDesign
+    linear: LinearSolution
+    seconds: Mapping[str, float]
+
+    @property
+    def points(self) -> FloatArray:
+        """Node coordinates, ``(n_nodes, dim)``."""
+        return self.at.points
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameters with their values here."""
+        return self.at.parameters
+
+    @property
+    def u(self) -> FloatArray:
+        """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
+        return self._field(self.linear.x)
+
+    @property
+    def load(self) -> FloatArray:
+        """Nodal forces of the loads, ``(n_nodes, nc)``."""
+        return self.at.load
+
+    @property
+    def prescribed(self) -> Prescribed:
+        """Values of the supports."""
+        return self.at.prescribed
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised stiffness, supports eliminated."""
+        return self.linear.factor
+
+    @property
+    def implicit(self) -> Implicit:
+        """Residual, state and factor: what derivatives are made of."""
+        return self.linear.implicit
+
+    @property
+    def stages(self) -> Mapping[str, Solution]:
+        """Itself, under no name: a chain of one stage."""
+        return {"": self}
+
+    def stage(self, name: str | None) -> Solution:
+        """Itself; ResponseError for the name of a stage, which only chains have."""
+        if name is not None:
+            raise ResponseError(
+                f"the response of stage {name!r} is one of a chain, and the solution is that of a single problem"
+            )
+        return self
+
+    # ------------------------------------------------------------------ what it looks like
+    def part(self, name: str | None = None) -> tuple[FloatArray, FloatArray]:
+        """Unknowns of a part of the state, and where they live.
+
+        Parameters
+        ----------
+        name : str, optional
+            A name that the Form gives its parts (``"u"``, ``"p"``, ...); may be left out where there is one part.
+
+        Returns
+        -------
+        values : (n, nc)
+        places : (n, dim)
+            NaN for unknowns without a place.
+        """
+        return self.at.space.part(self._part_name(name), self.u, self.points)
+
+    def _part_name(self, name: str | None) -> str:
+        names = self.at.space.part_names
+        if name is None and len(names) > 1:
+            raise ProblemError(f"name one of the parts: {', '.join(names)}")
+        return names[0] if name is None else name
+
+    def nodal(self, name: str | None = None) -> FloatArray:
+        """Values of a part of the state at the mesh nodes, ``(n_nodes, nc)``; where cells differ, their mean."""
+        return self.at.space.nodal_values(self._part_name(name), self.u, self.points)
+
+    def reactions(self) -> FloatArray:
+        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
+        constraints, condensed = self.at.constraints, self.at.condensed
+        forces = np.zeros(self.linear.x.shape)
+        forces[constraints.unknowns] = condensed.rows @ self.linear.x - self.load.ravel()[constraints.unknowns]
+        return self._field(forces)
+
+    def internal_forces(self) -> FloatArray:
+        """``K u`` over all unknowns: the loads plus the reactions."""
+        return self.load + self.reactions()
+
+    # ------------------------------------------------------------------ derivatives
+    def solve_adjoint(self, rhs: FloatArray) -> FloatArray:
+        """Solve ``K_FF^T lam_F = rhs_F`` with ``lam = 0`` at supports, on the same factor.
+
+        Parameters
+        ----------
+        rhs : (n_nodes, nc) or (k, n_nodes, nc)
+
+        Returns
+        -------
+        lam : same shape
+        """
+        return self.implicit.adjoint(rhs.reshape(-1, len(self.linear.x))).reshape(rhs.shape)
+
+    def pullback(self, partials: Sequence[Partials]) -> tuple[Gradient, ...]:
+        """Total derivatives of responses from their partial ones: one transposed solve each, as one block.
+
+        Raises
+        ------
+        ResponseError
+            For partial derivatives that are not finite arrays in the shape of the unknowns or of the points.
+        """
+        phases = Phases(self.problem.progress)
+        for each in partials:
+            self.stage(each.stage)
+            self._check(each)
+        seeds = [self._seed(each) for each in partials]
+        weights = self.implicit.weights(seeds, phases)
+        into = [Cotangent(np.zeros_like(self.points)) for _ in partials]
+        wanted = [number for number, seed in enumerate(seeds) if seed.depends]
+        self.implicit.pullback([weights[n] for n in wanted], [into[n] for n in wanted], phases)
+        return tuple(map(self._gradient, partials, seeds, weights, into))
+
+    def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
+        """``du`` along directions of the design, one solve each; arrays in the shape of ``u``."""
+        return tuple(self._field(rates[0]) for rates in self.implicit.pushforward(directions))
+
+    def _field(self, flat: FloatArray) -> FloatArray:
+        return flat.reshape(self.at.space.shape)
+
+    def _seed(self, partials: Partials) -> Seed:
+        given = (partials.state, partials.internal_weight, partials.external_weight, partials.adjoint)
+        return Seed(*(None if array is None else array.reshape(1, -1) for array in given))
+
+    def _gradient(self, partials: Partials, seed: Seed, weights: Weights, into: Cotangent) -> Gradient:
+        points = into.points
+        assert points is not None
+        if partials.points is not None:
+            points += partials.points
+        supports = np.zeros_like(self.u) if weights.prescribed is None else self._field(weights.prescribed[0])
+        sources = {name: self._by_parameter(name, partials, seed, weights) for name in self.parameters}
+        sources |= {name: _itself(slope) for name, slope in partials.parameters.items() if name not in sources}
+        return Gradient(points, self._field(weights.external[0]), supports, seed.solves, OnDemand(sources))
+
+    def _by_parameter(self, name: str, partials: Partials, seed: Seed, weights: Weights) -> Callable[[], FloatArray]:
+        shape, at, state = self.parameters.entries[name].shape, self.at, self.implicit.state  # but not the factor
+
+        def compute() -> FloatArray:
+            slope = np.zeros(shape)
+            if seed.depends:
+                at.pullback(state, [weights], [Cotangent(None, {name: slope})])
+            return slope + partials.parameters[name] if name in partials.parameters else slope
+
+        return compute
+
+    def _check(self, partials: Partials) -> None:
+        field, points = self.u.shape, self.points.shape
+        for what, shape in (
+            ("state", field),
+            ("points", points),
+            ("internal_weight", field),
+            ("external_weight", field),
+            ("adjoint", field),
+        ):
+            array: Any = getattr(partials, what)
+            if array is None:
+                continue
+            if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
+                found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise ResponseError(
+                    f"{partials.name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not "
+                    f"{found}"
+                )
+            if not np.isfinite(array).all():
+                raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
+        if partials.adjoint is not None and partials.state is None:
+            raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+
+
+def _itself(array: FloatArray) -> Callable[[], FloatArray]:
+    return lambda: array
