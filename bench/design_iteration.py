@@ -124,7 +124,7 @@ def measure(name: str, repeat: int, threads: int | None) -> dict[str, Any]:
         runs.append(iterate(built, clock, points))
     peak = peak_bytes() - base
     median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    csr = built.system.pattern.csr
+    csr = built.residual.pattern.csr
     csr_bytes = csr.indptr.nbytes + csr.indices.nbytes + 8 * csr.nnz
     factor_bytes = median.pop("factor_bytes")
     ratios = {

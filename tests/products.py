@@ -36,6 +36,18 @@ class Products:
         else:
             self.residual = getattr(of, "residual", of)
 
+    @property
+    def pattern(self) -> Any:
+        return self.residual.pattern
+
+    @property
+    def space(self) -> Any:
+        return self.residual.space
+
+    @property
+    def fixed(self) -> npt.NDArray[np.bool_]:
+        return self.residual.supports.fixed
+
     def at(self, points: FloatArray) -> FemAtDesign:
         return self.residual.at(fa.Design(points, self.parameters))
 

@@ -840,7 +840,7 @@ class Custom:
         return self.result
 
 
-@pytest.mark.parametrize("part", ["state", "points", "load_weight", "stiffness_weight", "adjoint"])
+@pytest.mark.parametrize("part", ["state", "points", "external_weight", "internal_weight", "adjoint"])
 def test_responses_with_unusable_derivatives(plate: fa.Mesh, part: str) -> None:
     solution = static(plate, fa.Pressure("right", 1.0)).solve()
     good = np.zeros((20, 2))
@@ -850,7 +850,7 @@ def test_responses_with_unusable_derivatives(plate: fa.Mesh, part: str) -> None:
             fa.value_and_gradient(solution, Custom(fa.Evaluation(1.0, **{part: array})))
 
 
-@pytest.mark.parametrize("part", ["state", "points", "load_weight", "stiffness_weight", "adjoint"])
+@pytest.mark.parametrize("part", ["state", "points", "external_weight", "internal_weight", "adjoint"])
 def test_responses_with_derivatives_that_are_no_arrays(plate: fa.Mesh, part: str) -> None:
     solution = static(plate, fa.Pressure("right", 1.0)).solve()
     for array in (np.zeros((20, 2)).tolist(), 0.0, "zero"):

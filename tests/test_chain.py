@@ -214,15 +214,13 @@ def test_verify_rebuilds_the_whole_chain(response: str, components: int) -> None
 
 
 def test_verify_notices_when_what_feeds_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    import femadj.sensitivity as module
-
     chain = chain_of("quad", "conduction to stress")
-    collected = module._collected
+    collected = fa.ChainSolution._collected
 
-    def last_alone(solution: fa.ChainSolution, parts: Any) -> fa.ChainGradient:
-        return collected(solution, {"body": parts["body"]})
+    def last_alone(self: fa.ChainSolution, parts: Any) -> fa.ChainGradient:
+        return collected(self, {"body": parts["body"]})
 
-    monkeypatch.setattr(module, "_collected", last_alone)
+    monkeypatch.setattr(fa.ChainSolution, "_collected", last_alone)
     with pytest.raises(fa.VerificationError):
         fa.verify(chain, Weighted(), components=0, show=False)
 
@@ -284,9 +282,7 @@ def test_a_response_may_have_parameters_of_its_own() -> None:
     _, gradient = fa.value_and_gradient(solution, response(target))
     assert set(gradient.parameters) == EXPECTED_PARAMETERS["form to form"] | {"second.target"}
     step = np.random.default_rng(5).uniform(-1, 1, target.shape)
-    expected = (
-        response_value(solution, response(target + step)) - response_value(solution, response(target - step))
-    ) / 2
+    expected = (value_of(response(target + step), solution) - value_of(response(target - step), solution)) / 2
     assert (gradient.parameters["second.target"] * step).sum() == pytest.approx(expected, rel=1e-10)
 
 
@@ -406,7 +402,7 @@ def test_solutions_keep_their_own_parameters() -> None:
     assert np.array_equal(before[1].points, after[1].points)
     for full, slope in before[1].parameters.items():
         assert np.array_equal(slope, after[1].parameters[full])
-    assert response_value(other, Weighted()) != before[0]
+    assert value_of(Weighted(), other) != before[0]
     assert np.array_equal(chain.solve().last.u, chain.solve(parameters={}).last.u)
 
 
@@ -510,10 +506,12 @@ def test_responses_on_stages_that_do_not_exist() -> None:
     heat, body = heat_and_body()
     chain = fa.Chain({"heat": heat, "body": body})
     solution = chain.solve()
-    for function in (fa.value_and_gradient, response_value):
+    for function in (fa.value_and_gradient, lambda s, r: value_of(r, s)):
         with pytest.raises(fa.ResponseError, match="the chain has no stage 'flow'; it has: 'heat', 'body'"):
             function(solution, fa.OnStage("flow", fa.Volume()))
-        with pytest.raises(fa.ResponseError, match="is a response of a chain, and the solution is that of a single"):
+        with pytest.raises(
+            fa.ResponseError, match="of stage 'heat' is one of a chain, and the solution is that of a single"
+        ):
             function(solution["heat"], fa.OnStage("heat", fa.Volume()))
     with pytest.raises(fa.ResponseError, match="no response"):
         fa.value_and_gradient(solution, fa.OnStage("heat", 3.0))  # type: ignore[arg-type]

@@ -490,14 +490,14 @@ def test_verify_agrees() -> None:
 @pytest.mark.parametrize(("cell", "form", "number"), every(CELLS, FORMS))
 def test_tangent_is_the_transpose_of_the_contraction(cell: str, form: str, number: int) -> None:
     problem = problem_of(cell, form)
-    system, x = problem.system, problem.mesh.points
+    system, x = Products(problem), problem.mesh.points
     nc = components_of(problem.physics, problem.mesh)
     rng = np.random.default_rng(number)
     u, lam = rng.uniform(-1, 1, (2, problem.mesh.n_nodes, nc))
     V = rng.uniform(-1, 1, x.shape)
     forward, backward = lam * system.tangent(x, V, u), system.contract(x, u, lam, lam) * V
     assert abs(forward.sum() + backward.sum()) <= 1e-12 * (np.abs(forward).sum() + np.abs(backward).sum())
-    for term in system.stiffness:
+    for term in system.residual.internal:
         turned_round = term.transposed()
         one, other = np.zeros_like(u), np.zeros_like(u)
         term.apply(x, u, one)

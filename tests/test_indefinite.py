@@ -62,7 +62,7 @@ def between_resonances(mesh: fa.Mesh, number: int, form: Any = helmholtz) -> flo
 
 def inertia_of(solution: fa.Solution) -> tuple[int, int]:
     """Numbers of positive and negative eigenvalues among the free unknowns."""
-    free = ~solution.residual.supports.fixed.ravel()
+    free = ~solution.at.problem.supports.fixed.ravel()
     n, nc = solution.u.shape
     columns = [Products(solution).stiffness_times(solution.points, e.reshape(n, nc)).ravel() for e in np.eye(n * nc)]
     found = np.linalg.eigvalsh(np.array(columns)[np.ix_(free, free)])

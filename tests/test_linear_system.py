@@ -242,8 +242,9 @@ def test_pullback_is_the_transpose_of_pushforward(kind: str, route: str) -> None
     system = family(kind).system(route)
     rng = np.random.default_rng(2)
     x, lam, directions = rng.standard_normal(N), rng.standard_normal((2, N)), rng.standard_normal((3, 2, 3))
-    forward = system.parametric.pushforward(THETA, directions, x)
-    back = system.parametric.pullback(THETA, x, lam)
+    plain = system.residual.system  # type: ignore[attr-defined]
+    forward = plain.pushforward(THETA, directions, x)
+    back = plain.pullback(THETA, x, lam)
     assert forward.shape == (3, N)
     assert back.shape == (2, 2, 3)
     products = np.einsum("kij,lij->kl", directions, back)

@@ -21,7 +21,7 @@ from femadj.forms.transported import over_cells, over_facets, transported_biline
 from femadj.forms.transported_functional import integrate_transported
 from femadj.mesh.reference import cell_type, quadrature
 from femadj.problems import Solution
-from femadj.problems.fem import System
+from femadj.problems.fem import FemResidual
 from femadj.space.element import ElementSpace
 from femadj.space.parameters import Parameters
 from tests.meshes import box_mesh
@@ -78,14 +78,15 @@ def check_gradient(problem: fa.LinearStatic, scale: float = 0.02) -> FloatArray:
     return gradient.points
 
 
-def system_of(form: fa.Form, mesh: fa.Mesh) -> System:
+def system_of(form: fa.Form, mesh: fa.Mesh) -> Products:
     """The system without supports."""
     space = form.discretise(mesh, 1)
-    bound = form.bind(space, Parameters.of(mesh, form.parameters, "Form"), None)
-    return System.of(space, bound, (), Constraints.of(space, form, ()))
+    parameters = Parameters.of(mesh, form.parameters, "Form")
+    bound = form.bind(space, parameters, None)
+    return Products(FemResidual.of(space, bound, (), Constraints.of(space, form, ()), parameters))
 
 
-def matrix_of(system: System, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+def matrix_of(system: Products, points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Dense matrix and load vector."""
     assembled = system.assemble(points)
     csr = system.pattern.csr
@@ -468,7 +469,7 @@ def check_parameters(problem: fa.LinearStatic) -> None:
 
 def check_products(problem: fa.LinearStatic) -> None:
     """``v . (dK/dX V) u`` by the tangent and by the contraction, and with u and v exchanged."""
-    system, x = problem.system, problem.mesh.points
+    system, x = Products(problem), problem.mesh.points
     rng = np.random.default_rng(3)
     u, v = rng.uniform(-1, 1, system.space.shape), rng.uniform(-1, 1, system.space.shape)
     velocity = rng.uniform(-1, 1, x.shape)
@@ -476,7 +477,7 @@ def check_products(problem: fa.LinearStatic) -> None:
     backward = -float((system.contract(x, u, v, v) * velocity).sum())
     size = float(np.linalg.norm(system.contract(x, u, v, v)) * np.linalg.norm(velocity))
     assert abs(forward - backward) <= 1e-13 * size
-    for term in system.stiffness:
+    for term in system.residual.internal:
         y, z = np.zeros_like(u), np.zeros_like(u)
         term.transposed().tangent(x, velocity, v, y)
         term.tangent(x, velocity, u, z)
@@ -496,7 +497,7 @@ class OwnFunctional:
     over: str
 
     def evaluate(self, solution: Solution) -> fa.Evaluation:
-        space = solution.residual.space
+        space = solution.at.problem.space
         assert isinstance(space, ElementSpace)
         place = over_cells(space, None, 4) if self.over == "cells" else over_facets(space, "right", 4)
         state, nodes, slopes = np.zeros_like(solution.u), np.zeros_like(solution.points), solution.parameters.zeros()

@@ -88,7 +88,7 @@ def test_problem_is_left_alone_and_rebuilt_every_time(monkeypatch: pytest.Monkey
     outcome = fa.verify(problem, Moment(), show=False)
     assert len(rebuilt) == outcome.solves > 30
     assert problem.counts.factorisations == 1
-    assert all(r.system is not problem.system and r.counts.factorisations == 1 for r in rebuilt)
+    assert all(r.residual is not problem.residual and r.counts.factorisations == 1 for r in rebuilt)
 
 
 def test_options() -> None:

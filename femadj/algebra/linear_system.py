@@ -306,16 +306,15 @@ class LinearSystem:
         phases = Phases(self._progress)
         with phases("assemble"):
             at = self._residual.at(self.design(point))
+            at.jacobian(State(at.lifting))
         return self.solve_at(at, phases)
 
     def solve_at(self, at: AtDesign, phases: Phases | None = None) -> LinearSolution:
-        """Assemble, factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
+        """Factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
         phases = Phases(self._progress) if phases is None else phases
         symbolic = self._analysed(at.structure, phases)
-        with phases("assemble"):
-            values = at.jacobian(State(at.lifting)).values
         with phases("factorise"):
-            factor = symbolic.factor(values)
+            factor = symbolic.factor(at.jacobian(State(at.lifting)).values)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)

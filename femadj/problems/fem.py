@@ -174,6 +174,10 @@ class FemAtDesign:
         self._require_untangled(min(term.assemble(self.points, entries) for term in self._internal))
         return self.constraints.condense(entries.data)
 
+    def assemble(self) -> None:
+        """Compute loads and matrix now; TangledMeshError when a Jacobian is not positive at a quadrature point."""
+        _ = self.load, self.condensed
+
     def _require_untangled(self, low: float) -> None:
         if low > 0:
             return

@@ -217,7 +217,7 @@ class LinearStatic:
         phases = Phases(self._progress)
         with phases("assemble"):
             at = self._residual.at(Design(x, self.parameters.given(parameters)))
-            _ = at.load
+            at.assemble()
         try:
             solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:

@@ -53,7 +53,9 @@ class Evaluation(Partials):
     value, state, points, adjoint, parameters
         See ``Partials``.
     load_weight, stiffness_weight : (n_nodes, nc), optional
-        Its external and internal weight.
+        Earlier names of the external and the internal weight.
+    internal_weight, external_weight, stage, name
+        See ``Partials``.
     """
 
     def __init__(
@@ -65,9 +67,23 @@ class Evaluation(Partials):
         stiffness_weight: FloatArray | None = None,
         adjoint: FloatArray | None = None,
         parameters: Mapping[str, FloatArray] | None = None,
+        *,
+        internal_weight: FloatArray | None = None,
+        external_weight: FloatArray | None = None,
+        stage: str | None = None,
+        name: str = "response",
     ) -> None:
-        given = MappingProxyType(dict(parameters or {}))
-        super().__init__(value, state, points, given, stiffness_weight, load_weight, adjoint)
+        super().__init__(
+            value,
+            state,
+            points,
+            MappingProxyType(dict(parameters or {})),
+            internal_weight if stiffness_weight is None else stiffness_weight,
+            external_weight if load_weight is None else load_weight,
+            adjoint,
+            stage,
+            name,
+        )
 
     @property
     def load_weight(self) -> FloatArray | None:
