@@ -13,7 +13,7 @@ from rich.table import Table
 from femadj.base.arrays import FloatArray, inner
 from femadj.errors import TangledMeshError, VerificationError
 from femadj.mesh import Mesh
-from femadj.problems import Chain, LinearStatic
+from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
@@ -241,65 +241,101 @@ def verify(
     phases = Phases(progress)
     rng = np.random.default_rng(seed)
     base = problem if points is None else problem.rebuilt(points)
-    x = base.mesh.points
     with phases("solve"):
         value, gradient = value_and_gradient(base.solve(), response)
-    g = gradient.points
-    largest = float(np.abs(g).max(initial=0.0))
-    size = local_sizes(base.mesh)
-    solves = 0
-
-    def rebuilt_value(points: FloatArray) -> float:
-        nonlocal solves
-        solves += 1
-        return value_of(response, base.rebuilt(points).solve())
-
-    taylor = []
-    boundary = np.zeros(len(x), dtype=bool)
-    boundary[base.mesh.facet_nodes(base.mesh.boundary())] = True
-    for name, moving in (("all nodes", np.ones(len(x), bool)), ("interior", ~boundary), ("boundary", boundary)):
-        if not moving.any():
-            continue
-        for number in range(directions):
-            label = name if directions == 1 else f"{name} {number + 1}"
-            with phases(f"Taylor test, {label}"):
-                for _ in range(_DRAWS):
-                    direction = rng.uniform(-1, 1, x.shape) * size[:, None] * moving[:, None]
-                    test = _taylor(label, rebuilt_value, x, direction, value, g)
-                    if test.passed or test.error > TOLERANCE:
-                        break
-            taylor.append(test)
+    rebuilt = _Rebuilt(base, response, value, gradient, phases)
+    taylor = rebuilt.taylor(directions, rng)
     noise = max((t.noise for t in taylor), default=0.0)
-    tests = []
-    for node, axis in _chosen(g, components, rng):
-        with phases(f"difference at node {int(base.mesh.node_ids[node])}"):
-            direction = np.zeros_like(x)
-            direction[node, axis] = size[node]
-            quotient = _difference(rebuilt_value, x, direction, largest * size[node]) / size[node]
-        exact = float(g[node, axis])
-        error = _error(exact, quotient, largest, noise / size[node])
-        tests.append(ComponentTest(node, int(base.mesh.node_ids[node]), axis, exact, quotient, error))
-    by_parameters = []
-    for label in base.parameters:
-        values = base.parameters.value(label)
-        with phases(f"difference by {label}"):
-
-            def value_with(moved: FloatArray, name: str = label) -> float:
-                nonlocal solves
-                solves += 1
-                return value_of(response, base.solve(parameters={name: moved}))
-
-            size = np.abs(values) + 0.01 * (float(np.abs(values).max(initial=0.0)) or 1.0)
-            direction = rng.uniform(-1, 1, values.shape) * size
-            by_parameters.append(
-                _parameter_test(label, value_with, values, direction, gradient.parameters[label], noise)
-            )
-    outcome = Verification(repr(response), value, largest, tuple(taylor), tuple(tests), solves, tuple(by_parameters))
+    outcome = Verification(
+        repr(response),
+        value,
+        float(np.abs(gradient.points).max(initial=0.0)),
+        taylor,
+        rebuilt.components(components, noise, rng),
+        parameters=rebuilt.parameters(noise, rng),
+        solves=rebuilt.solves,
+    )
     if show:
         Console().print(outcome.table())
     if check:
         outcome.raise_if_wrong()
     return outcome
+
+
+class _Rebuilt:
+    """The tests of one gradient, each on problems rebuilt from scratch, which are counted."""
+
+    def __init__(
+        self,
+        problem: LinearStatic | Chain,
+        response: Response | OnStage,
+        value: float,
+        gradient: Gradient | ChainGradient,
+        phases: Phases,
+    ) -> None:
+        self.problem, self.response, self.gradient, self.phases = problem, response, gradient, phases
+        self.value = value
+        self.size = local_sizes(problem.mesh)
+        self.solves = 0
+
+    def value_at(self, points: FloatArray) -> float:
+        """The response of a problem built at other node coordinates."""
+        self.solves += 1
+        return value_of(self.response, self.problem.rebuilt(points).solve())
+
+    def taylor(self, directions: int, rng: np.random.Generator) -> tuple[TaylorTest, ...]:
+        """Taylor remainders along random directions of all nodes, the interior ones and those of the boundary."""
+        mesh, g = self.problem.mesh, self.gradient.points
+        tests = []
+        boundary = np.zeros(mesh.n_nodes, dtype=bool)
+        boundary[mesh.facet_nodes(mesh.boundary())] = True
+        for name, moving in (("all nodes", np.ones_like(boundary)), ("interior", ~boundary), ("boundary", boundary)):
+            if not moving.any():
+                continue
+            for number in range(directions):
+                label = name if directions == 1 else f"{name} {number + 1}"
+                with self.phases(f"Taylor test, {label}"):
+                    for _ in range(_DRAWS):
+                        direction = rng.uniform(-1, 1, g.shape) * self.size[:, None] * moving[:, None]
+                        test = _taylor(label, self.value_at, mesh.points, direction, self.value, g)
+                        if test.passed or test.error > TOLERANCE:
+                            break
+                tests.append(test)
+        return tuple(tests)
+
+    def components(self, count: int, noise: float, rng: np.random.Generator) -> tuple[ComponentTest, ...]:
+        """Components of the gradient against differences, half of them the largest, half of them random."""
+        mesh, g, size = self.problem.mesh, self.gradient.points, self.size
+        largest = float(np.abs(g).max(initial=0.0))
+        tests = []
+        for node, axis in _chosen(g, count, rng):
+            number = int(mesh.node_ids[node])
+            with self.phases(f"difference at node {number}"):
+                direction = np.zeros_like(g)
+                direction[node, axis] = size[node]
+                along = _difference(self.value_at, mesh.points, direction, largest * size[node])
+            quotient, exact = along / size[node], float(g[node, axis])
+            error = _error(exact, quotient, largest, noise / size[node])
+            tests.append(ComponentTest(node, number, axis, exact, quotient, error))
+        return tuple(tests)
+
+    def parameters(self, noise: float, rng: np.random.Generator) -> tuple[ParameterTest, ...]:
+        """Derivatives by every parameter along a random direction against differences."""
+        tests = []
+        for name in self.problem.parameters:
+            values = self.problem.parameters.value(name)
+
+            def value_with(moved: FloatArray, name: str = name) -> float:
+                self.solves += 1
+                return value_of(self.response, self.problem.solve(parameters={name: moved}))
+
+            with self.phases(f"difference by {name}"):
+                size = np.abs(values) + 0.01 * (float(np.abs(values).max(initial=0.0)) or 1.0)
+                direction = rng.uniform(-1, 1, values.shape) * size
+                tests.append(
+                    _parameter_test(name, value_with, values, direction, self.gradient.parameters[name], noise)
+                )
+        return tuple(tests)
 
 
 def _parameter_test(

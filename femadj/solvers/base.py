@@ -138,8 +138,8 @@ class PivotReport(NamedTuple):
     largest_ratio: float | None = None
 
 
-class Probe(NamedTuple):
-    """Verdict on a factor whose pivots raise doubts, see :meth:`Factor._probe`."""
+class Verdict(NamedTuple):
+    """Verdict on a factor whose pivots raise doubts, see :meth:`Factor._doubted`."""
 
     verdict: Literal["regular", "inaccurate", "singular"]
     equation: int | None = None
@@ -497,7 +497,7 @@ class Factor(ABC):
             relative_residual,
         )
 
-    def _probe(self) -> Probe:
+    def _doubted(self) -> Verdict:
         """Recover a known solution, to tell harmless small or replaced pivots from a singular matrix.
 
         If the known vector is not recovered, the difference is close to a null vector of a singular matrix,
@@ -509,9 +509,9 @@ class Factor(ABC):
         b = matrix.apply(known)[None, :]
         difference = known - self._solve(b, transposed=False)[0]
         if not np.isfinite(difference).all():
-            return Probe("inaccurate")
+            return Verdict("inaccurate")
         if np.abs(difference).max() <= self.tolerances.residual:
-            return Probe("regular")
+            return Verdict("regular")
         rows = matrix.sums()[0]
         absolute = matrix.absolute()
         columns = absolute.apply(1.0 / rows, transposed=True)
@@ -519,10 +519,10 @@ class Factor(ABC):
         norm = (absolute.apply(1.0 / columns) / rows).max()
         distance = (np.abs(matrix.apply(difference)) / rows).max() / (norm * scaled.max())
         if distance < self.tolerances.pivot:
-            return Probe("singular", int(np.argmax(scaled)))
+            return Verdict("singular", int(np.argmax(scaled)))
         x = known - difference
         error = self._backward_errors(b, _row_norms(b), x[None, :], transposed=False)[0]
-        return Probe("regular" if error <= self.tolerances.residual else "inaccurate")
+        return Verdict("regular" if error <= self.tolerances.residual else "inaccurate")
 
 
 class TransposedFactor:

@@ -460,7 +460,7 @@ class PardisoSymbolic(Symbolic):
             return factor
         if not outcome.doubtful:
             return factor
-        probe = factor._probe()
+        probe = factor._doubted()
         if probe.verdict == "inaccurate" and kind != "spd":
             # The plain elimination order does not suit these values: analyse again with their help. New
             # values are tried on that analysis first.
@@ -471,7 +471,7 @@ class PardisoSymbolic(Symbolic):
             factor, outcome = self._factorise(matrix)
             if not outcome.doubtful:
                 return factor
-            probe = factor._probe()
+            probe = factor._doubted()
         if probe.verdict == "singular":
             factor.close()
             raise singular_system(probe.equation, "an approximate null vector was found, largest there")

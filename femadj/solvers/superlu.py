@@ -86,7 +86,7 @@ class SuperLUSymbolic(Symbolic):
         factor = SuperLUFactor(self, lu, matrix, report)
         if kind != "spd":
             # Reading the pivots would copy the whole factor; recovering a known solution costs one solve.
-            probe = factor._probe()
+            probe = factor._doubted()
             if probe.verdict == "singular":
                 raise singular_system(probe.equation, "an approximate null vector was found, largest there")
         return factor
