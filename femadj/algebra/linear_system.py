@@ -125,8 +125,7 @@ class SystemGradient:
         if self.rhs is None:
             return None
         n, pattern = self.pattern.n, self.pattern
-        rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(pattern.indptr))
-        columns = pattern.indices
+        rows, columns = pattern.rows, pattern.indices
         if pattern.triangle == "full":
             values = -self.rhs[rows] * self.x[columns]
             return sp.csr_array((values, columns.copy(), pattern.indptr.copy()), shape=(n, n))

@@ -41,7 +41,8 @@ class LinearStatic:
     solver : str or Solver
         ``"auto"``, a name of ``available_solvers()``, or a solver object.
     threads : int, optional
-        Threads of the solver and of the element kernels; all cores when left out.
+        Threads of the element kernels, and of a solver given by name (a solver object has its own); all cores when
+        left out.
     quadrature_order : int, optional
         Degree of the quadrature of the stiffness; the cell type's own when left out.
     progress : Progress, optional
@@ -79,7 +80,7 @@ class LinearStatic:
         self._supports = _sequence(supports, Fixed, "supports", SupportError)
         self._loads = _sequence(loads, None, "loads", LoadError)
         self._solver_choice = solver
-        self._solver = get_solver(solver, threads=threads)
+        self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         self._threads = threads
         self._quadrature_order = quadrature_order
         self._progress = progress

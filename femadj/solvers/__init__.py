@@ -61,7 +61,11 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
             raise SolverError("threads belong to the solver: give them when it is made")
         return name
     if name == "auto":
-        name = available_solvers()[0]
+        for make in SOLVERS.values():
+            try:
+                return make(threads=threads)
+            except SolverUnavailableError:
+                continue
     if name not in SOLVERS:
         raise SolverError(f"there is no solver {name!r}; known are 'auto', {', '.join(map(repr, SOLVERS))}")
     return SOLVERS[name](threads=threads)

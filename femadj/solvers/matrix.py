@@ -55,7 +55,7 @@ class Structure:
 
     def rows(self) -> npt.NDArray[np.integer]:
         """Row of every stored entry, (nnz,)."""
-        return np.repeat(np.arange(self.n, dtype=self.indices.dtype), np.diff(self.indptr))
+        return self.pattern.rows
 
 
 def _check_compressed_rows(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], *, upper: bool) -> None:

@@ -36,6 +36,11 @@ class CsrPattern:
         """Number of stored entries."""
         return len(self.indices)
 
+    @property
+    def rows(self) -> npt.NDArray[np.int32]:
+        """Row of every stored entry, (nnz,); built at every access."""
+        return np.repeat(np.arange(self.n, dtype=np.int32), np.diff(self.indptr))
+
     def diagonal(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Slots of the diagonal entries of the given rows."""
         start = self.indptr[rows]
