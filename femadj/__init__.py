@@ -4,6 +4,9 @@ K(X) is assembled from the node coordinates X, factorised once by a sparse direc
 adjoint solves of any number of responses.
 """
 
+import sys
+from importlib import import_module
+
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
@@ -59,6 +62,26 @@ from femadj.solvers import available_solvers, get_solver
 from femadj.space.parameters import CellField, NodalField
 
 __version__ = "0.1.0"
+
+# Import paths of modules that have moved into folders; the old ones still work.
+for _old, _new in {
+    "boundary_geometry": "mesh.normals",
+    "complex_step": "base.complex_step",
+    "discretisation": "space.discretisation",
+    "element_space": "space.element",
+    "linear_system": "algebra.linear_system",
+    "loads": "conditions.loads",
+    "parameters": "space.parameters",
+    "parametric": "algebra.plain",
+    "reference": "mesh.reference",
+    "skfem_bridge": "mesh.skfem_bridge",
+    "sparsity": "space.pattern",
+    "supports": "conditions.supports",
+    "thermal": "conditions.thermal",
+    "topology": "mesh.topology",
+    "verify": "sensitivity.verify",
+}.items():
+    sys.modules[f"{__name__}.{_old}"] = import_module(f"{__name__}.{_new}")
 
 __all__ = [
     "AdvectionDiffusion",

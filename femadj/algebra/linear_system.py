@@ -258,6 +258,11 @@ class LinearSystem:
         return self._residual
 
     @property
+    def parametric(self) -> Residual:
+        """The same, by its earlier name."""
+        return self._residual
+
+    @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
         if self._symbolic is None:
