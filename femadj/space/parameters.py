@@ -125,8 +125,10 @@ class Parameters:
                 entries[name] = Parameter(kind, array.shape, array)
             else:
                 array = _numbers(value, what)
-                if array.ndim > 2:
-                    raise ParameterError(f"{what} must be a number, a vector or a matrix, not of shape {array.shape}")
+                if array.ndim > 3:
+                    raise ParameterError(
+                        f"{what} must be a number, a vector, a matrix or a stack of matrices, not of shape {array.shape}"
+                    )
                 entries[name] = Parameter("constant", array.shape, array)
         return cls(MappingProxyType(entries))
 

@@ -1,0 +1,123 @@
+"""Materials as functions of named constants: regions, tensors, and derivatives by every constant."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import femadj as fa
+from femadj.base.design import Cotangent
+from femadj.physics.material import (
+    RegionalTensor,
+    anisotropic_stiffness,
+    isotropic_conductivity,
+    isotropic_stiffness,
+    parameter_of,
+)
+from femadj.space.parameters import Parameters
+from tests.meshes import box_mesh
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def mesh_of(cell: str) -> fa.Mesh:
+    mesh = box_mesh(cell, (3, 2, 2)[: 2 if cell in ("triangle", "quad") else 3])
+    middle = mesh.points[:, 0].mean()
+    centre = np.concatenate([mesh.points[b.nodes, 0].mean(axis=1) for b in mesh.blocks])
+    return mesh.with_groups(cell_groups={"a": np.flatnonzero(centre < middle), "b": np.flatnonzero(centre >= middle)})
+
+
+def spd(rng: np.random.Generator, size: int, shift: float = 4.0) -> FloatArray:
+    root = rng.uniform(-1, 1, (size, size))
+    return root @ root.T + shift * np.eye(size)
+
+
+def cases() -> list[Any]:
+    rng = np.random.default_rng(0)
+    found = []
+    for cell, dim in (("tetra", 3), ("quad", 2)):
+        mesh = mesh_of(cell)
+        for plane in ("strain",) if dim == 3 else ("strain", "stress"):
+            iso = partial(isotropic_stiffness, dim=dim, plane=plane)
+            each = fa.CellField(rng.uniform(1, 2, mesh.n_cells))
+            for label, E, nu in (
+                ("numbers", 2.0, 0.3),
+                ("groups", {"a": 1.5, "b": 4.0}, {"b": 0.2, "a": -0.1}),
+                ("cells", each, {"a": 0.25, "b": 0.4}),
+            ):
+                found.append(pytest.param(mesh, iso, {"E": E, "nu": nu}, None, id=f"{cell}-{plane}-{label}"))
+            for size in (6,) if dim == 3 else (3, 6):
+                aniso = partial(anisotropic_stiffness, dim=dim, plane=plane)
+                both = {"a": spd(rng, size), "b": spd(rng, size)}
+                for label, C in (("one", spd(rng, size)), ("groups", both)):
+                    found.append(
+                        pytest.param(
+                            mesh, aniso, {"stiffness": C}, [(size, size)], id=f"{cell}-{plane}-{size}x{size}-{label}"
+                        )
+                    )
+        found.append(
+            pytest.param(
+                mesh, partial(isotropic_conductivity, dim=dim), {"k": {"a": 1.0, "b": 3.0}}, None, id=f"k-{dim}"
+            )
+        )
+    return found
+
+
+def declared(mesh: fa.Mesh, constants: dict[str, Any]) -> Parameters:
+    return Parameters.of(mesh, {name: parameter_of(value) for name, value in constants.items()}, "material")
+
+
+@pytest.mark.parametrize(("mesh", "function", "constants", "shapes"), cases())
+def test_derivatives_by_every_constant(mesh: fa.Mesh, function: Any, constants: dict[str, Any], shapes: Any) -> None:
+    tensor = RegionalTensor.of(mesh, function, constants, shapes)
+    parameters = declared(mesh, constants)
+    rng = np.random.default_rng(1)
+    C = tensor.at(parameters)
+    weights = rng.uniform(-1, 1, C.shape)
+    into = Cotangent(parameters=parameters.zeros())
+    tensor.pullback(parameters, weights, into.parameters, 2.0)
+    for name in parameters:
+        value = parameters.value(name)
+        direction = rng.uniform(-1, 1, value.shape)
+        h = 2e-4
+
+        def work(t: float, name: str = name, value: FloatArray = value, d: FloatArray = direction) -> float:
+            return float((weights * tensor.at(parameters.updated({name: value + t * d}))).sum())
+
+        difference = (8 * (work(h) - work(-h)) - (work(2 * h) - work(-2 * h))) / (12 * h)
+        exact = float((into.parameters[name] * direction).sum())
+        assert exact == pytest.approx(2 * difference, rel=1e-8)
+        rate = tensor.pushforward(parameters, {name: direction})
+        assert (weights * rate).sum() == pytest.approx(exact / 2, rel=1e-12)
+
+
+def test_what_is_not_wanted_is_left_alone() -> None:
+    mesh = mesh_of("quad")
+    constants: dict[str, Any] = {"E": 2.0, "nu": 0.3}
+    tensor = RegionalTensor.of(mesh, partial(isotropic_stiffness, dim=2, plane="strain"), constants)
+    into = {"nu": np.zeros(())}
+    tensor.pullback(declared(mesh, constants), np.ones((1, 2, 2, 2, 2)), into)
+    assert into["nu"] != 0
+    assert not tensor.pushforward(declared(mesh, constants), {}).any()
+
+
+def test_cells_with_the_same_values_share_a_region() -> None:
+    mesh = mesh_of("tetra")
+    function = partial(isotropic_stiffness, dim=3, plane="strain")
+    one = RegionalTensor.of(mesh, function, {"E": 1.0, "nu": 0.3})
+    assert one.n_regions == 1
+    both = RegionalTensor.of(mesh, function, {"E": {"a": 1.0, "b": 2.0}, "nu": {"b": 0.1, "a": 0.2}})
+    assert both.n_regions == 2
+    for group, values in (("a", (1.0, 0.2)), ("b", (2.0, 0.1))):
+        (region,) = np.unique(both.region[mesh.cells_of(group)])
+        C = both.at(declared(mesh, {"E": {"a": 1.0, "b": 2.0}, "nu": {"b": 0.1, "a": 0.2}}))[region]
+        lame, mu = values[0] * values[1] / ((1 + values[1]) * (1 - 2 * values[1])), values[0] / (2 * (1 + values[1]))
+        assert C[0, 0, 0, 0] == pytest.approx(lame + 2 * mu, rel=1e-14)
+        assert C[0, 0, 1, 1] == pytest.approx(lame, rel=1e-14)
+        assert C[0, 1, 1, 0] == pytest.approx(mu, rel=1e-14)
+    each = RegionalTensor.of(mesh, function, {"E": fa.CellField(np.ones(mesh.n_cells)), "nu": 0.3})
+    assert each.n_regions == mesh.n_cells
