@@ -63,8 +63,8 @@ def value_of_cell(mesh: Mesh, value: Regional, what: str) -> IntArray:
 
 
 TensorFunction = Callable[..., npt.NDArray[Any]]
-"""Values of the constants by region, each ``(n_regions, *item_shape)``, to tensors ``(n_regions, ...)``; real or complex,
-each region on its own."""
+"""Values of the constants by region, each ``(n_regions, *item_shape)``, to tensors ``(n_regions, ...)``; for real and
+complex values, each region on its own."""
 
 
 @dataclass(frozen=True, eq=False)
