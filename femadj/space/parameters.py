@@ -127,7 +127,7 @@ class Parameters:
                 array = _numbers(value, what)
                 if array.ndim > 3:
                     raise ParameterError(
-                        f"{what} must be a number, a vector, a matrix or a stack of matrices, not of shape {array.shape}"
+                        f"{what} must be a number, a vector, a matrix or a stack of these, not of shape {array.shape}"
                     )
                 entries[name] = Parameter("constant", array.shape, array)
         return cls(MappingProxyType(entries))
