@@ -19,7 +19,7 @@ from femadj.base.arrays import FloatArray, listing
 from femadj.base.complex_step import STEP
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.space.parameters import CellField, ParameterLike, Parameters
+from femadj.space.parameters import CellField, GroupValues, ParameterLike, Parameters
 
 IntArray = npt.NDArray[np.int64]
 Regional = float | npt.ArrayLike | CellField | Mapping[str, Any]
@@ -30,7 +30,7 @@ Regional = float | npt.ArrayLike | CellField | Mapping[str, Any]
 def parameter_of(value: Regional) -> ParameterLike:
     """A constant as a parameter: one given by groups has a leading axis, in the order of the mapping."""
     if isinstance(value, Mapping):
-        return np.array([np.asarray(entry, dtype=float) for entry in value.values()])
+        return GroupValues([np.asarray(entry, dtype=float) for entry in value.values()])
     return value
 
 

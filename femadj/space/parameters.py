@@ -49,7 +49,19 @@ class CellField:
     components: int = 1
 
 
-ParameterLike = float | npt.ArrayLike | NodalField | CellField
+@dataclass(frozen=True, eq=False)
+class GroupValues:
+    """A constant with one value, which may be a tensor, for each of several groups.
+
+    Parameters
+    ----------
+    values : (n_groups, ...)
+    """
+
+    values: npt.ArrayLike
+
+
+ParameterLike = float | npt.ArrayLike | NodalField | CellField | GroupValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +136,9 @@ class Parameters:
                     array = array[:, 0]
                 entries[name] = Parameter(kind, array.shape, array)
             else:
-                array = _numbers(value, what)
-                if array.ndim > 3:
-                    raise ParameterError(
-                        f"{what} must be a number, a vector, a matrix or a stack of these, not of shape {array.shape}"
-                    )
+                array = _numbers(value.values if isinstance(value, GroupValues) else value, what)
+                if array.ndim > 2 and not isinstance(value, GroupValues):
+                    raise ParameterError(f"{what} must be a number, a vector or a matrix, not of shape {array.shape}")
                 entries[name] = Parameter("constant", array.shape, array)
         return cls(MappingProxyType(entries))
 
