@@ -15,7 +15,7 @@ from femadj.physics import Elasticity, Physics
 from femadj.physics.base import Regional, finite
 from femadj.space.discretisation import Discretisation
 from femadj.space.integrals import LoadTerm
-from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
+from femadj.space.parameters import CellField, GroupValues, NodalField, ParameterLike, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class ThermalStrain:
         """The temperature."""
         if self.temperature is None:
             return {self.name: NodalField()}
-        if isinstance(self.temperature, (NodalField, CellField)) or np.ndim(self.temperature) == 0:
+        if isinstance(self.temperature, (NodalField, CellField, GroupValues)) or np.ndim(self.temperature) == 0:
             return {self.name: self.temperature}
         return {self.name: NodalField(self.temperature)}
 
