@@ -164,7 +164,12 @@ def _fixed_member(context: Any, builder: Any, kind: FixedSizes, _: Any, name: st
 
 
 def fixed(s: Sizes) -> Sizes:
-    """What a body begins with: constants in kernels of their very sizes."""
+    """What a body begins with: constants in kernels of their very sizes; ask ``option`` for the last two."""
+    return s
+
+
+def option(s: Sizes) -> Sizes:
+    """Where a body finds ``symmetric`` and ``varies``, which few of the functions it calls must be compiled for."""
     return s
 
 
@@ -259,7 +264,10 @@ def specialise(
         def compile_for(dtype: str, label: str, sizes: Sizes | None = None) -> Kernel:
             s = signature(dtype)
             full = s.return_type(*s.args, write(dtype, 1), SIZES)
-            scope = {"fixed": njit(**_WITHIN)(fixed) if sizes is None else _constant(sizes)}
+            scope = {"fixed": njit(**_WITHIN)(fixed), "option": njit(**_WITHIN)(option)}
+            if sizes is not None:
+                core = sizes._replace(symmetric=False, varies=False)
+                scope = {"fixed": _constant(core), "option": _constant(sizes)}
             return _compile(body, full, f"{name}_{label}", scope, fastmath=_FAST, _nrt=False)
 
         for_any_sizes = cache(compile_for)

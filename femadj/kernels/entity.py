@@ -92,19 +92,19 @@ class Tables(NamedTuple):
 
     Attributes
     ----------
-    gN, gdN : (n, nq, ng), (n, nq, ng, dim)
+    geometry, geometry_slopes : (n, nq, ng), (n, nq, ng, dim)
         Shape functions of the geometry and their reference gradients.
-    N, dN : (n, nq, nf), (n, nq, nf, dim)
+    field, field_slopes : (n, nq, nf), (n, nq, nf, dim)
         Those of the field.
     weights : (n, nq)
     normals : (n, dim)
         Of the reference cell.
     """
 
-    gN: Array
-    gdN: Array
-    N: Array
-    dN: Array
+    geometry: Array
+    geometry_slopes: Array
+    field: Array
+    field_slopes: Array
     weights: Array
     normals: Array
 
@@ -275,15 +275,19 @@ def scaled_determinant(dim, J):  # type: ignore[no-untyped-def]
 
 def push(nf, dim, dN, la, q, Ji, g):  # type: ignore[no-untyped-def]
     """Fill the gradients of shape functions from their reference gradients."""
-    for a in range(nf):
-        for j in range(dim):
-            x = 0.0
-            for k in range(dim):
-                x += dN[la, q, a, k] * Ji[k, j]
-            g[a, j] = x
+    a, b, c, d = Ji[0, 0], Ji[0, 1], Ji[1, 0], Ji[1, 1]
+    if dim == 2:
+        for m in range(nf):
+            x, y = dN[la, q, m, 0], dN[la, q, m, 1]
+            g[m, 0], g[m, 1] = x * a + y * c, x * b + y * d
+        return
+    e, f, h, i, j = Ji[0, 2], Ji[1, 2], Ji[2, 0], Ji[2, 1], Ji[2, 2]
+    for m in range(nf):
+        x, y, z = dN[la, q, m, 0], dN[la, q, m, 1], dN[la, q, m, 2]
+        g[m, 0], g[m, 1], g[m, 2] = x * a + y * c + z * h, x * b + y * d + z * i, x * e + y * f + z * j
 
 
-def measure(s, t, la, det, Ji, n):  # type: ignore[no-untyped-def]
+def measure(s, normals, la, det, Ji, n):  # type: ignore[no-untyped-def]
     """Volume or area element at a point, with the sign of the Jacobian; on a facet fill the unit normal."""
     if not s.facet:
         return det
@@ -291,7 +295,7 @@ def measure(s, t, la, det, Ji, n):  # type: ignore[no-untyped-def]
     for j in range(s.dim):
         x = 0.0
         for k in range(s.dim):
-            x += Ji[k, j] * t.normals[la, k]
+            x += Ji[k, j] * normals[la, k]
         n[j] = x
         square += x * x
     length = np.sqrt(square)
@@ -305,27 +309,27 @@ def bends(s, q):  # type: ignore[no-untyped-def]
     return q == 0 or s.geometry_nodes > s.dim + 1
 
 
-def place(s, t, la, q, w):  # type: ignore[no-untyped-def]
-    """Fill Jacobian, inverse and determinant, the normal of a facet; return the measure."""
+def place(s, t, la, q, sign, w):  # type: ignore[no-untyped-def]
+    """Fill Jacobian, inverse and determinant, the normal of a facet; return the measure times ``sign``."""
     if bends(s, q):
-        jacobian(s.geometry_nodes, s.dim, w.X, t.gdN, la, q, w.J)
+        jacobian(s.geometry_nodes, s.dim, w.X, t.geometry_slopes, la, q, w.J)
         w.det[0] = invert(s.dim, w.J, w.Ji)
-    return measure(s, t, la, w.det[0], w.Ji, w.n)
+    return measure(s, t.normals, la, w.det[0], w.Ji, w.n) * sign
 
 
-def shape_field(s, t, la, q, w):  # type: ignore[no-untyped-def]
+def shape_field(s, values, slopes, la, q, Ji, g, h):  # type: ignore[no-untyped-def]
     """Fill gradients and generalised gradients of the shape functions of the field."""
     if s.hi > 1 and (bends(s, q) or s.field_nodes > s.dim + 1):
-        push(s.field_nodes, s.dim, t.dN, la, q, w.Ji, w.g)
+        push(s.field_nodes, s.dim, slopes, la, q, Ji, g)
     for a in range(s.field_nodes):
         for m in range(s.lo, s.hi):
-            w.h[a, m - s.lo] = t.N[la, q, a] if m == 0 else w.g[a, m - 1]
+            h[a, m - s.lo] = values[la, q, a] if m == 0 else g[a, m - 1]
 
 
-def shape_geometry(s, t, la, q, w):  # type: ignore[no-untyped-def]
+def shape_geometry(s, slopes, la, q, Ji, gg):  # type: ignore[no-untyped-def]
     """Fill gradients of the shape functions of the geometry, where those of the field are not the same."""
     if bends(s, q) and not (s.isoparametric and s.hi > 1):
-        push(s.geometry_nodes, s.dim, t.gdN, la, q, w.Ji, w.gg)
+        push(s.geometry_nodes, s.dim, slopes, la, q, Ji, gg)
 
 
 def evaluate(s, u, h, uh):  # type: ignore[no-untyped-def]
@@ -423,7 +427,7 @@ def spread(s, h, d, i, m, flux, y):  # type: ignore[no-untyped-def]
 
 
 # ------------------------------------------------------------------ bilinear forms
-def element_matrix(s, t, C, r, sign, la, w, T, Ke):  # type: ignore[no-untyped-def]
+def element_matrix(s, t, C, r, sign, la, symmetric, w, T, Ke):  # type: ignore[no-untyped-def]
     """Fill the matrix of an entity; returns the smallest ``det * sign``. ``T`` ``(nc, ns, nc)`` is scratch space."""
     nf, nc = s.field_nodes, s.components
     for a in range(nf):
@@ -434,11 +438,11 @@ def element_matrix(s, t, C, r, sign, la, w, T, Ke):  # type: ignore[no-untyped-d
     worst = np.inf
     varies = C.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
         worst = min(worst, (w.det[0] * sign).real)
-        shape_field(s, t, la, q, w)
-        add_matrix(s, C, r, q if varies else 0, d, w.h, T, Ke)
-    if s.symmetric:
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
+        add_matrix(s, C, r, q if varies else 0, d, symmetric, w.h, T, Ke)
+    if symmetric:
         for a in range(nf):
             for b in range(a):
                 for i in range(nc):
@@ -447,7 +451,7 @@ def element_matrix(s, t, C, r, sign, la, w, T, Ke):  # type: ignore[no-untyped-d
     return worst
 
 
-def add_matrix(s, C, r, cq, d, h, T, Ke):  # type: ignore[no-untyped-def]
+def add_matrix(s, C, r, cq, d, symmetric, h, T, Ke):  # type: ignore[no-untyped-def]
     """Add ``d h : C : h`` at one point to the matrix; blocks ``a <= b`` alone where it is symmetric."""
     nf, nc, ns = s.field_nodes, s.components, s.hi - s.lo
     for b in range(nf):
@@ -458,7 +462,7 @@ def add_matrix(s, C, r, cq, d, h, T, Ke):  # type: ignore[no-untyped-def]
                     for o in range(ns):
                         x += C[r, cq, i, m, k, o] * h[b, o]
                     T[i, m, k] = x * d
-        for a in range(b + 1 if s.symmetric else nf):
+        for a in range(b + 1 if symmetric else nf):
             for i in range(nc):
                 for k in range(nc):
                     x = 0.0
@@ -472,17 +476,25 @@ def element_force(s, t, C, r, sign, la, w):  # type: ignore[no-untyped-def]
     nc, ns = s.components, s.hi - s.lo
     varies = C.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
         evaluate(s, w.u, w.h, w.uh)
-        cq = q if varies else 0
+        flux(s, C, r, q if varies else 0, w.uh, w.P)
         for i in range(nc):
             for m in range(ns):
-                x = 0.0
-                for k in range(nc):
-                    for o in range(ns):
-                        x += C[r, cq, i, m, k, o] * w.uh[k, o]
-                spread(s, w.h, d, i, m, x, w.y)
+                spread(s, w.h, d, i, m, w.P[i, m], w.y)
+
+
+def flux(s, C, r, cq, uh, P):  # type: ignore[no-untyped-def]
+    """Fill ``P = C : u^``."""
+    nc, ns = s.components, s.hi - s.lo
+    for i in range(nc):
+        for m in range(ns):
+            x = 0.0
+            for k in range(nc):
+                for o in range(ns):
+                    x += C[r, cq, i, m, k, o] * uh[k, o]
+            P[i, m] = x
 
 
 def fluxes(s, C, r, cq, uh, vh, P, R):  # type: ignore[no-untyped-def]
@@ -515,9 +527,9 @@ def element_shape_force(s, t, C, r, sign, la, w):  # type: ignore[no-untyped-def
     dim = s.dim
     varies = C.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
-        shape_geometry(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
+        shape_geometry(s, t.geometry_slopes, la, q, w.Ji, w.gg)
         evaluate(s, w.u, w.h, w.uh)
         evaluate(s, w.v, w.h, w.vh)
         phi = fluxes(s, C, r, q if varies else 0, w.uh, w.vh, w.P, w.R)
@@ -536,9 +548,9 @@ def element_force_rate(s, t, C, r, sign, la, w):  # type: ignore[no-untyped-def]
     nc, ns = s.components, s.hi - s.lo
     varies = C.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
-        shape_geometry(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
+        shape_geometry(s, t.geometry_slopes, la, q, w.Ji, w.gg)
         evaluate(s, w.u, w.h, w.uh)
         velocity_gradient(s, w.V, w.gg, w.W)
         rate = measure_rate(s, w.n, w.W)
@@ -564,8 +576,8 @@ def element_moment(s, t, sign, la, w, M):  # type: ignore[no-untyped-def]
     """Add ``int v^ (x) u^``, the derivative by ``C``, to ``M`` ``(nc, ns, nc, ns)``."""
     nc, ns = s.components, s.hi - s.lo
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
         evaluate(s, w.u, w.h, w.uh)
         evaluate(s, w.v, w.h, w.vh)
         for i in range(nc):
@@ -587,9 +599,9 @@ def element_load(s, t, force, r, sign, la, w):  # type: ignore[no-untyped-def]
     worst = np.inf
     varies = force.F.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
         worst = min(worst, (w.det[0] * sign).real)
-        shape_field(s, t, la, q, w)
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
         cq = q if varies else 0
         for i in range(s.components):
             for m in range(s.hi - s.lo):
@@ -600,7 +612,7 @@ def element_load(s, t, force, r, sign, la, w):  # type: ignore[no-untyped-def]
     return worst
 
 
-def element_load_shape_force(s, t, force, r, sign, la, w):  # type: ignore[no-untyped-def]
+def element_load_shape_force(s, t, force, r, sign, la, of_x, w):  # type: ignore[no-untyped-def]
     """Add ``d/dX int v^ : (F + p n) + c`` and return the integral.
 
     With ``phi`` the integrand and ``b_i = p v_i`` its derivative by the normal, ``S[j, k] = phi m[j, k] + (rule of the
@@ -610,9 +622,9 @@ def element_load_shape_force(s, t, force, r, sign, la, w):  # type: ignore[no-un
     varies = force.F.shape[1] > 1
     total = 0.0
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
-        shape_geometry(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
+        shape_geometry(s, t.geometry_slopes, la, q, w.Ji, w.gg)
         evaluate(s, w.v, w.h, w.vh)
         cq = q if varies else 0
         phi = force.c[r]
@@ -637,7 +649,7 @@ def element_load_shape_force(s, t, force, r, sign, la, w):  # type: ignore[no-un
                 S *= d
                 for a in range(s.geometry_nodes):
                     w.G[a, j] += S * w.gg[a, k]
-        if s.varies:
+        if of_x:
             add_position_force(s, t, force, r, cq, la, q, d, w)
     return total
 
@@ -654,22 +666,22 @@ def add_position_force(s, t, force, r, cq, la, q, d, w):  # type: ignore[no-unty
                 x += force.p_x[r, cq, j] * w.n[i] * w.vh[i, 0]
         x *= d
         for a in range(s.geometry_nodes):
-            w.G[a, j] += x * t.gN[la, q, a]
+            w.G[a, j] += x * t.geometry[la, q, a]
 
 
-def element_load_rate(s, t, force, r, sign, la, w):  # type: ignore[no-untyped-def]
+def element_load_rate(s, t, force, r, sign, la, of_x, w):  # type: ignore[no-untyped-def]
     """Add the rate of the nodal forces ``int v^ : (F + p n)`` under node velocities."""
     dim, nc = s.dim, s.components
     varies = force.F.shape[1] > 1
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
-        shape_geometry(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
+        shape_geometry(s, t.geometry_slopes, la, q, w.Ji, w.gg)
         velocity_gradient(s, w.V, w.gg, w.W)
         for j in range(dim):
             x = 0.0
             for a in range(s.geometry_nodes):
-                x += w.V[a, j] * t.gN[la, q, a]
+                x += w.V[a, j] * t.geometry[la, q, a]
             w.b[j] = x
         rate = measure_rate(s, w.n, w.W)
         cq = q if varies else 0
@@ -679,13 +691,13 @@ def element_load_rate(s, t, force, r, sign, la, w):  # type: ignore[no-untyped-d
         for i in range(nc):
             for m in range(s.hi - s.lo):
                 x = w.P[i, m] * rate + carry_flux(s, w.P, w.W, i, m)
-                if s.varies:
+                if of_x:
                     for j in range(dim):
                         x += force.F_x[r, cq, i, m, j] * w.b[j]
                 if m == 0 and presses(s):
                     p = force.p[r, cq]
                     change = p * rate
-                    if s.varies:
+                    if of_x:
                         for j in range(dim):
                             change += force.p_x[r, cq, j] * w.b[j]
                     x += change * w.n[i] + p * normal_rate(s, w.n, w.W, i)
@@ -697,8 +709,8 @@ def element_load_moment(s, t, sign, la, w, M):  # type: ignore[no-untyped-def]
     press = 0.0
     total = 0.0
     for q in range(s.points):
-        d = place(s, t, la, q, w) * sign * t.weights[la, q]
-        shape_field(s, t, la, q, w)
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(s, t.field, t.field_slopes, la, q, w.Ji, w.g, w.h)
         evaluate(s, w.v, w.h, w.vh)
         for i in range(s.components):
             for m in range(s.hi - s.lo):

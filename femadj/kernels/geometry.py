@@ -22,12 +22,13 @@ def jacobian_range(  # type: ignore[no-untyped-def]
     dim = points.shape[1]
     X = np.empty((ng, dim))
     J = np.empty((dim, dim))
+    first = np.int32(0)
     for e in range(n_cells):
         gather(points, nodes, e, X)
         low = 2.0
         high = -2.0
         for q in range(gradients.shape[1]):
-            jacobian(ng, dim, X, gradients, 0, q, J)
+            jacobian(ng, dim, X, gradients, first, q, J)
             value = scaled_determinant(dim, J)
             low = min(low, value)
             high = max(high, value)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 
 from femadj.kernels import entity
-from femadj.kernels.compile import carve, fixed, read, record, specialise, write
+from femadj.kernels.compile import carve, fixed, option, read, record, specialise, write
 from femadj.kernels.entity import (
     Work,
     clear,
@@ -133,6 +133,7 @@ def add_entries(s, share, entries, field, e, Ke, data):  # type: ignore[no-untyp
 )  # fmt: skip
 def assemble(geometry, tables, tensor, share, entries, data, scratch, s):  # type: ignore[no-untyped-def]
     """Add the matrix to CSR values; returns the smallest Jacobian determinant, relative to its orientation."""
+    symmetric = option(s).symmetric
     s = fixed(s)
     nf, nc, ns = s.field_nodes, s.components, s.hi - s.lo
     w, at = new_work(s, scratch)
@@ -144,7 +145,7 @@ def assemble(geometry, tables, tensor, share, entries, data, scratch, s):  # typ
         e = geometry.cell[item]
         sign = geometry.orientation[e]
         gather(geometry.points, geometry.nodes, e, w.X)
-        det = element_matrix(s, tables, tensor.C, tensor.region[item], sign, geometry.local[item], w, T, Ke)
+        det = element_matrix(s, tables, tensor.C, tensor.region[item], sign, geometry.local[item], symmetric, w, T, Ke)
         worst = min(worst, det)
         add_entries(s, share, entries, geometry.field, e, Ke, data)
     return worst
@@ -254,6 +255,7 @@ def load_contract(geometry, tables, force, share, v, scale, value, G, scratch, s
 
     Fills ``value`` with ``scale`` times the integral over each entity whose first node belongs to this part.
     """
+    of_x = option(s).varies
     s = fixed(s)
     w, _ = new_work(s, scratch)
     for m in range(share.items.shape[0]):
@@ -264,7 +266,7 @@ def load_contract(geometry, tables, force, share, v, scale, value, G, scratch, s
             gather(v, geometry.field, e, w.v)
         clear(w.G)
         sign, la = geometry.orientation[e] * scale, geometry.local[item]
-        total = element_load_shape_force(s, tables, force, force.region[item], sign, la, w)
+        total = element_load_shape_force(s, tables, force, force.region[item], sign, la, of_x, w)
         if share.owner[geometry.nodes[e, 0]] == share.part:
             value[item] = total
         add_nodes(share, geometry.nodes, e, w.G, 1.0, G)
@@ -273,6 +275,7 @@ def load_contract(geometry, tables, force, share, v, scale, value, G, scratch, s
 @specialise(lambda x: types.void(geometry_type(x), TABLES, force_type(x), SHARE, read(x, 2), write(x, 2)))
 def load_tangent(geometry, tables, force, share, velocity, y, scratch, s):  # type: ignore[no-untyped-def]
     """Add the rate of the nodal forces ``int v^ : (F + p n)`` under a node velocity."""
+    of_x = option(s).varies
     s = fixed(s)
     w, _ = new_work(s, scratch)
     for m in range(share.items.shape[0]):
@@ -282,7 +285,7 @@ def load_tangent(geometry, tables, force, share, velocity, y, scratch, s):  # ty
         gather(velocity, geometry.nodes, e, w.V)
         clear(w.y)
         sign, la = geometry.orientation[e], geometry.local[item]
-        element_load_rate(s, tables, force, force.region[item], sign, la, w)
+        element_load_rate(s, tables, force, force.region[item], sign, la, of_x, w)
         add_nodes(share, geometry.field, e, w.y, 1.0, y)
 
 
@@ -322,13 +325,13 @@ def frame(geometry, tables, x, measure, normal, length, scratch, s):  # type: ig
         e, la = geometry.cell[item], geometry.local[item]
         gather(geometry.points, geometry.nodes, e, w.X)
         for q in range(s.points):
-            d = place(s, tables, la, q, w) * geometry.orientation[e]
+            d = place(s, tables, la, q, geometry.orientation[e], w)
             measure[item, q] = d * tables.weights[la, q]
             length[item, q] = size(s, d)
             for j in range(s.dim):
                 t = 0.0
                 for a in range(s.geometry_nodes):
-                    t += w.X[a, j] * tables.gN[la, q, a]
+                    t += w.X[a, j] * tables.geometry[la, q, a]
                 x[j, item, q] = t
                 if s.facet:
                     normal[j, item, q] = w.n[j]
@@ -338,7 +341,7 @@ def frame(geometry, tables, x, measure, normal, length, scratch, s):  # type: ig
 def interpolate(geometry, tables, u, value, gradient, scratch, s):  # type: ignore[no-untyped-def]
     """Fill values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field at all entities, by its slots."""
     s = fixed(s)
-    nf, nc = s.field_nodes, s.components
+    nc = s.components
     w, _ = new_work(s, scratch)
     for item in range(geometry.cell.shape[0]):
         e, la = geometry.cell[item], geometry.local[item]
@@ -346,8 +349,8 @@ def interpolate(geometry, tables, u, value, gradient, scratch, s):  # type: igno
         gather(u, geometry.field, e, w.u)
         for q in range(s.points):
             if s.hi > 1:
-                place(s, tables, la, q, w)
-            shape_field(s, tables, la, q, w)
+                place(s, tables, la, q, 1.0, w)
+            shape_field(s, tables.field, tables.field_slopes, la, q, w.Ji, w.g, w.h)
             evaluate(s, w.u, w.h, w.uh)
             for i in range(nc):
                 if s.lo == 0:

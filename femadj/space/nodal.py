@@ -92,9 +92,8 @@ class Force(NamedTuple):
 
 # ------------------------------------------------------------------ bilinear forms
 def prepare_bilinear(domain: Domain, components: int, lo: int, hi: int, *, symmetric: bool) -> None:
-    """Compile (or load from disk) the kernels of assembly, application and contraction."""
+    """Compile (or load from disk) the kernels of assembly and contraction."""
     passes.assemble(domain.sizes(components, lo, hi, symmetric=symmetric), domain.specialised)
-    passes.apply(domain.sizes(components, lo, hi), domain.specialised)
     passes.contract(domain.sizes(components, lo, hi), domain.specialised)
 
 
