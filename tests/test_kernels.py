@@ -14,7 +14,7 @@ from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
 import femadj as fa
-from femadj.kernels import integrals as kernels
+from femadj.kernels import passes
 from femadj.mesh.reference import (
     CELL_TYPES,
     Table,
@@ -529,7 +529,7 @@ def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.Monk
 
 def test_kernels_are_made_once_for_equal_sizes() -> None:
     at = place("triangle", facet=False)
-    assert kernels.contract(at.domain.sizes(1, 1, 3)) is kernels.contract(at.domain.sizes(1, 1, 3))
+    assert passes.contract(at.domain.sizes(1, 1, 3)) is passes.contract(at.domain.sizes(1, 1, 3))
 
 
 def test_separate_tables_that_are_equal_give_the_isoparametric_result() -> None:

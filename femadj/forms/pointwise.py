@@ -23,7 +23,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import Guarded, derivative, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, strict_complex
-from femadj.kernels import integrals as kernels
+from femadj.space import nodal
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
 
@@ -56,45 +56,19 @@ class Frame:
 
 def frame(domain: Domain, points: FloatArray) -> Frame:
     """Geometry at the quadrature points of a domain."""
-    m, nq, dim = len(domain), domain.geometry.n_points, domain.dim
-    result = Frame(
-        np.empty((dim, m, nq)),
-        np.empty((m, nq)),
-        np.empty((dim, m if domain.is_facet else 0, nq)),
-        np.empty((m, nq)),
-    )
-    items = np.arange(m, dtype=np.int32)
-    kernel = kernels.frame(domain.sizes(1, 0, 1))
-    kernel(*domain.arguments(points, items), result.x, result.measure, result.normal, result.size)
-    return result
+    return Frame(*nodal.frame(domain, points))
 
 
 def interpolate(
     domain: Domain, points: FloatArray, u: FloatArray, lo: int = 0, hi: int | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``, by slots."""
-    m, nq, dim, nc = len(domain), domain.geometry.n_points, domain.dim, u.shape[1]
-    top = dim + 1 if hi is None else hi
-    value = np.empty((nc, m if lo == 0 else 0, nq))
-    gradient = np.empty((nc, dim, m if top > 1 else 0, nq))
-    items = np.arange(m, dtype=np.int32)
-    kernel = kernels.interpolate(domain.sizes(nc, lo, top))
-    kernel(*domain.arguments(points, items), np.ascontiguousarray(u), value, gradient)
-    return value, gradient
+    return nodal.interpolate(domain, points, u, lo, hi)
 
 
 def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray, lo: int = 0) -> None:
     """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; ``F`` has shape ``(nc, ns, m, nq)`` and slots from ``lo``."""
-    nc, ns, m, nq = force.shape
-    kernel = kernels.load(domain.sizes(nc, lo, lo + ns), domain.specialised)
-    values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
-    pressure = np.zeros((m, nq)) if domain.is_facet else np.zeros((0, 0))
-    region = np.arange(m, dtype=np.int32)
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), values, pressure, region, domain.owner, part, y
-        )
-    )  # fmt: skip
+    nodal.scatter(domain, points, force, y, lo)
 
 
 def chunks(domain: Domain, n_points: int | None = None) -> Iterator[Domain]:

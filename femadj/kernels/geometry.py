@@ -6,46 +6,30 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.kernels.compile import compiled, read, write
+from femadj.kernels.entity import gather, jacobian, scaled_determinant
 
 
-@compiled(read("float64", 2), read("int32", 2), read("float64", 3), write("float64", 1), write("float64", 1))
+@compiled(read("float64", 2), read("int32", 2), read("float64", 4), write("float64", 1), write("float64", 1))
 def jacobian_range(  # type: ignore[no-untyped-def]
     points, nodes, gradients, smallest, largest
 ):  # pragma: no cover - compiled
     """Fill the smallest and largest scaled Jacobian determinant of every cell over the table points.
 
-    The determinant is divided by the product of the column lengths, so that it lies in [-1, 1]; a column of length
+    ``gradients`` has shape ``(1, n_points, ng, dim)``. The determinant is divided by the product of the column lengths, so that it lies in [-1, 1]; a column of length
     zero gives zero.
     """
-    n_cells, n_nodes = nodes.shape
-    n_points = gradients.shape[0]
+    n_cells, ng = nodes.shape
     dim = points.shape[1]
-    J = np.empty((3, 3))
+    X = np.empty((ng, dim))
+    J = np.empty((dim, dim))
+    first = np.int32(0)
     for e in range(n_cells):
+        gather(points, nodes, e, X)
         low = 2.0
         high = -2.0
-        for q in range(n_points):
-            for i in range(dim):
-                for j in range(dim):
-                    s = 0.0
-                    for a in range(n_nodes):
-                        s += points[nodes[e, a], i] * gradients[q, a, j]
-                    J[i, j] = s
-            scale = 1.0
-            for j in range(dim):
-                s = 0.0
-                for i in range(dim):
-                    s += J[i, j] * J[i, j]
-                scale *= np.sqrt(s)
-            if dim == 2:
-                det = J[0, 0] * J[1, 1] - J[0, 1] * J[1, 0]
-            else:
-                det = (
-                    J[0, 0] * (J[1, 1] * J[2, 2] - J[1, 2] * J[2, 1])
-                    - J[0, 1] * (J[1, 0] * J[2, 2] - J[1, 2] * J[2, 0])
-                    + J[0, 2] * (J[1, 0] * J[2, 1] - J[1, 1] * J[2, 0])
-                )
-            value = det / scale if scale > 0.0 else 0.0
+        for q in range(gradients.shape[1]):
+            jacobian(ng, dim, X, gradients, first, q, J)
+            value = scaled_determinant(dim, J)
             low = min(low, value)
             high = max(high, value)
         smallest[e] = low
@@ -70,5 +54,5 @@ def scaled_jacobian_range(
     """
     smallest = np.empty(len(nodes))
     largest = np.empty(len(nodes))
-    jacobian_range(points, nodes, gradients, smallest, largest)
+    jacobian_range(points, nodes, gradients[None], smallest, largest)
     return smallest, largest

@@ -1,21 +1,25 @@
 """Compiled passes over a region, for fields with values at the mesh nodes: one function for each kernel.
 
-``u^`` is the generalised gradient of a field (value in slot 0, derivatives behind it), see ``femadj.kernels``. Every
-function adds to the array it is given and takes node coordinates ``points`` ``(n_nodes, dim)``.
+``u^`` is the generalised gradient of a field (value in slot 0, derivatives behind it), see ``femadj.kernels.entity``.
+Every function adds to the array it is given and takes node coordinates ``points`` ``(n_nodes, dim)``. All of them work
+in the numbers of that array: where it is complex, coordinates, fields and coefficients may be complex too.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.kernels import integrals as kernels
+from femadj.kernels import entity, passes
+from femadj.kernels.compile import Sizes, read_only
 from femadj.space.pattern import MatrixEntries
-from femadj.space.region import Domain
+from femadj.space.region import Domain, in_threads
 
+AnyArray = npt.NDArray[Any]
 Int32Array = npt.NDArray[np.int32]
 
 
@@ -88,108 +92,286 @@ class Force(NamedTuple):
 
 # ------------------------------------------------------------------ bilinear forms
 def prepare_bilinear(domain: Domain, components: int, lo: int, hi: int, *, symmetric: bool) -> None:
-    """Compile (or load from disk) the kernels of assembly, application and contraction."""
-    kernels.assemble(domain.sizes(components, lo, hi, symmetric=symmetric), domain.specialised)
-    kernels.apply(domain.sizes(components, lo, hi), domain.specialised)
-    kernels.contract(domain.sizes(components, lo, hi), domain.specialised)
+    """Compile (or load from disk) the kernels of assembly and contraction."""
+    passes.assemble(domain.sizes(components, lo, hi, symmetric=symmetric), domain.specialised)
+    passes.contract(domain.sizes(components, lo, hi), domain.specialised)
 
 
-def assemble(domain: Domain, points: FloatArray, c: Tensor, entries: MatrixEntries) -> float:
+def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries) -> float:
     """Add the matrix to the entries of the pattern; returns the smallest Jacobian determinant."""
-    kernel = kernels.assemble(domain.sizes(c.n_components, c.lo, c.hi, symmetric=c.symmetric), domain.specialised)
-    position, csr = entries.pattern.positions[domain.block], entries.pattern.csr
-    worst = domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.coefficient, c.region, position, csr.indptr, csr.triangle == "upper",
-            domain.owner, part, entries.data,
-        )
-    )  # fmt: skip
-    return float(min(worst))
+    data = entries.data
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, symmetric=c.symmetric, dtype=data.dtype)
+    kernel = passes.assemble(sizes, domain.specialised)
+    geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
+    csr = entries.pattern.csr
+    position = read_only(entries.pattern.positions[domain.block])
+    where = entity.MatrixEntries(position, read_only(csr.indptr), csr.triangle == "upper")
+    return min(domain.run(lambda share: float(kernel(geometry, domain.tables, tensor, share, where, data))))
 
 
-def apply(domain: Domain, points: FloatArray, c: Tensor, x: FloatArray, y: FloatArray) -> None:
+def apply(domain: Domain, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
     """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
-    kernel = kernels.apply(domain.sizes(c.n_components, c.lo, c.hi), domain.specialised)
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.coefficient, c.region, domain.owner, part, x, y
-        )
-    )  # fmt: skip
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
+    kernel = passes.apply(sizes, domain.specialised)
+    geometry, tensor, x = domain.at(_numbers(points, sizes)), _tensor(c, sizes), _numbers(x, sizes)
+    domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, x, y))
 
 
 def contract(
-    domain: Domain, points: FloatArray, c: Tensor, u: FloatArray, v: FloatArray, gradient: FloatArray, scale: float
+    domain: Domain, points: AnyArray, c: Tensor, u: AnyArray, v: AnyArray, gradient: AnyArray, scale: float
 ) -> None:
     """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
-    kernel = kernels.contract(domain.sizes(c.n_components, c.lo, c.hi), domain.specialised)
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.coefficient, c.region, domain.owner, part, u, v, scale, gradient
-        )
-    )
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=gradient.dtype)
+    kernel = passes.contract(sizes, domain.specialised)
+    geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
+    u, v = _numbers(u, sizes), _numbers(v, sizes)
+    domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, u, v, scale, gradient))
 
 
-def tangent(domain: Domain, points: FloatArray, c: Tensor, velocity: FloatArray, u: FloatArray, y: FloatArray) -> None:
+def tangent(domain: Domain, points: AnyArray, c: Tensor, velocity: AnyArray, u: AnyArray, y: AnyArray) -> None:
     """Add ``(dK/dX velocity) u`` to ``y``."""
-    kernel = kernels.tangent(domain.sizes(c.n_components, c.lo, c.hi), domain.specialised)
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.coefficient, c.region, domain.owner, part, velocity, u, y
-        )
-    )
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
+    kernel = passes.tangent(sizes, domain.specialised)
+    geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
+    velocity, u = _numbers(velocity, sizes), _numbers(u, sizes)
+    domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, velocity, u, y))
+
+
+def moments(
+    domain: Domain,
+    points: AnyArray,
+    region: Int32Array,
+    n_regions: int,
+    lo: int,
+    hi: int,
+    u: AnyArray,
+    v: AnyArray,
+) -> AnyArray:
+    """Derivative of ``v^T K u`` by coefficients that are constant in regions: ``int v^ (x) u^`` over each.
+
+    Parameters
+    ----------
+    region : (n_entities,) int32
+        Below ``n_regions``; for moments of every entity, its number.
+    lo, hi : int
+        Range of slots.
+    u, v : (n_nodes, nc)
+
+    Returns
+    -------
+    (n_regions, nc, ns, nc, ns)
+        The same bit by bit for any number of threads.
+    """
+    sizes = domain.sizes(u.shape[1], lo, hi, dtype=np.result_type(points, u, v))
+    kernel = passes.moments(sizes, domain.specialised)
+    geometry, u, v = domain.at(_numbers(points, sizes)), _numbers(u, sizes), _numbers(v, sizes)
+    runs = Runs.of(region, n_regions)
+    nc, ns = sizes.components, hi - lo
+    sums = np.zeros((len(runs), nc, ns, nc, ns), sizes.dtype)
+
+    def add(share: slice) -> None:
+        start = runs.start[share.start : share.stop + 1]
+        kernel(geometry, domain.tables, runs.items, start, u, v, sums[share])
+
+    in_threads(add, runs.shares(len(domain.parts)))
+    return runs.by_region(sums)
 
 
 # ------------------------------------------------------------------ linear forms
 def prepare_linear(domain: Domain, components: int, lo: int, hi: int, *, varies: bool) -> None:
     """Compile (or load from disk) the kernels of the load and its contraction."""
-    kernels.load(domain.sizes(components, lo, hi), domain.specialised)
-    kernels.load_contract(domain.sizes(components, lo, hi, varies=varies), domain.specialised)
+    passes.load(domain.sizes(components, lo, hi), domain.specialised)
+    passes.load_contract(domain.sizes(components, lo, hi, varies=varies), domain.specialised)
 
 
-def load(domain: Domain, points: FloatArray, c: Force, f: FloatArray) -> float:
+def load(domain: Domain, points: AnyArray, c: Force, f: AnyArray) -> float:
     """Add the nodal forces to ``f`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant."""
-    kernel = kernels.load(domain.sizes(c.n_components, c.lo, c.hi), domain.specialised)
-    worst = domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.force, c.pressure, c.region, domain.owner, part, f
-        )
-    )  # fmt: skip
-    return float(min(worst))
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=f.dtype)
+    kernel = passes.load(sizes, domain.specialised)
+    geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
+    return min(domain.run(lambda share: float(kernel(geometry, domain.tables, force, share, f))))
 
 
-def load_contract(
-    domain: Domain, points: FloatArray, c: Force, v: FloatArray, gradient: FloatArray, scale: float
-) -> float:
+def load_contract(domain: Domain, points: AnyArray, c: Force, v: AnyArray, gradient: AnyArray, scale: float) -> Any:
     """Add ``scale * d/dX`` of the integral at fixed v to ``gradient``; returns ``scale`` times the integral."""
-    kernel = kernels.load_contract(
-        domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None), domain.specialised
-    )
-    force_x, pressure_x = _derivatives(domain, c)
-    value = np.zeros(len(domain))
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.force, c.pressure, c.constant, force_x, pressure_x, c.region,
-            domain.owner, part, v, scale, value, gradient,
-        )
-    )  # fmt: skip
-    return float(value.sum())
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=gradient.dtype)
+    kernel = passes.load_contract(sizes, domain.specialised)
+    geometry, force, v = domain.at(_numbers(points, sizes)), _force(domain, c, sizes), _numbers(v, sizes)
+    value = np.zeros(len(domain), sizes.dtype)
+    domain.run(lambda share: kernel(geometry, domain.tables, force, share, v, scale, value, gradient))
+    return value.sum().item()
 
 
-def load_tangent(domain: Domain, points: FloatArray, c: Force, velocity: FloatArray, y: FloatArray) -> None:
+def load_tangent(domain: Domain, points: AnyArray, c: Force, velocity: AnyArray, y: AnyArray) -> None:
     """Add the derivative of the nodal forces along a node velocity to ``y``."""
-    kernel = kernels.load_tangent(
-        domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None), domain.specialised
+    sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=y.dtype)
+    kernel = passes.load_tangent(sizes, domain.specialised)
+    geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
+    velocity = _numbers(velocity, sizes)
+    domain.run(lambda share: kernel(geometry, domain.tables, force, share, velocity, y))
+
+
+class LoadMoments(NamedTuple):
+    """Derivatives of a linear form by coefficients that are constant in regions.
+
+    Attributes
+    ----------
+    force : (n_regions, nc, ns)
+        ``int v^``, by ``F``.
+    pressure : (n_regions,)
+        ``int v . n``, by ``p``; zero where a pressure does not count.
+    constant : (n_regions,)
+        The measure, by ``c``.
+    """
+
+    force: AnyArray
+    pressure: AnyArray
+    constant: AnyArray
+
+
+def load_moments(
+    domain: Domain, points: AnyArray, region: Int32Array, n_regions: int, lo: int, hi: int, v: AnyArray
+) -> LoadMoments:
+    """Derivatives of ``int v^ : (F + p n) + c`` by coefficients that are constant in regions, see ``moments``."""
+    sizes = domain.sizes(v.shape[1], lo, hi, dtype=np.result_type(points, v))
+    kernel = passes.load_moments(sizes, domain.specialised)
+    geometry, v = domain.at(_numbers(points, sizes)), _numbers(v, sizes)
+    runs = Runs.of(region, n_regions)
+    sums = LoadMoments(
+        np.zeros((len(runs), sizes.components, hi - lo), sizes.dtype),
+        np.zeros(len(runs), sizes.dtype),
+        np.zeros(len(runs), sizes.dtype),
     )
-    force_x, pressure_x = _derivatives(domain, c)
-    domain.run(
-        lambda part, items: kernel(
-            *domain.arguments(points, items), c.force, c.pressure, force_x, pressure_x, c.region, domain.owner, part,
-            velocity, y,
-        )
-    )  # fmt: skip
+
+    def add(share: slice) -> None:
+        start = runs.start[share.start : share.stop + 1]
+        kernel(geometry, domain.tables, runs.items, start, v, *(a[share] for a in sums))
+
+    in_threads(add, runs.shares(len(domain.parts)))
+    return LoadMoments(*(runs.by_region(a) for a in sums))
 
 
-def _derivatives(domain: Domain, c: Force) -> tuple[FloatArray, FloatArray]:
-    if c.force_x is not None and c.pressure_x is not None:
-        return c.force_x, c.pressure_x
-    return np.zeros((0, 0, c.n_components, c.hi - c.lo, domain.dim)), np.zeros((0, 0, domain.dim))
+# ------------------------------------------------------------------ quadrature points
+class Frame(NamedTuple):
+    """Geometry at the quadrature points of ``m`` entities.
+
+    Attributes
+    ----------
+    x : (dim, m, nq)
+    measure : (m, nq)
+        Volume or area element times quadrature weight.
+    normal : (dim, m, nq)
+        Unit outward normal; empty on cells.
+    size : (m, nq)
+        ``|det J|^(1/k)`` of the cell or facet of dimension ``k``.
+    """
+
+    x: FloatArray
+    measure: FloatArray
+    normal: FloatArray
+    size: FloatArray
+
+
+def frame(domain: Domain, points: FloatArray) -> Frame:
+    """Geometry at the quadrature points of a domain."""
+    m, nq, dim = len(domain), domain.geometry.n_points, domain.dim
+    result = Frame(
+        np.empty((dim, m, nq)),
+        np.empty((m, nq)),
+        np.empty((dim, m if domain.is_facet else 0, nq)),
+        np.empty((m, nq)),
+    )
+    passes.frame(domain.sizes(1, 0, 1), specialised=False)(domain.at(points), domain.tables, *result)
+    return result
+
+
+def interpolate(
+    domain: Domain, points: AnyArray, u: AnyArray, lo: int = 0, hi: int | None = None
+) -> tuple[AnyArray, AnyArray]:
+    """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``, by slots."""
+    m, nq, dim, nc = len(domain), domain.geometry.n_points, domain.dim, u.shape[1]
+    top = dim + 1 if hi is None else hi
+    sizes = domain.sizes(nc, lo, top, dtype=np.result_type(points, u))
+    value = np.empty((nc, m if lo == 0 else 0, nq), sizes.dtype)
+    gradient = np.empty((nc, dim, m if top > 1 else 0, nq), sizes.dtype)
+    kernel = passes.interpolate(sizes, specialised=False)
+    kernel(domain.at(_numbers(points, sizes)), domain.tables, _numbers(u, sizes), value, gradient)
+    return value, gradient
+
+
+def scatter(domain: Domain, points: AnyArray, force: AnyArray, y: AnyArray, lo: int = 0) -> None:
+    """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; ``F`` has shape ``(nc, ns, m, nq)`` and slots from ``lo``."""
+    _, ns, m, nq = force.shape
+    values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
+    pressure = np.zeros((m, nq) if domain.is_facet else (0, 0))
+    load(domain, points, Force(values, pressure, np.zeros(0), np.arange(m, dtype=np.int32), lo, lo + ns), y)
+
+
+# ------------------------------------------------------------------ arguments of kernels
+def _numbers(values: AnyArray, sizes: Sizes) -> AnyArray:
+    """In the numbers of a kernel, contiguous."""
+    return np.ascontiguousarray(values, sizes.dtype)
+
+
+def _tensor(c: Tensor, sizes: Sizes) -> entity.Tensor:
+    return entity.Tensor(read_only(_numbers(c.coefficient, sizes)), read_only(c.region))
+
+
+def _force(domain: Domain, c: Force, sizes: Sizes) -> entity.Force:
+    force_x, pressure_x = c.force_x, c.pressure_x
+    if force_x is None or pressure_x is None:
+        force_x = np.zeros((0, 0, c.n_components, c.hi - c.lo, domain.dim))
+        pressure_x = np.zeros((0, 0, domain.dim))
+    arrays = (c.force, c.pressure, c.constant, force_x, pressure_x)
+    return entity.Force(*(read_only(_numbers(a, sizes)) for a in arrays), read_only(c.region))
+
+
+RUN = 1024
+"""Entities that are added up in a row before their sum is added to that of their region."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Entities in runs of one region each, of at most ``RUN`` entities, whatever the number of threads.
+
+    Attributes
+    ----------
+    items : (n_entities,) int32
+        Entities, by region, ascending within each.
+    start : (n_runs + 1,)
+        Where each run begins.
+    region : (n_runs,)
+    n_regions : int
+    """
+
+    items: Int32Array
+    start: npt.NDArray[np.int64]
+    region: npt.NDArray[np.int64]
+    n_regions: int
+
+    @classmethod
+    def of(cls, region: Int32Array, n_regions: int) -> Runs:
+        """Divide entities by their regions."""
+        counts = np.bincount(region, minlength=n_regions)
+        if len(counts) > n_regions:
+            raise ValueError(f"there is an entity of region {len(counts) - 1}, and only {n_regions} regions")
+        pieces = -(-counts // RUN)
+        number = np.repeat(np.arange(n_regions), pieces)
+        within = np.arange(len(number)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        first = (np.cumsum(counts) - counts)[number] + within * RUN
+        items = np.argsort(region, kind="stable").astype(np.int32)
+        return cls(items, np.append(first, len(region)).astype(np.int64), number, n_regions)
+
+    def __len__(self) -> int:
+        return len(self.region)
+
+    def shares(self, n: int) -> list[slice]:
+        """The runs divided among ``n`` threads."""
+        ends = np.linspace(0, len(self), n + 1).astype(int)
+        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    def by_region(self, sums: AnyArray) -> AnyArray:
+        """Sums of the runs of every region, in their order."""
+        total = np.zeros((self.n_regions, *sums.shape[1:]), sums.dtype)
+        np.add.at(total, self.region, sums)
+        return total

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
+from femadj.kernels.compile import Sizes, read_only
+from femadj.kernels.entity import Geometry, Share, Tables
 from femadj.kernels.geometry import scaled_jacobian_range
-from femadj.kernels.integrals import Sizes
 from femadj.mesh.reference import Table
 
 Int32Array = npt.NDArray[np.int32]
+AnyArray = npt.NDArray[Any]
+S = TypeVar("S")
+T = TypeVar("T")
 
 SPECIALISED_ENTITIES = 5_000
 """Domains with at least this many entities get kernels compiled for their sizes; below, compiling costs more."""
@@ -87,7 +92,16 @@ class Domain:
         """Global cell id of every entity."""
         return self.cell.astype(np.int64) + self.first_cell
 
-    def sizes(self, components: int, lo: int, hi: int, *, symmetric: bool = False, varies: bool = False) -> Sizes:
+    def sizes(
+        self,
+        components: int,
+        lo: int,
+        hi: int,
+        *,
+        symmetric: bool = False,
+        varies: bool = False,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> Sizes:
         """Compile-time sizes of a kernel on this domain; slots are none, the value, the derivatives, or both."""
         if (lo, hi) not in {(0, 0), (0, 1), (1, self.dim + 1), (0, self.dim + 1)}:
             raise ValueError(f"slots {lo}..{hi} are not possible in {self.dim} dimensions")
@@ -103,25 +117,29 @@ class Domain:
             isoparametric=self.shape is self.geometry,
             symmetric=symmetric,
             varies=varies,
+            complex_numbers=np.dtype(dtype).kind == "c",
         )
 
-    def arguments(self, points: FloatArray, items: Int32Array) -> tuple[Any, ...]:
-        """The leading arguments common to all kernels."""
-        return (
-            points,
-            self.nodes,
-            self.field,
-            items,
-            self.cell,
-            self.local,
-            self.orientation,
-            self.geometry.values,
-            self.geometry.gradients,
-            self.shape.values,
-            self.shape.gradients,
-            self.geometry.weights,
-            self.geometry.normals,
-        )
+    def at(self, points: AnyArray) -> Geometry:
+        """The entities, as kernels take them, at node coordinates ``(n_nodes, dim)``."""
+        return self._geometry._replace(points=read_only(points))
+
+    @cached_property
+    def _geometry(self) -> Geometry:
+        arrays = (self.nodes, self.field, self.cell, self.local, self.orientation)
+        return Geometry(np.zeros((0, self.dim)), *(read_only(a) for a in arrays))
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Shape functions, as kernels take them."""
+        g, f = self.geometry, self.shape
+        arrays = (g.values, g.gradients, f.values, f.gradients, g.weights, g.normals)
+        return Tables(*(read_only(a) for a in arrays))
+
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """What each thread does, as kernels take it."""
+        return tuple(Share(read_only(items), read_only(self.owner), part) for part, items in enumerate(self.parts))
 
     def quadrature_points(self, points: FloatArray) -> FloatArray:
         """Coordinates of the quadrature points, shape ``(n_entities, n_points, dim)``."""
@@ -138,12 +156,9 @@ class Domain:
             found.append(cells[~(np.minimum(low * sign, high * sign) > 0)])
         return np.unique(np.concatenate(found)).astype(np.int64) + self.first_cell
 
-    def run(self, call: Callable[[int, Int32Array], Any]) -> list[Any]:
-        """Call ``call(part, items)`` for every part, in as many threads as there are parts."""
-        if len(self.parts) == 1:
-            return [call(0, self.parts[0])]
-        with ThreadPoolExecutor(len(self.parts)) as pool:
-            return list(pool.map(call, range(len(self.parts)), self.parts))
+    def run(self, call: Callable[[Share], T]) -> list[T]:
+        """Call ``call(share)`` for every part, in as many threads as there are parts."""
+        return in_threads(call, self.shares)
 
     def chunk(self, start: int, stop: int) -> Domain:
         """The entities from ``start`` to ``stop``."""
@@ -170,3 +185,13 @@ def entity_parts(nodes: Int32Array, owner: Int32Array, n_parts: int) -> tuple[In
     if n_parts == 1:
         return (np.arange(len(nodes), dtype=np.int32),)
     return tuple(np.flatnonzero((owner[nodes] == part).any(axis=1)).astype(np.int32) for part in range(n_parts))
+
+
+def in_threads(call: Callable[[S], T], shares: Sequence[S]) -> list[T]:
+    """Results of ``call`` for every share, each in a thread of its own; the first in the one that asks."""
+    if len(shares) == 1:
+        return [call(shares[0])]
+    with ThreadPoolExecutor(len(shares) - 1) as pool:
+        others = [pool.submit(call, share) for share in shares[1:]]
+        first = call(shares[0])
+        return [first, *(other.result() for other in others)]
