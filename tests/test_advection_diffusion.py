@@ -15,6 +15,7 @@ from skfem.helpers import dot, grad
 
 import femadj as fa
 from tests.meshes import box_mesh, dim_of
+from tests.products import Products
 from tests.test_forms import compare, fields_for, kind_of, multiplied, skfem_basis, skfem_dofs
 from tests.test_gradients import SOLVERS, Weighted, assert_exact, assert_second_order, mesh_of, supports_of
 
@@ -235,7 +236,7 @@ def test_adjoint_is_the_transposed_solve_on_the_same_factor(cell: str, solver: s
     physics = fa.AdvectionDiffusion(0.05, velocity_of("NodalField", mesh), supg=True)
     problem = problem_of(mesh, physics, solver=solver)
     solution = problem.solve()
-    A, system, x = dense(solution), problem.system, mesh.points
+    A, system, x = dense(solution), Products(problem), mesh.points
     n = len(A)
     rng = np.random.default_rng(6)
     v, g = rng.uniform(-1, 1, (2, n))
