@@ -110,7 +110,9 @@ def law_of(kind: str, both: Both, fields: FieldMap, over: Over) -> IntegralTerm:
     if kind == "tensors":
         law = TensorLaw(rng.uniform(-1, 1, (2, n, n)), region, 0, dim + 1, symmetric=False)
     elif kind == "nonlinear":
-        law = FluxLaw(Integrand.of(nonlinear), fields.parts, 2, frozenset({"x", "a", "t", "t.grad", "c", "h", *normal(over)}))
+        law = FluxLaw(
+            Integrand.of(nonlinear), fields.parts, 2, frozenset({"x", "a", "t", "t.grad", "c", "h", *normal(over)})
+        )
     else:
         pressed = kind.startswith("pressure")
         force = np.zeros((2, nc)) if pressed else rng.uniform(-1, 1, (2, nc))
@@ -254,7 +256,9 @@ def test_functionals_agree(cell: str, element: Any, over: Over) -> None:
     u = np.random.default_rng(9).uniform(-1, 1, both.nodal.shape)
     found = []
     for fields, field in zip(both.maps, (u, both.to_element(u)), strict=True):
-        integral = PointFunctional(ComplexStep(Integrand.of(function)), fields, both.mesh.points, both.parameters, field)
+        integral = PointFunctional(
+            ComplexStep(Integrand.of(function)), fields, both.mesh.points, both.parameters, field
+        )
         state, nodes, slopes = np.zeros_like(field), np.zeros_like(both.mesh.points), both.parameters.zeros()
         reads = integral.reads()
         integral.check(reads)

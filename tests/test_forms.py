@@ -515,7 +515,9 @@ def test_tangent_is_the_transpose_of_the_contraction(cell: str, form: str, numbe
             back = 0.0 if direction.points is None else (into.points * V).sum()
             back += sum((into.parameters[name] * r).sum() for name, r in direction.parameters.items())
             scale = np.abs(lam * rate).sum() + np.abs(into.points * V).sum()
-            assert abs((lam * rate).sum() - back) <= 1e-12 * scale + 1e-14  # what is constant has rates of rounding alone
+            assert (
+                abs((lam * rate).sum() - back) <= 1e-12 * scale + 1e-14
+            )  # what is constant has rates of rounding alone
 
 
 @pytest.mark.parametrize(

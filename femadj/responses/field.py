@@ -94,6 +94,7 @@ class FieldNorm(CompleteResponse):
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         problem, u, space = solution.problem, solution.u, solution.at.space
+        space.require_nodal()
         nc, dim = space.n_components, problem.mesh.dim
         n = nc * (dim + 1)
         of_values = np.zeros(n)

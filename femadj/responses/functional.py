@@ -127,7 +127,9 @@ class Functional(CompleteResponse):
     def _maps(self, integral: Integral, solution: Solution) -> list[FieldMap]:
         space = solution.at.space
         if integral.place(space.mesh) == "interior facets":
-            raise ResponseError(f"{self!r}: functionals are integrated over cells and boundary facets")
+            raise ResponseError(
+                f"{self!r}: functionals are integrated over cells and boundary facets, not over interior facets"
+            )
         return integral.maps(space)
 
     def _size(self, solution: Solution, gradient: FloatArray | None = None) -> float:

@@ -79,6 +79,9 @@ class Discretisation:
         """Whether the unknowns are values at the nodes of the mesh, ``(n_nodes, nc)``."""
         return True
 
+    def require_nodal(self) -> None:
+        """ProblemError where unknowns are not values at the mesh nodes; here they are."""
+
     @property
     def field_parts(self) -> tuple[Part, ...]:
         """The fields that the unknowns consist of."""

@@ -349,15 +349,16 @@ class ElementSpace(Discretisation):
         self, rule: Literal["stiffness", "mass"], group: str | None = None, order: int | None = None
     ) -> list[Domain]:
         """Domains for fields with values at the mesh nodes; ProblemError for others."""
-        self._require_isoparametric()
+        self.require_nodal()
         return super().cells(rule, group, order)
 
     def facets(self, facets: FacetSet, order: int | None = None) -> list[Domain]:
         """Domains for fields with values at the mesh nodes; ProblemError for others."""
-        self._require_isoparametric()
+        self.require_nodal()
         return super().facets(facets, order)
 
-    def _require_isoparametric(self) -> None:
+    def require_nodal(self) -> None:
+        """ProblemError where unknowns are not values at the mesh nodes."""
         if not self.isoparametric:
             raise ProblemError(
                 f"the unknown ({describe(self.element)}) has no values at the mesh nodes: built-in loads and responses "
