@@ -223,7 +223,7 @@ def test_groups_of_cells_and_facets() -> None:
     by_cells = problem_of([laplacian, fa.Integral(lambda u, v, w: u * v, "top", over="cells")], mesh=mesh)
     by_facets = problem_of([laplacian, fa.Integral(lambda u, v, w: u * v, "top", over="facets")], mesh=mesh)
     assert [len(p.residual.internal[1].domains[0]) for p in (by_cells, by_facets)] == [1, 2]
-    assert not by_cells.residual.internal[1].domain.is_facet
+    assert not by_cells.residual.internal[1].domains[0].is_facet
     solution = by_cells.solve()
     with pytest.raises(fa.FormError, match=mentions("'mean'", "'top'")):
         fa.Functional(fa.Integral(lambda w: w.u, "top", name="mean")).evaluate(solution)

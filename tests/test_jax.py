@@ -19,7 +19,7 @@ import skfem.helpers
 from skfem.helpers import ddot, dot, grad, sym_grad, trace
 
 import femadj as fa
-from femadj.forms import pointwise
+from femadj.space import maps
 from tests.meshes import box_mesh
 from tests.test_gradients import assert_exact, mesh_of, supports_of
 
@@ -201,7 +201,7 @@ def test_whole_gradients_against_differences(cell: str, dialect: Dialect) -> Non
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_many_chunks(threads: int, dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pointwise, "CHUNK_POINTS", 50)
+    monkeypatch.setattr(maps, "CHUNK_POINTS", 50)
     mesh = box_mesh("quad+triangle", (9, 8), distortion=0.1)
     problem = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(1.0)], threads=threads)
     solution = problem.solve()

@@ -16,9 +16,9 @@ from skfem.helpers import curl, ddot, div, dot, grad, inner, jump
 
 import femadj as fa
 from femadj.conditions.supports import Constraints
+from femadj.forms.differentiation import ComplexStep
+from femadj.forms.functional import PointFunctional
 from femadj.forms.integrand import Integrand
-from femadj.forms.transported import over_cells, over_facets, transported_bilinear, transported_linear
-from femadj.forms.transported_functional import integrate_transported
 from femadj.mesh.reference import cell_type, quadrature
 from femadj.problems import Solution
 from femadj.problems.fem import FemResidual
@@ -78,17 +78,16 @@ def check_gradient(problem: fa.LinearStatic, scale: float = 0.02) -> FloatArray:
     return gradient.points
 
 
-def system_of(form: fa.Form, mesh: fa.Mesh) -> Products:
-    """The system without supports."""
-    space = form.discretise(mesh, 1)
-    parameters = Parameters.of(mesh, form.parameters, "Form")
+def system_of(form: fa.Form, mesh: fa.Mesh) -> FemResidual:
+    """The residual without supports."""
+    space, parameters = form.discretise(mesh, 1), Parameters.of(mesh, form.parameters, "Form")
     bound = form.bind(space, parameters, None)
-    return Products(FemResidual.of(space, bound, (), Constraints.of(space, form, ()), parameters))
+    return FemResidual.of(space, bound, (), Constraints.of(space, form, ()), parameters)
 
 
-def matrix_of(system: Products, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+def matrix_of(system: FemResidual, points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Dense matrix and load vector."""
-    assembled = system.assemble(points)
+    assembled = Products(system).assemble(points)
     csr = system.pattern.csr
     k = csr_array((assembled.values, csr.indices, csr.indptr), shape=(csr.n, csr.n)).toarray()
     if csr.triangle == "upper":
@@ -202,96 +201,6 @@ def test_matrices_and_loads_are_those_of_scikit_fem(cell: str, element: Any, ove
     load = asm(LinearForm(general_linear), bases)
     assert np.abs(k - expected).max() <= 1e-12 * np.abs(expected).max()
     assert np.abs(f - load).max() <= 1e-12 * np.abs(load).max()
-
-
-# ------------------------------------------------------------------ against the compiled kernels
-def rich_bilinear(u: Any, v: Any, w: Any) -> Any:
-    k = w.a * (1.0 + w.x[0] ** 2) + w.t + w.c * w.h
-    flow = w.x[1] * w.t.grad[0] + 0.3
-    total = k * inner(grad(u), grad(v)) + flow * inner(grad(u)[..., 0, :, :], v) + w.t**2 * inner(u, v)
-    return total * (1.0 + w.n[0] * w.n[1]) if "n" in w else total
-
-
-def rich_linear(v: Any, w: Any) -> Any:
-    total = w.a * inner(grad(v), grad(v) * 0 + 1.0) + (w.t * w.x[0] + w.c) * inner(v, v * 0 + 1.0) * w.h
-    return total * w.n[0] if "n" in w else total
-
-
-@pytest.mark.parametrize(
-    ("cell", "element", "iso"),
-    [
-        ("triangle", skfem.ElementTriP1(), 1),
-        ("triangle6", TRI_P2, 1),
-        ("tetra10", skfem.ElementVector(TET_P2), "vector"),
-        ("quad", skfem.ElementVector(skfem.ElementQuad1()), "vector"),
-    ],
-    ids=element_id,
-)
-@pytest.mark.parametrize("over", ["cells", "facets"])
-def test_both_routes_agree(cell: str, element: Any, iso: Any, over: Any) -> None:
-    mesh = mesh_of(cell, (1, 1, 1) if cell == "tetra10" else None)
-    rng = np.random.default_rng(5)
-    parameters: dict[str, Any] = {
-        "a": 1.7,
-        "t": fa.NodalField(rng.uniform(0.5, 1.5, mesh.n_nodes)),
-        "c": fa.CellField(rng.uniform(0.5, 1.5, mesh.n_cells)),
-    }
-    group = "boundary" if over == "facets" else None
-    order = 4
-    form = fa.Form(
-        fa.Integral(rich_bilinear, group, order, over),
-        fa.Integral(rich_linear, group, order, over),
-        element=iso,
-        parameters=parameters,
-    )
-    assert "compiled kernels" in form.explain(mesh)
-    first = system_of(form, mesh)
-    values = Parameters.of(mesh, parameters, "Form")
-    space = ElementSpace.on(mesh, element)
-    place = (over_cells if over == "cells" else over_facets)(space, group, order)
-    k = transported_bilinear(Integrand.of(rich_bilinear), place, space, values)
-    f = transported_linear(Integrand.of(rich_linear), place, space, values)
-    # unknowns of the element in the order of the nodes
-    numbering = space.numbering()
-    nc = space.parts[0].components
-    order_of_nodes = np.empty(space.shape[0], dtype=np.int64)
-    order_of_nodes[nc * numbering.place.indices + numbering.component] = np.arange(space.shape[0])
-
-    def to_element(field: FloatArray) -> FloatArray:
-        result = np.empty((field.size, 1))
-        result[order_of_nodes, 0] = field.ravel()
-        return result
-
-    x = mesh.points
-    shape = first.space.shape
-    u, v = rng.uniform(-1, 1, shape), rng.uniform(-1, 1, shape)
-    eu, ev = to_element(u), to_element(v)
-
-    def close(a: FloatArray, b: FloatArray) -> None:
-        assert np.abs(a - b).max() <= 1e-11 * np.abs(b).max()
-
-    for transpose in (False, True):
-        y = np.zeros_like(eu)
-        (k.transposed() if transpose else k).apply(x, eu, y)
-        close(y, to_element(first.stiffness_times(x, u, transpose=transpose)))
-    load = np.zeros_like(eu)
-    f.add(x, load)
-    close(load, to_element(first.assemble(x).load))
-    g = np.zeros_like(x)
-    k.contract(x, eu, ev, g, -1.0)
-    f.contract(x, ev, g)
-    close(g, first.contract(x, u, v, v))
-    velocity = rng.uniform(-1, 1, x.shape)
-    y, z = np.zeros_like(eu), np.zeros_like(eu)
-    k.tangent(x, velocity, eu, y)
-    f.tangent(x, velocity, z)
-    close(y - z, to_element(first.tangent(x, velocity, u)))
-    mine, theirs = values.zeros(), values.zeros()
-    k.parameter_gradient(x, eu, ev, mine, -1.0)
-    f.parameter_gradient(x, ev, mine)
-    first.parameter_gradient(x, u, v, v, theirs)
-    for name in parameters:
-        close(np.atleast_1d(mine[name]), np.atleast_1d(theirs[name]))
 
 
 # ------------------------------------------------------------------ gradients
@@ -468,20 +377,20 @@ def check_parameters(problem: fa.LinearStatic) -> None:
 
 
 def check_products(problem: fa.LinearStatic) -> None:
-    """``v . (dK/dX V) u`` by the tangent and by the contraction, and with u and v exchanged."""
+    """``v . (dK/dX V) u`` by the tangent and by the contraction."""
     system, x = Products(problem), problem.mesh.points
     rng = np.random.default_rng(3)
-    u, v = rng.uniform(-1, 1, system.space.shape), rng.uniform(-1, 1, system.space.shape)
+    u, v = rng.uniform(-1, 1, (2, *problem.residual.space.shape))
     velocity = rng.uniform(-1, 1, x.shape)
     forward = float((v * system.tangent(x, velocity, u)).sum())
     backward = -float((system.contract(x, u, v, v) * velocity).sum())
     size = float(np.linalg.norm(system.contract(x, u, v, v)) * np.linalg.norm(velocity))
     assert abs(forward - backward) <= 1e-13 * size
-    for term in system.residual.internal:
-        y, z = np.zeros_like(u), np.zeros_like(u)
-        term.transposed().tangent(x, velocity, v, y)
-        term.tangent(x, velocity, u, z)
-        assert abs((y * u).sum() - (z * v).sum()) <= 1e-13 * np.linalg.norm(y) * np.linalg.norm(u) * 10
+    for term in problem.residual.internal:
+        at, y, z = term.at(x, problem.parameters), np.zeros_like(u), np.zeros_like(u)
+        at.jvp(u, u, y)
+        at.vjp(u, v, z)
+        assert abs((y * v).sum() - (z * u).sum()) <= 1e-13 * np.linalg.norm(y) * np.linalg.norm(v) * 10
 
 
 def form_of(problem: fa.LinearStatic) -> fa.Form:
@@ -497,21 +406,15 @@ class OwnFunctional:
     over: str
 
     def evaluate(self, solution: Solution) -> fa.Evaluation:
-        space = solution.at.problem.space
-        assert isinstance(space, ElementSpace)
-        place = over_cells(space, None, 4) if self.over == "cells" else over_facets(space, "right", 4)
-        state, nodes, slopes = np.zeros_like(solution.u), np.zeros_like(solution.points), solution.parameters.zeros()
-        value = integrate_transported(
-            Integrand.of(self.integrand),
-            place,
-            space,
-            solution.points,
-            solution.u,
-            solution.parameters,
-            state,
-            nodes,
-            slopes,
-        )
+        group = None if self.over == "cells" else "right"
+        (fields,) = solution.at.space.maps(self.over, group, 4)  # type: ignore[arg-type]
+        way, parameters = ComplexStep(Integrand.of(self.integrand)), solution.parameters
+        integral = PointFunctional(way, fields, solution.points, parameters, solution.u)
+        state, nodes, slopes = np.zeros_like(solution.u), np.zeros_like(solution.points), parameters.zeros()
+        reads = integral.reads()
+        integral.check(reads)
+        value = integral.add_partials(reads, state, nodes, slopes)
+        assert integral.value() == pytest.approx(value, rel=1e-14)
         return fa.Evaluation(value, state=state, points=nodes, parameters=slopes)
 
 

@@ -33,10 +33,10 @@ def constant_components(value: Any, n_components: int, what: str, error: type[Fe
     return array
 
 
-def evaluate(
+def values_at(
     function: Callable[[Any], Any], x: FloatArray, n_components: int, what: str, error: type[FemadjError]
-) -> tuple[FloatArray, FloatArray]:
-    """Evaluate a function of position and its derivative.
+) -> FloatArray:
+    """Evaluate a function of position, one call.
 
     Parameters
     ----------
@@ -46,26 +46,43 @@ def evaluate(
     what : str
         Name for messages.
     error : type
-        Error to raise: wrong shape, not finite, not analytic (the complex step disagrees with a difference).
+        Error to raise: wrong shape, not finite.
 
     Returns
     -------
     values : (n, n_components)
-    derivatives : (n, n_components, dim)
+    """
+    values = _call(function, np.ascontiguousarray(x.T), n_components, what, error).real.copy()
+    if not np.isfinite(values).all():
+        raise error(f"{what} is NaN or infinite at x = {x[~np.isfinite(values).all(axis=1)][0].tolist()}")
+    return values
+
+
+def slopes_at(
+    function: Callable[[Any], Any], x: FloatArray, values: FloatArray, what: str, error: type[FemadjError]
+) -> FloatArray:
+    """Derivative of a function of position, where its values are known, ``(n, n_components, dim)``.
+
+    ``error`` is raised where it is not analytic: the complex step disagrees with differences.
     """
     n, dim = x.shape
     xt = np.ascontiguousarray(x.T)
-    values = _call(function, xt, n_components, what, error).real.copy()
-    if not np.isfinite(values).all():
-        raise error(f"{what} is NaN or infinite at x = {x[~np.isfinite(values).all(axis=1)][0].tolist()}")
-    derivatives = np.empty((n, n_components, dim))
+    derivatives = np.empty((n, values.shape[1], dim))
     size = float(np.ptp(xt, axis=1).max(initial=0.0)) or float(np.abs(xt).max(initial=0.0)) or 1.0
     for j in range(dim):
         z = xt.astype(complex)
         z[j] += 1j * STEP
-        derivatives[:, :, j] = _call(function, z, n_components, what, error).imag / STEP
+        derivatives[:, :, j] = _call(function, z, values.shape[1], what, error).imag / STEP
     _require_analytic(function, xt, values, derivatives, size, what, error)
-    return values, derivatives
+    return derivatives
+
+
+def evaluate(
+    function: Callable[[Any], Any], x: FloatArray, n_components: int, what: str, error: type[FemadjError]
+) -> tuple[FloatArray, FloatArray]:
+    """Values and derivatives of a function of position; see ``values_at`` and ``slopes_at``."""
+    values = values_at(function, x, n_components, what, error)
+    return values, slopes_at(function, x, values, what, error)
 
 
 def _require_analytic(

@@ -1,7 +1,6 @@
 """Loads: forces and sources, each exactly differentiable by the mesh nodes.
 
-A load is bound once to a discretisation, which yields terms; a term adds its nodal forces ``f(X)`` and knows the
-products ``v^T (df/dX)`` and ``(df/dX) V``.
+A load is bound once to a discretisation, which yields external terms: see ``femadj.forms.term``.
 """
 
 from __future__ import annotations
@@ -14,96 +13,151 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, inner
-from femadj.base.fields import FieldLike, constant_components, evaluate
+from femadj.base.design import Cotangent, Design
+from femadj.base.fields import FieldLike, constant_components, slopes_at, values_at
 from femadj.errors import LoadError, MaterialError
+from femadj.forms.integral import IntegralAt, IntegralTerm
+from femadj.forms.law import LoadLaw, PositionData
+from femadj.forms.term import Budget, Term
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import LinearIntegral, LoadTerm, LoadTermWithoutParameters
-from femadj.space.nodal import Force
+from femadj.space.geometry import total
+from femadj.space.maps import FieldMap
+from femadj.space.parameters import Parameters
+from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
 
 
 class Load(Protocol):
     """A load that can be bound to a discretisation."""
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Resolve groups and check that the load fits; LoadError or UnknownGroupError when not."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class NodalForces(LoadTermWithoutParameters):
-    """Forces that do not depend on the nodes: dead point loads."""
+class NodalForces:
+    """Forces that do not depend on the nodes: dead point loads. A term, at a design the same as anywhere else.
+
+    Attributes
+    ----------
+    forces : (n_nodes, nc)
+    """
 
     forces: FloatArray
-
-    @property
-    def domains(self) -> tuple[Domain, ...]:
-        """Nothing is integrated."""
-        return ()
+    rate: int = 0
+    symmetric: bool = True
+    domains: tuple[Domain, ...] = ()
+    parameter_names: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
         """Nothing to compile."""
 
-    def add(self, points: FloatArray, f: FloatArray) -> float:
+    def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> NodalForces:
+        """The same everywhere."""
+        return self
+
+    def residual(self, u: FloatArray, into: FloatArray) -> float:
         """Add the forces."""
-        f += self.forces
+        into += self.forces
         return np.inf
 
-    def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
-        """No dependence on the nodes."""
-        return scale * inner(v, self.forces)
+    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
+        """No dependence on the field."""
+        return np.inf
 
-    def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
-        """No dependence on the nodes."""
+    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
+        """No dependence on the design."""
+
+    def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
+        """No dependence on the design."""
 
 
 @dataclass(frozen=True, eq=False)
-class SpreadForce(LoadTermWithoutParameters):
-    """A fixed total spread evenly over facets: ``f = F s / A`` with ``s = int N ds`` and ``A = int ds``."""
+class SpreadForce:
+    """A fixed total spread evenly over facets: ``f = F s / A`` with ``s = int N ds`` and ``A = int ds``.
 
-    total: FloatArray
-    parts: tuple[LinearIntegral, ...]
-    area: tuple[LinearIntegral, ...]
+    Attributes
+    ----------
+    parts : tuple of IntegralTerm
+        Whose sum is ``F s``.
+    """
+
+    parts: tuple[IntegralTerm, ...]
+    rate: int = 0
+    symmetric: bool = True
+    parameter_names: frozenset[str] = frozenset()
 
     @property
     def domains(self) -> tuple[Domain, ...]:
         """The loaded facets."""
-        return tuple(integral.domain for integral in self.parts)
+        return tuple(domain for part in self.parts for domain in part.domains)
 
     def prepare(self) -> None:
         """Compile the kernels."""
-        for integral in (*self.parts, *self.area):
-            integral.prepare()
+        for part in self.parts:
+            part.prepare()
 
-    def _area(self, points: FloatArray, gradient: FloatArray | None = None, scale: float = 1.0) -> float:
-        scratch = np.zeros_like(points) if gradient is None else gradient
-        nothing = np.zeros((len(points), 1))
-        return sum(integral.contract(points, nothing, scratch, scale) for integral in self.area)
+    def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> SpreadForceAt:
+        """Put at a design."""
+        parts = tuple(part.at(points, parameters, budget) for part in self.parts)
+        return SpreadForceAt(parts, self.domains, points, total(self.domains, points))
 
-    def add(self, points: FloatArray, f: FloatArray) -> float:
+
+@dataclass(frozen=True, eq=False)
+class SpreadForceAt:
+    """A spread force at a design; ``area`` is that of its facets there."""
+
+    parts: tuple[IntegralAt, ...]
+    domains: tuple[Domain, ...]
+    points: FloatArray
+    area: float
+
+    def residual(self, u: FloatArray, into: FloatArray) -> float:
         """Add the forces."""
-        whole = np.zeros_like(f)
-        worst = min(integral.add(points, whole) for integral in self.parts)
-        f += whole / self._area(points)
+        whole = np.zeros_like(into)
+        worst = min(part.residual(u, whole) for part in self.parts)
+        into += whole / self.area
         return worst
 
-    def contract(self, points: FloatArray, v: FloatArray, gradient: FloatArray, scale: float = 1.0) -> float:
-        """``d(v.F s / A) = v.F ds / A - (v.F s / A^2) dA``."""
-        area = self._area(points)
-        value = sum(integral.contract(points, v, gradient, scale / area) for integral in self.parts)
-        self._area(points, gradient, -value / area)
-        return value
+    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
+        """No dependence on the field."""
+        return np.inf
 
-    def tangent(self, points: FloatArray, velocity: FloatArray, y: FloatArray) -> None:
+    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
+        """``d(v.F s / A) = v.F ds / A - (v.F s / A^2) dA``."""
+        if into.points is None:
+            return
+        force = np.zeros_like(v)
+        self.residual(u, force)
+        for part in self.parts:
+            part.pullback(u, v, into, scale / self.area)
+        total(self.domains, self.points, gradient=into.points, scale=-scale * inner(v, force) / self.area)
+
+    def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
         """``F ds / A - F s dA / A^2``."""
-        area_gradient = np.zeros_like(points)
-        area = self._area(points, area_gradient)
-        whole, change = np.zeros_like(y), np.zeros_like(y)
-        for integral in self.parts:
-            integral.add(points, whole)
-            integral.tangent(points, velocity, change)
-        y += change / area - whole * (inner(area_gradient, velocity) / area**2)
+        if direction.points is None:
+            return
+        by_points = np.zeros_like(self.points)
+        total(self.domains, self.points, gradient=by_points)
+        force, change = np.zeros_like(into), np.zeros_like(into)
+        self.residual(u, force)
+        for part in self.parts:
+            part.pushforward(u, direction, change)
+        into += (change - force * inner(by_points, direction.points)) / self.area
 
 
 # ------------------------------------------------------------------ loads over volumes
@@ -122,7 +176,7 @@ class BodyForce:
     value: FieldLike
     group: str | None = None
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a displacement field."""
         _require(physics, "displacement", "BodyForce")
         return _volume(space, physics, self.value, self.group, "BodyForce")
@@ -143,7 +197,7 @@ class Source:
     value: FieldLike
     group: str | None = None
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a scalar field."""
         _require(physics, "scalar", "Source")
         return _volume(space, physics, self.value, self.group, "Source")
@@ -164,7 +218,7 @@ class Gravity:
     acceleration: npt.ArrayLike
     group: str | None = None
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a displacement field whose material has a density."""
         _require(physics, "displacement", "Gravity")
         g = constant_components(self.acceleration, space.n_components, "acceleration of Gravity", LoadError)
@@ -172,11 +226,9 @@ class Gravity:
             density, region = np.unique(physics.density_of(space.mesh), return_inverse=True)
         except MaterialError as cause:
             raise LoadError(f"Gravity: {cause}") from cause
-        force = physics.thickness_in(space.mesh.dim) * density[:, None, None, None] * g[:, None]
-        return [
-            _constant_integral(domain, force, region.astype(np.int32)[domain.global_cells])
-            for domain in space.cells("mass", self.group)
-        ]
+        force = physics.thickness_in(space.mesh.dim) * density[:, None] * g
+        law = LoadLaw(force, np.zeros(len(force)), region.astype(np.int32), name="Gravity")
+        return [IntegralTerm.of(fields, law) for fields in space.maps("cells", self.group)]
 
 
 # ------------------------------------------------------------------ loads over facets
@@ -195,7 +247,7 @@ class Traction:
     group: str
     value: FieldLike
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a displacement field."""
         _require(physics, "displacement", "Traction")
         return _surface(space, physics, self.value, self.group, "Traction")
@@ -216,7 +268,7 @@ class Flux:
     group: str
     value: FieldLike
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a scalar field."""
         _require(physics, "scalar", "Flux")
         return _surface(space, physics, self.value, self.group, "Flux")
@@ -237,7 +289,7 @@ class Pressure:
     group: str
     value: FieldLike
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a displacement field."""
         _require(physics, "displacement", "Pressure")
         facets = space.mesh.facets(self.group)
@@ -246,12 +298,8 @@ class Pressure:
                 f"Pressure({self.group!r}): {int(facets.interior.sum())} facets lie between two cells and have no "
                 "outward normal; use Traction there"
             )
-        thickness = physics.thickness_in(space.mesh.dim)
-        nc, dim = space.n_components, space.mesh.dim
-        return [
-            _pressure_integral(domain, self.value, thickness, nc, dim, f"value of Pressure({self.group!r})")
-            for domain in space.facets(facets)
-        ]
+        what = f"value of Pressure({self.group!r})"
+        return _value_terms(space, physics, self.value, space.maps("facets", self.group), what, along_normal=True)
 
 
 @dataclass(frozen=True)
@@ -269,7 +317,7 @@ class PointLoad:
     group: str
     force: npt.ArrayLike
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to any field."""
         force = constant_components(self.force, space.n_components, f"force of PointLoad({self.group!r})", LoadError)
         forces = np.zeros((space.mesh.n_nodes, space.n_components))
@@ -295,7 +343,7 @@ class TotalForce:
     group: str
     force: npt.ArrayLike
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to any field."""
         mesh, nc = space.mesh, space.n_components
         force = constant_components(self.force, nc, f"force of TotalForce({self.group!r})", LoadError)
@@ -304,24 +352,11 @@ class TotalForce:
             forces = np.zeros((mesh.n_nodes, nc))
             forces[nodes] = force / len(nodes)
             return [NodalForces(forces)]
-        domains = space.facets(mesh.facets(self.group))
-        parts = tuple(_constant_integral(d, force[None, None, :, None], d.one_region) for d in domains)
-        return [SpreadForce(force, parts, tuple(measure(d) for d in domains))]
+        law = LoadLaw(force[None], np.zeros(1), np.zeros(mesh.n_cells, dtype=np.int32), name="TotalForce")
+        return [SpreadForce(tuple(IntegralTerm.of(fields, law) for fields in space.maps("facets", self.group)))]
 
 
 # ------------------------------------------------------------------ building blocks
-def measure(domain: Domain, weight: FloatArray | None = None) -> LinearIntegral:
-    """The integral of one, or of a constant for each global cell, over a domain."""
-    if weight is None:
-        constants, region = np.ones(1), domain.one_region
-    else:
-        constants, inverse = np.unique(weight, return_inverse=True)
-        region = inverse.astype(np.int32)[domain.global_cells]
-    n = len(constants)
-    coefficients = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
-    return LinearIntegral(domain, lambda _: coefficients, 1, 0, 0)
-
-
 def _require(physics: Physics, quantity: str, load: str) -> None:
     if physics.quantity != quantity:
         instead = "Source, Flux, PointLoad" if physics.quantity == "scalar" else "BodyForce, Traction, Pressure"
@@ -331,79 +366,38 @@ def _require(physics: Physics, quantity: str, load: str) -> None:
         )
 
 
-def _constant_integral(domain: Domain, force: FloatArray, region: npt.NDArray[np.int32]) -> LinearIntegral:
-    n = len(force)
-    coefficients = Force(np.ascontiguousarray(force), np.zeros((n, 1)), np.zeros(n), region, 0, 1)
-    return LinearIntegral(domain, lambda _: coefficients, force.shape[2], 0, 1)
-
-
-def _volume(space: Discretisation, physics: Physics, value: Any, group: str | None, load: str) -> list[LinearIntegral]:
+def _volume(space: Discretisation, physics: Physics, value: Any, group: str | None, load: str) -> list[IntegralTerm]:
     what = f"value of {load}" + (f" on {group!r}" if group else "")
-    return [
-        _value_integral(domain, value, physics.thickness_in(space.mesh.dim), space.n_components, what)
-        for domain in space.cells("mass", group)
-    ]
+    return _value_terms(space, physics, value, space.maps("cells", group), what)
 
 
-def _surface(space: Discretisation, physics: Physics, value: Any, group: str, load: str) -> list[LinearIntegral]:
-    what = f"value of {load}({group!r})"
-    return [
-        _value_integral(domain, value, physics.thickness_in(space.mesh.dim), space.n_components, what)
-        for domain in space.facets(space.mesh.facets(group))
-    ]
+def _surface(space: Discretisation, physics: Physics, value: Any, group: str, load: str) -> list[IntegralTerm]:
+    return _value_terms(space, physics, value, space.maps("facets", group), f"value of {load}({group!r})")
 
 
-def _value_integral(domain: Domain, value: Any, factor: float, nc: int, what: str) -> LinearIntegral:
-    """``int v . value`` with a constant or a function of position."""
-    if not callable(value):
-        force = factor * constant_components(value, nc, what, LoadError)
-        return _constant_integral(domain, force[None, None, :, None], domain.one_region)
-
-    def coefficients(points: FloatArray) -> Force:
-        v, slope = _at_quadrature_points(domain, points, value, nc, what)
-        m, nq = v.shape[:2]
-        return Force(
-            np.ascontiguousarray(factor * v[..., None]),
-            np.zeros((m, nq)),
-            np.zeros(m),
-            np.arange(m, dtype=np.int32),
-            0,
-            1,
-            np.ascontiguousarray(factor * slope[:, :, :, None, :]),
-            np.zeros((m, nq, domain.dim)),
+def _value_terms(
+    space: Discretisation,
+    physics: Physics,
+    value: Any,
+    maps: Sequence[FieldMap],
+    what: str,
+    *,
+    along_normal: bool = False,
+) -> list[IntegralTerm]:
+    """``int v . value``, or ``int -value n . v`` along the normal, of a constant or a function of position."""
+    nc, one = space.n_components, np.zeros(space.mesh.n_cells, dtype=np.int32)
+    factor = physics.thickness_in(space.mesh.dim) * (-1.0 if along_normal else 1.0)
+    count = 1 if along_normal else nc
+    force, pressure, position = np.zeros((1, nc)), np.zeros(1), None
+    if callable(value):
+        position = PositionData(
+            lambda x: factor * values_at(value, x, count, what, LoadError),
+            lambda x, values: factor * slopes_at(value, x, values / factor, what, LoadError),
+            along_normal,
         )
-
-    return LinearIntegral(domain, coefficients, nc, 0, 1, varies=True)
-
-
-def _pressure_integral(domain: Domain, value: Any, factor: float, nc: int, dim: int, what: str) -> LinearIntegral:
-    """``int -p n . v``."""
-    if not callable(value):
-        p = -factor * constant_components(value, 1, what, LoadError)
-        constant = Force(np.zeros((1, 1, nc, 1)), p[None], np.zeros(1), domain.one_region, 0, 1)
-        return LinearIntegral(domain, lambda _: constant, nc, 0, 1)
-
-    def coefficients(points: FloatArray) -> Force:
-        v, slope = _at_quadrature_points(domain, points, value, 1, what)
-        m, nq = v.shape[:2]
-        return Force(
-            np.zeros((m, nq, nc, 1)),
-            np.ascontiguousarray(-factor * v[:, :, 0]),
-            np.zeros(m),
-            np.arange(m, dtype=np.int32),
-            0,
-            1,
-            np.zeros((m, nq, nc, 1, dim)),
-            np.ascontiguousarray(-factor * slope[:, :, 0]),
-        )
-
-    return LinearIntegral(domain, coefficients, nc, 0, 1, varies=True)
-
-
-def _at_quadrature_points(
-    domain: Domain, points: FloatArray, function: Any, nc: int, what: str
-) -> tuple[FloatArray, FloatArray]:
-    x = domain.quadrature_points(points)
-    m, nq, dim = x.shape
-    v, slope = evaluate(function, x.reshape(-1, dim), nc, what, LoadError)
-    return v.reshape(m, nq, nc), slope.reshape(m, nq, nc, dim)
+    elif along_normal:
+        pressure = factor * constant_components(value, 1, what, LoadError)
+    else:
+        force = factor * constant_components(value, nc, what, LoadError)[None]
+    law = LoadLaw(force, pressure, one, position, what)
+    return [IntegralTerm.of(fields, law) for fields in maps]

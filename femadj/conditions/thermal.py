@@ -10,12 +10,13 @@ import numpy as np
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import LoadError, MaterialError
-from femadj.forms import FormLinear, Integrand, probe
+from femadj.forms.integrand import Integrand
+from femadj.forms.probed import form_term
+from femadj.forms.term import Term
 from femadj.physics import Elasticity, Physics
 from femadj.physics.base import Regional, finite
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import LoadTerm
-from femadj.space.parameters import CellField, GroupValues, NodalField, ParameterLike, Parameters
+from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class ThermalStrain:
             return {self.name: self.temperature}
         return {self.name: NodalField(self.temperature)}
 
-    def bind(self, space: Discretisation, physics: Physics) -> Sequence[LoadTerm]:
+    def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to an elastic body."""
         if not isinstance(physics, Elasticity):
             raise LoadError(f"ThermalStrain loads an elastic body (Elasticity), not {type(physics).__name__}")
@@ -63,14 +64,13 @@ class ThermalStrain:
         if parameters.entries[self.name].item_shape != ():
             raise LoadError("ThermalStrain: the temperature must be a scalar")
         thickness = physics.thickness_in(mesh.dim)
-        terms: list[LoadTerm] = []
-        for domain in space.cells("stiffness"):  # the rule that keeps free expansion free of stress
-            here = region[domain.global_cells]
+        terms: list[Term] = []
+        for fields in space.maps("cells", gradients=True):  # the rule that keeps free expansion free of stress
+            here = region[fields.domains[0].global_cells]
             for number in np.unique(here):
-                part = domain if (here == number).all() else domain.selected(here == number)
-                integrand = Integrand(_Expansion(stress[number], self.name, reference), "ThermalStrain")
-                found = probe(integrand, part, mesh.points, parameters, (space.n_components,), 1)
-                terms.append(FormLinear(part, found, parameters, thickness))
+                part = fields if (here == number).all() else fields.selected(here == number)
+                law = _Expansion(thickness * stress[number], self.name, reference)
+                terms.append(form_term(Integrand(law, "ThermalStrain"), part, mesh.points, parameters, 1))
         return terms
 
 

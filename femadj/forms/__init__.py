@@ -1,7 +1,8 @@
-"""Integrands written by users: evaluation, probing into coefficients, and exact derivatives."""
+"""What happens at a point, and the terms of a residual that are made of it."""
 
-from femadj.forms.integrals import FormBilinear, FormLinear
+from femadj.forms.integral import IntegralTerm
 from femadj.forms.integrand import Integrand
-from femadj.forms.probing import Probe, probe
+from femadj.forms.probed import form_term
+from femadj.forms.term import Term, TermAt
 
-__all__ = ["FormBilinear", "FormLinear", "Integrand", "Probe", "probe"]
+__all__ = ["IntegralTerm", "Integrand", "Term", "TermAt", "form_term"]

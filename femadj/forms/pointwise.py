@@ -11,8 +11,9 @@ With a velocity field ``V`` of the mesh nodes, at fixed reference points,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -23,84 +24,31 @@ from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import Guarded, derivative, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, strict_complex
-from femadj.space import nodal
+from femadj.space.geometry import Frame, frame, interpolate, scatter
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
 
+P = TypeVar("P")
 T = TypeVar("T")
 
-CHUNK_POINTS = 131_072
-"""Quadrature points that are evaluated at a time: enough for the interpreter not to count, few enough for the cache."""
 
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """Geometry at the quadrature points of ``m`` entities.
-
-    Attributes
-    ----------
-    x : (dim, m, nq)
-    measure : (m, nq)
-        Volume or area element times quadrature weight.
-    normal : (dim, m, nq)
-        Unit outward normal; empty on cells.
-    size : (m, nq)
-        ``|det J|^(1/k)`` of the cell or facet.
-    """
-
-    x: FloatArray
-    measure: FloatArray
-    normal: FloatArray
-    size: FloatArray
-
-
-def frame(domain: Domain, points: FloatArray) -> Frame:
-    """Geometry at the quadrature points of a domain."""
-    return Frame(*nodal.frame(domain, points))
-
-
-def interpolate(
-    domain: Domain, points: FloatArray, u: FloatArray, lo: int = 0, hi: int | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``, by slots."""
-    return nodal.interpolate(domain, points, u, lo, hi)
-
-
-def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray, lo: int = 0) -> None:
-    """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; ``F`` has shape ``(nc, ns, m, nq)`` and slots from ``lo``."""
-    nodal.scatter(domain, points, force, y, lo)
-
-
-def chunks(domain: Domain, n_points: int | None = None) -> Iterator[Domain]:
-    """The domain in pieces of about ``CHUNK_POINTS`` quadrature points."""
-    each = max(1, CHUNK_POINTS // (n_points or domain.geometry.n_points))
-    if len(domain) <= each:
-        yield domain
-        return
-    for start in range(0, len(domain), each):
-        yield domain.chunk(start, min(start + each, len(domain)))
-
-
-def evaluated(
-    domain: Domain, evaluate: Callable[[Domain], T], n_points: int | None = None
-) -> Iterator[tuple[Domain, T]]:
-    """Evaluate something on every chunk, in as many threads as the domain has parts; results come in order."""
-    threads = len(domain.parts)
+def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1) -> Iterator[tuple[P, T]]:
+    """Evaluate something on every piece, in some threads; results come in the order of the pieces."""
     with strict_complex():
-        pieces = list(chunks(domain, n_points))
-        if threads == 1 or len(pieces) == 1:
+        if threads == 1:
             for piece in pieces:
                 yield piece, evaluate(piece)
             return
         with ThreadPoolExecutor(threads) as pool:
-            batch = 2 * threads
-            waiting = [pool.submit(evaluate, piece) for piece in pieces[:batch]]
-            for number, piece in enumerate(pieces):
-                result = waiting[number].result()
-                waiting[number] = None  # type: ignore[call-overload]
-                if number + batch < len(pieces):
-                    waiting.append(pool.submit(evaluate, pieces[number + batch]))
-                yield piece, result
+            waiting: deque[tuple[P, Future[T]]] = deque()
+            for piece in pieces:
+                waiting.append((piece, pool.submit(evaluate, piece)))
+                if len(waiting) == 2 * threads:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            while waiting:
+                first, result = waiting.popleft()
+                yield first, result.result()
 
 
 def as_field(value: AnyArray, gradient: Any, on_read: Callable[[], None] | None = None) -> Field:
@@ -128,6 +76,8 @@ class Quadrature:
         What has been read so far; ``"name.grad"`` for gradients of fields.
     sides : tuple of int, optional
         Facets between two cells: the side that each argument (trial, then test) is taken from.
+    known_frame : callable, optional
+        Gives the geometry where it may be known already.
     """
 
     domain: Domain
@@ -136,6 +86,7 @@ class Quadrature:
     one_point: bool = False
     reads: set[str] = field(default_factory=set)
     sides: tuple[int, ...] | None = None
+    known_frame: Callable[[], Frame] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -145,7 +96,7 @@ class Quadrature:
     @cached_property
     def frame(self) -> Frame:
         """Geometry."""
-        return frame(self.domain, self.points)
+        return frame(self.domain, self.points) if self.known_frame is None else self.known_frame()
 
     @cached_property
     def _sources(self) -> dict[str, Callable[[], Any]]:
@@ -248,7 +199,7 @@ class Slots:
     value : (nc, m, nq)
     gradient : (nc, dim, m, nq)
     on_read : callable, optional
-        Told when an integrand reads the gradient.
+        Called when an integrand reads the gradient.
     """
 
     value: FloatArray
@@ -348,7 +299,10 @@ def add_size(force: FloatArray, at: Frame, by_size: FloatArray) -> None:
 
 def add_transport(force: FloatArray, gradient: FloatArray, by_gradient: FloatArray) -> None:
     """Add what a field contributes whose gradient is carried along: ``-f_i,j (d phi / d f_i,k)``."""
-    force[:, 1:] -= np.einsum("ijeq,ikeq->jkeq", gradient, by_gradient)
+    for j in range(force.shape[0]):
+        for k in range(force.shape[0]):
+            for f, by in zip(gradient, by_gradient, strict=True):
+                force[j, 1 + k] -= f[j] * by[k]
 
 
 def _nodal_slopes(
@@ -362,6 +316,71 @@ def _nodal_slopes(
         for k, slot in enumerate(slots):
             result[i, k] = derivative(quadrature.evaluate(integrand, fields, {name: slots_of.seeded(i, slot)}))
     return result
+
+
+def seeds_along(
+    quadrature: Quadrature,
+    reads: Collection[str],
+    velocity: FloatArray | None,
+    w: FloatArray | None,
+    rates: Mapping[str, FloatArray],
+) -> dict[str, Any]:
+    """Complex steps of everything but the arguments that an integrand reads, along a direction of the design.
+
+    Parameters
+    ----------
+    quadrature : Quadrature
+    reads : collection of str
+    velocity : (n_nodes, dim), optional
+        Of the nodes.
+    w : (dim, dim, m, nq), optional
+        Its gradient.
+    rates : mapping of name to array
+        Of parameters.
+    """
+    domain = quadrature.domain
+    seeds: dict[str, Any] = {}
+    if velocity is not None and w is not None and {"x", "n", "h"}.intersection(reads):
+        at = quadrature.frame
+        rate, n = rate_of_measure(w, at.normal_or_none), at.normal
+        if "x" in reads:
+            seeds["x"] = seed(at.x, interpolate(domain.on_geometry, quadrature.points, velocity)[0])
+        if "n" in reads:
+            pulled = np.einsum("ieq,ijeq->jeq", n, w)
+            seeds["n"] = seed(n, n * np.einsum("jeq,jeq->eq", pulled, n) - pulled)
+        if "h" in reads:
+            seeds["h"] = seed(at.size, at.size * rate / (domain.dim - 1 if domain.is_facet else domain.dim))
+    for name, entry in quadrature.parameters.entries.items():
+        if name in reads and entry.kind != "nodal" and name in rates:
+            value, rate = np.asarray(quadrature.environment()[name]), rates[name]
+            if entry.kind == "cell":
+                here = np.moveaxis(rate[domain.global_cells], 0, -1)[..., None]
+                seeds[name] = GuardedField(seed(value, here))
+            else:
+                seeds[name] = seed(value, rate if rate.ndim == 0 else rate[..., None, None])
+        elif name in reads and entry.kind == "nodal" and (name in rates or (w is not None and f"{name}.grad" in reads)):
+            seeds[name] = _nodal_seed(quadrature, name, w, rates.get(name))
+    return seeds
+
+
+def _nodal_seed(quadrature: Quadrature, name: str, w: FloatArray | None, rate: FloatArray | None) -> Any:
+    """Complex step of a nodal parameter: its gradient is transported, and its values may change."""
+    value, gradient = quadrature.nodal(name)
+    step = np.zeros_like(gradient) if w is None else -np.einsum("ikeq,kjeq->ijeq", gradient, w)
+    scalar = len(value) == 1
+    if rate is None:
+        moved = seed(gradient, step)
+        return Field(value[0] if scalar else value, moved[0] if scalar else moved)
+    table = rate[:, None] if rate.ndim == 1 else rate
+    by_value, by_gradient = interpolate(quadrature.domain.on_geometry, quadrature.points, table)
+    both = seed(value, by_value), seed(gradient, step + by_gradient)
+    return GuardedField(*(part[0] for part in both)) if scalar else GuardedField(*both)
+
+
+def rate_of_measure(w: FloatArray, normal: FloatArray | None) -> FloatArray:
+    """Relative rate of the measure under ``W = grad V``: ``div V`` on cells, ``div V - n . W n`` on facets."""
+    rate: FloatArray = np.einsum("jjeq->eq", w)
+    return rate if normal is None else rate - np.einsum("ieq,ijeq,jeq->eq", normal, w, normal)
 
 
 def reads_geometry(reads: Collection[str], parameters: Parameters) -> bool:

@@ -10,7 +10,7 @@ A part of the unknown has the slots ``f, grad f`` (H1, component by component), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import Guarded, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
-from femadj.forms.pointwise import Quadrature, Slots, unit
+from femadj.forms.pointwise import Quadrature, Slots, add_transport, unit
 from femadj.forms.probing import (
     Probe,
     all_entries,
@@ -30,8 +30,8 @@ from femadj.forms.probing import (
     placeholder,
     require_differentiable,
 )
-from femadj.space.element import Part
 from femadj.space.parameters import Parameters
+from femadj.space.parts import Part
 
 
 def field_of(part: Part, slots: Any) -> Any:
@@ -75,12 +75,37 @@ class PartSlots(Slots):
         return field_of(self.part, slots)
 
 
-def arguments_of(parts: Sequence[Part], slots: FloatArray) -> list[Slots]:
-    """All parts as arguments, from all slots ``(n_slots, m, nq)``."""
-    return [PartSlots(slots[part.slots], np.empty(0), part=part) for part in parts]
+def arguments_of(parts: Sequence[Part], slots: FloatArray, on_read: Callable[[], None] | None = None) -> list[Slots]:
+    """All parts as arguments, from all slots ``(n_slots, m, nq)``; ``on_read`` is called when a gradient is read."""
+    arguments: list[Slots] = []
+    for part in parts:
+        here = slots[part.slots]
+        if part.kind == "H1":
+            table = here.reshape(part.components, 1 + part.dim, *here.shape[1:])
+            arguments.append(Slots(table[:, 0], table[:, 1:], on_read))
+        else:
+            arguments.append(PartSlots(here, np.empty(0), part=part))
+    return arguments
 
 
-# ------------------------------------------------------------------ how fields are carried along
+def slots_read(part: Part, *, gradient: bool) -> range:
+    """Slots of an argument that derivatives are taken by, as ``argument_slopes`` counts them."""
+    return range(1 + part.dim if gradient and part.kind == "H1" else 1)
+
+
+def dual_of(parts: Sequence[Part], slopes: Sequence[FloatArray]) -> FloatArray:
+    """Derivatives by all slots ``(n_slots, m, nq)``, from those by the arguments (``argument_slopes``)."""
+    dual = np.zeros((parts[-1].slots.stop, *slopes[0].shape[2:]))
+    for part, by in zip(parts, slopes, strict=True):
+        here = dual[part.slots]
+        if part.kind == "H1":
+            here.reshape(part.components, 1 + part.dim, *here.shape[1:])[:, : by.shape[1]] = by
+        else:
+            here[...] = by[:, 0]
+    return dual
+
+
+# ------------------------------------------------------------------ how fields are transported
 def carried(parts: Sequence[Part], slots: FloatArray, w: FloatArray, *, adjoint: bool = False) -> FloatArray:
     """Rate of the slots ``(n_slots, m, nq)`` under ``W`` ``(dim, dim, m, nq)``, or what its transpose gives."""
     result = np.zeros_like(slots)
@@ -120,7 +145,7 @@ def add_carried(force: FloatArray, parts: Sequence[Part], slots: FloatArray, dua
         here, by = slots[part.slots], dual[part.slots]
         if part.kind == "H1":
             split = (part.components, 1 + dim, *here.shape[1:])
-            force[:, 1:] -= np.einsum("ikeq,ijeq->kjeq", here.reshape(split)[:, 1:], by.reshape(split)[:, 1:])
+            add_transport(force, here.reshape(split)[:, 1:], by.reshape(split)[:, 1:])
             continue
         if part.kind == "H(div)":
             force[:, 1:] += np.einsum("keq,jeq->kjeq", by[:dim], here[:dim])

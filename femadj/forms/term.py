@@ -7,7 +7,9 @@ derivatives. A load is an external term that does not depend on ``u``.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Protocol
 
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
@@ -15,12 +17,49 @@ from femadj.space.parameters import Parameters
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
 
+COEFFICIENT_BYTES = 512 * 2**20
+"""Memory for coefficients and shape functions that a problem keeps at a design; what does not fit is computed again in
+every pass over the mesh."""
+
+
+class Budget:
+    """Memory that the terms of a problem share at a design."""
+
+    def __init__(self, n_bytes: int | None = None) -> None:
+        self._left = COEFFICIENT_BYTES if n_bytes is None else n_bytes
+        self._lock = Lock()
+
+    def take(self, n_bytes: int) -> bool:
+        """Whether so many bytes are left; they are then taken."""
+        with self._lock:
+            if n_bytes > self._left:
+                return False
+            self._left -= n_bytes
+            return True
+
+
+class Kept:
+    """What a term has computed at a design: arrays, and objects that say how large they are (``nbytes``)."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._known: dict[Any, Any] = {}
+
+    def __call__(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What ``compute`` gives, or gave at an earlier call, if there was memory to keep it. May run in threads."""
+        found = self._known.get(key)
+        if found is None:
+            found = compute()
+            if self._budget.take(found.nbytes):
+                self._known[key] = found
+        return found
+
 
 class TermAt(Protocol):
     """A term at a design; frozen. Fields ``u``, ``v``, ... are ``(n, nc)`` arrays in the shape of the unknowns.
 
     Coefficients that are functions of position or parameters are computed once, when they are first needed, and kept
-    within a budget of memory.
+    within a budget of memory. External terms ignore ``u``.
     """
 
     def residual(self, u: FloatArray, into: FloatArray) -> float:
@@ -75,6 +114,6 @@ class Term(Protocol):
         """Compile the kernels."""
         ...
 
-    def at(self, points: FloatArray, parameters: Parameters) -> TermAt:
-        """Put the term at a design."""
+    def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> TermAt:
+        """Put the term at a design; ``budget`` is the memory that it may share with others, its own when left out."""
         ...

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, listing
 from femadj.errors import MaterialError
+from femadj.forms.integral import IntegralTerm
+from femadj.forms.law import TensorLaw
+from femadj.forms.term import Term
 from femadj.mesh import Mesh
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
-from femadj.space.nodal import Tensor
 from femadj.space.parameters import ParameterLike, Parameters
 
 Regional = float | npt.ArrayLike | Mapping[str, Any]
@@ -46,6 +47,14 @@ class Coefficient:
         swapped = self.values.transpose(0, 3, 4, 1, 2)
         return bool(np.abs(self.values - swapped).max() <= 1e-14 * np.abs(self.values).max())
 
+    def law(self, dim: int, factor: float = 1.0) -> TensorLaw:
+        """The law of the bilinear form in ``dim`` dimensions, times a factor."""
+        n_regions, nc = self.values.shape[:2]
+        n = nc * (dim + 1)
+        full = np.zeros((n_regions, nc, dim + 1, nc, dim + 1))
+        full[:, :, self.lo : self.hi, :, self.lo : self.hi] = factor * self.values
+        return TensorLaw(full.reshape(n_regions, n, n), self.region, self.lo, self.hi, self.symmetric)
+
 
 @dataclass(frozen=True, eq=False)
 class NullModes:
@@ -67,17 +76,18 @@ class BoundPhysics:
 
     Attributes
     ----------
-    stiffness : tuple of MatrixTerm
-    loads : tuple of LoadTerm
-        Linear forms that belong to the physics.
+    internal : tuple of Term
+        Of the residual; their derivative by the unknowns is the matrix.
+    external : tuple of Term
+        Linear forms that belong to the physics; they are subtracted.
     symmetric : bool
         Whether the matrix is symmetric.
     definite : bool
         Whether it is positive definite once the body is supported.
     """
 
-    stiffness: tuple[MatrixTerm, ...]
-    loads: tuple[LoadTerm, ...]
+    internal: tuple[Term, ...]
+    external: tuple[Term, ...]
     symmetric: bool
     definite: bool
 
@@ -177,17 +187,12 @@ class CoefficientPhysics:
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """The bilinear form, block by block."""
-        coefficient = self.coefficient(space.mesh)
-        values = np.ascontiguousarray(self.thickness_in(space.mesh.dim) * coefficient.values[:, None])
-        symmetric = coefficient.symmetric
-        stiffness = tuple(
-            BilinearIntegral(
-                domain,
-                Tensor(values, coefficient.region[domain.global_cells], coefficient.lo, coefficient.hi, symmetric),
-            )
-            for domain in space.cells("stiffness", order=order)
-        )
-        return BoundPhysics(stiffness, (), symmetric, symmetric)
+        law = self.coefficient(space.mesh).law(space.mesh.dim, self.thickness_in(space.mesh.dim))
+        terms = [
+            IntegralTerm.of(fields, law, symmetric=law.symmetric)
+            for fields in space.maps("cells", order=order, gradients=True)
+        ]
+        return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric)
 
 
 def by_cell(mesh: Mesh, value: Regional, what: str) -> tuple[list[Any], npt.NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Forms of one's own: scikit-fem's bilinear and linear forms as a physics."""
+"""User-defined forms: scikit-fem's bilinear and linear forms as a physics."""
 
 from __future__ import annotations
 
@@ -12,25 +12,18 @@ from skfem.element import Element, ElementVector
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, MaterialError
-from femadj.forms import FormBilinear, FormLinear, Integrand, Probe, probe
-from femadj.forms.transported import (
-    Place,
-    over_cells,
-    over_facets,
-    over_interior_facets,
-    transported_bilinear,
-    transported_linear,
-)
+from femadj.forms.integral import IntegralTerm
+from femadj.forms.integrand import Integrand
+from femadj.forms.probed import as_general, form_term, probe_of
+from femadj.forms.probing import Probe
 from femadj.mesh import Mesh
 from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes
 from femadj.space.discretisation import Discretisation
-from femadj.space.element import ElementSpace, Part, default_names, describe, parts_of
-from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
+from femadj.space.element import ElementSpace, default_names, describe, parts_of
+from femadj.space.maps import FieldMap, Over
 from femadj.space.parameters import ParameterLike, Parameters
-from femadj.space.region import Domain
-
-Over = Literal["cells", "facets", "interior facets"]
+from femadj.space.parts import Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +77,13 @@ class Integral:
             )
         return "facets"
 
-    def domains(self, space: Discretisation, order: int | None, *, gradients: bool) -> list[Domain]:
-        """Where it is integrated, block by block; ``gradients``: whether only gradients enter."""
+    def maps(self, space: Discretisation, order: int | None = None, *, gradients: bool = False) -> list[FieldMap]:
+        """Field maps where it is integrated; ``gradients``: whether only gradients enter."""
         order = self.order if self.order is not None else order
-        place = self.place(space.mesh)
-        if place == "interior facets":
-            raise FormError(
-                f"form {self.integrand.name!r}: only bilinear and linear forms of a Form are integrated over interior "
-                "facets"
-            )
-        if place == "cells":
-            return space.cells("stiffness" if gradients else "mass", self.group, order)
-        facets = space.mesh.boundary() if self.group is None else space.mesh.facets(self.group)
-        return space.facets(facets, order)
-
-    def place_on(self, space: ElementSpace, order: int | None = None) -> Place:
-        """Where it is integrated, seen by the unknowns of an element."""
-        order = self.order if self.order is not None else order
-        make = {"cells": over_cells, "facets": over_facets, "interior facets": over_interior_facets}
-        return make[self.place(space.mesh)](space, self.group, order)
+        try:
+            return space.maps(self.place(space.mesh), self.group, order, gradients=gradients)
+        except FormError as error:
+            raise FormError(f"form {self.integrand.name!r}: {error}") from error
 
 
 IntegralLike = Any
@@ -260,46 +241,18 @@ class Form:
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Probe the forms and bind them to the discretisation."""
-        stiffness: list[MatrixTerm] = []
-        loads: list[LoadTerm] = []
-        owners: list[Integral] = []
-        definite = True
-        for integral in self._bilinear:
-            place = _transported(integral, space, order)
-            if place is not None:
-                assert isinstance(space, ElementSpace)
-                term = transported_bilinear(integral.integrand, place, space, parameters)
-                stiffness.append(term if self._symmetric is not False else replace(term, symmetric=False))
-                owners.append(integral)
-                definite = False
-                continue
-            for domain, found in _probed(integral, space, parameters, 2, order):
-                definite &= found.definite
-                known = found if self._symmetric is not False else replace(found, symmetric=False)
-                stiffness.append(_bilinear_term(domain, known, parameters))
-                owners.append(integral)
-        for integral in self._linear:
-            place = _transported(integral, space, order)
-            if place is not None:
-                assert isinstance(space, ElementSpace)
-                loads.append(transported_linear(integral.integrand, place, space, parameters))
-                continue
-            loads += [
-                _linear_term(domain, found, parameters)
-                for domain, found in _probed(integral, space, parameters, 1, order)
-            ]
-        symmetric = all(term.symmetric for term in stiffness)
-        if self._symmetric and not symmetric:
-            unequal = ", ".join(
-                repr(integral.integrand.name)
-                for integral, term in zip(owners, stiffness, strict=True)
-                if not term.symmetric
-            )
-            raise FormError(f"symmetric=True, but not symmetric in u and v are: {unequal}")
-        symmetric &= self._symmetric is not False
+        internal = [(i, term) for i in self._bilinear for term in _terms(i, space, parameters, 2, order)]
+        external = [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
+        definite = all(term.fields.compiled and probe_of(term).definite for _, term in internal)
+        unequal = [integral for integral, term in internal if not term.symmetric]
+        if self._symmetric and unequal:
+            names = ", ".join(repr(integral.integrand.name) for integral in unequal)
+            raise FormError(f"symmetric=True, but not symmetric in u and v are: {names}")
+        symmetric = not unequal and self._symmetric is not False
         if self._definite is not None:
             definite = self._definite
-        return BoundPhysics(tuple(stiffness), tuple(loads), symmetric, symmetric and definite)
+        terms = [as_general(term) if self._symmetric is False else term for _, term in internal]
+        return BoundPhysics(tuple(terms), tuple(external), symmetric, symmetric and definite)
 
     def explain(self, mesh: Mesh) -> str:
         """Which way each form goes on a mesh, and why."""
@@ -310,20 +263,11 @@ class Form:
             kind = "bilinear" if arity == 2 else "linear"
             for integral in integrals:
                 head = f"{kind} form {integral.integrand.name!r} over {integral.place(mesh)} ({integral.group or 'all'}"
-                place = _transported(integral, space, None)
-                if place is not None:
-                    assert isinstance(space, ElementSpace)
-                    make = transported_bilinear if arity == 2 else transported_linear
-                    found = next(iter(make(integral.integrand, place, space, parameters).probes.values()))
-                    lines.append(f"{head}, {_size(place)}): transported fields, because {_reason(space, place)}; "
-                                 f"{found.describe(parameters)}")  # fmt: skip
-                    continue
-                for domain, found_here in _probed(integral, space, parameters, arity, None):
-                    cell = mesh.blocks[domain.block].type
-                    lines.append(
-                        f"{head}, {cell}, {domain.geometry.n_points} points): compiled kernels, because the unknown "
-                        f"has its values at the mesh nodes; {found_here.describe(parameters)}"
-                    )
+                for term in _terms(integral, space, parameters, arity, None):
+                    cell = f"{mesh.blocks[term.domain.block].type}, " if term.fields.compiled else ""
+                    points = f"{term.domain.geometry.n_points} points"
+                    route = _route(term, space)
+                    lines.append(f"{head}, {cell}{points}): {route}; {probe_of(term).describe(parameters)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -332,42 +276,35 @@ class Form:
         return f"Form({names}; element={element})"
 
 
-def _transported(integral: Integral, space: Discretisation, order: int | None) -> Place | None:
-    """Where a form is integrated that goes through transported fields; None for compiled kernels."""
-    over = integral.place(space.mesh)
-    if not isinstance(space, ElementSpace) or (space.isoparametric and over != "interior facets"):
-        return None
-    return integral.place_on(space, order)
+def _route(term: IntegralTerm, space: Discretisation) -> str:
+    """Which way a form goes, and why."""
+    if term.fields.compiled:
+        return "compiled kernels, because the unknown has its values at the mesh nodes"
+    if len(term.domains) > 1:
+        return "transported fields, because it joins the fields of two cells"
+    element = describe(getattr(space, "element", None))
+    cell = space.mesh.blocks[0].type
+    return f"transported fields, because the unknowns of {element} are not values at the nodes of {cell} cells"
 
 
-def _reason(space: ElementSpace, place: Place) -> str:
-    if len(place.sides) > 1:
-        return "it joins the fields of two cells"
-    return f"the unknowns of {describe(space.element)} are not values at the nodes of {space.mesh.blocks[0].type} cells"
-
-
-def _size(place: Place) -> str:
-    return f"{place.sides[0].domain.geometry.n_points} points"
-
-
-def _probed(
+def _terms(
     integral: Integral, space: Discretisation, parameters: Parameters, arity: int, order: int | None
-) -> list[tuple[Domain, Probe]]:
-    """Domains of an integral, each with what probing the form there has found."""
-    components = (space.n_components,)
+) -> list[IntegralTerm]:
+    """A form on every block where it is integrated, probed there."""
     points = space.mesh.points
-    rich = integral.domains(space, order, gradients=False)
     result = []
-    for domain in rich:
-        found = probe(integral.integrand, domain, points, parameters, components, arity)
-        if domain.is_facet:
-            _require_one_side(integral, space.mesh, found, parameters)
-        if arity == 2 and found.lo > 0 and not found.varies_within(parameters):
-            # products of gradients with constant coefficients: the rule of the stiffness
-            same = [d for d in integral.domains(space, order, gradients=True) if d.block == domain.block]
-            result.append((same[0], found))
-        else:
-            result.append((domain, found))
+    for fields in integral.maps(space, order):
+        term = form_term(integral.integrand, fields, points, parameters, arity)
+        if fields.compiled:
+            found, domain = probe_of(term), term.domain
+            if domain.is_facet:
+                _require_one_side(integral, space.mesh, found, parameters)
+            if arity == 2 and found.lo > 0 and not found.varies_within(parameters):
+                # products of gradients with constant coefficients: the rule of the stiffness
+                rule = integral.maps(space, order, gradients=True)
+                (same,) = [f for f in rule if f.domains[0].block == domain.block]
+                term = replace(term, fields=same)
+        result.append(term)
     return result
 
 
@@ -390,22 +327,3 @@ def _require_one_side(integral: Integral, mesh: Mesh, found: Probe, parameters: 
             "facets lie between two cells and have two of them; use a facet group on the boundary, or "
             "over='interior facets'"
         )
-
-
-def _linear_term(domain: Domain, found: Probe, parameters: Parameters) -> LoadTerm:
-    """Constant coefficients make a built-in integral; others are evaluated for every design."""
-    term = FormLinear(domain, found, parameters)
-    if found.reads:
-        return term
-    (integral,) = term.integrals(np.zeros((0, domain.dim)))
-    return integral
-
-
-def _bilinear_term(domain: Domain, found: Probe, parameters: Parameters) -> MatrixTerm:
-    """Constant coefficients make a built-in integral; others are evaluated for every design."""
-    term = FormBilinear(domain, found, parameters)
-    if found.reads:
-        return term
-    (integral,) = term.integrals(np.zeros((0, domain.dim)))
-    assert isinstance(integral, BilinearIntegral)
-    return integral

@@ -14,11 +14,11 @@ from femadj.base.arrays import FloatArray, listing
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.supports import Constraints, Prescribed
 from femadj.errors import TangledMeshError
+from femadj.forms.term import Budget, Term, TermAt
 from femadj.physics import BoundPhysics
 from femadj.solvers.base import MatrixKind
 from femadj.solvers.structure import CsrPattern
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import LoadTerm, MatrixTerm
 from femadj.space.parameters import Parameters
 from femadj.space.pattern import MatrixEntries, Pattern
 
@@ -43,8 +43,8 @@ class FemResidual:
 
     space: Discretisation
     pattern: Pattern
-    internal: tuple[MatrixTerm, ...]
-    external: tuple[LoadTerm, ...]
+    internal: tuple[Term, ...]
+    external: tuple[Term, ...]
     supports: Constraints
     constraints: Selection
     parameters: Parameters
@@ -55,7 +55,7 @@ class FemResidual:
         cls,
         space: Discretisation,
         physics: BoundPhysics,
-        loads: Sequence[LoadTerm],
+        loads: Sequence[Term],
         supports: Constraints,
         parameters: Parameters,
     ) -> FemResidual:
@@ -63,7 +63,8 @@ class FemResidual:
         kind: MatrixKind = "general" if not physics.symmetric else "spd" if physics.definite else "symmetric"
         pattern = space.pattern(symmetric=physics.symmetric)
         constraints = Selection.of(pattern.csr, supports.fixed)
-        return cls(space, pattern, physics.stiffness, (*physics.loads, *loads), supports, constraints, parameters, kind)
+        external = (*physics.external, *loads)
+        return cls(space, pattern, physics.internal, external, supports, constraints, parameters, kind)
 
     @property
     def symmetric(self) -> bool:
@@ -82,8 +83,7 @@ class FemResidual:
 
     def prepare(self) -> None:
         """Compile the kernels, or load them from disk when an earlier run has compiled them."""
-        terms: tuple[MatrixTerm | LoadTerm, ...] = (*self.internal, *self.external)
-        for term in terms:
+        for term in (*self.internal, *self.external):
             term.prepare()
 
     def at(self, design: Design) -> FemAtDesign:
@@ -146,12 +146,14 @@ class FemAtDesign:
         return self.problem.constraints
 
     @cached_property
-    def _internal(self) -> tuple[MatrixTerm, ...]:
-        return tuple(term.with_parameters(self.parameters) for term in self.problem.internal)
-
-    @cached_property
-    def _external(self) -> tuple[LoadTerm, ...]:
-        return tuple(term.with_parameters(self.parameters) for term in self.problem.external)
+    def _terms(self) -> tuple[tuple[TermAt, ...], tuple[TermAt, ...]]:
+        """Internal and external terms; what they keep shares one budget."""
+        budget, problem = Budget(), self.problem
+        put = [
+            tuple(term.at(self.points, self.parameters, budget) for term in terms)
+            for terms in (problem.internal, problem.external)
+        ]
+        return put[0], put[1]
 
     # ------------------------------------------------------------------ what is computed once
     @cached_property
@@ -162,8 +164,9 @@ class FemAtDesign:
     @cached_property
     def load(self) -> FloatArray:
         """Nodal forces of the external terms, read-only."""
-        load = np.zeros(self.space.shape)
-        self._require_untangled(min([term.add(self.points, load) for term in self._external], default=np.inf))
+        load, nothing = np.zeros(self.space.shape), np.zeros(self.space.shape)
+        _, external = self._terms
+        self._require_untangled(min([term.residual(nothing, load) for term in external], default=np.inf))
         load.setflags(write=False)
         return load
 
@@ -171,7 +174,9 @@ class FemAtDesign:
     def condensed(self) -> Condensed:
         """The matrix, with the supports applied."""
         entries = MatrixEntries(self.problem.pattern, np.zeros(self.structure.nnz))
-        self._require_untangled(min(term.assemble(self.points, entries) for term in self._internal))
+        internal, _ = self._terms
+        nothing = np.zeros(self.space.shape)
+        self._require_untangled(min(term.jacobian(nothing, entries) for term in internal))
         return self.constraints.condense(entries.data)
 
     def assemble(self) -> None:
@@ -181,8 +186,7 @@ class FemAtDesign:
     def _require_untangled(self, low: float) -> None:
         if low > 0:
             return
-        terms: tuple[MatrixTerm | LoadTerm, ...] = (*self._internal, *self._external)
-        domains = [d for term in terms for d in term.domains]
+        domains = [d for term in (*self.problem.internal, *self.problem.external) for d in term.domains]
         cells = np.unique(np.concatenate([d.tangled_cells(self.points) for d in domains]))
         raise TangledMeshError(
             f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
@@ -212,51 +216,37 @@ class FemAtDesign:
 
     def pullback(self, state: State, weights: Sequence[Weights], into: Sequence[Cotangent]) -> None:
         """Add ``external^T df - internal^T dK u + prescribed^T dg`` at a fixed state, one row for each response."""
-        shape = self.space.shape
+        shape, (internal, external) = self.space.shape, self._terms
         for weight, cotangent in zip(weights, into, strict=True):
             for case, u in enumerate(state.u):
                 field = u.reshape(shape)
-                self._pull_internal(field, weight.internal[case].reshape(shape), cotangent)
-                self._pull_external(weight.external[case].reshape(shape), cotangent)
+                for term in internal:
+                    term.pullback(field, weight.internal[case].reshape(shape), cotangent, -1.0)
+                for term in external:
+                    term.pullback(field, weight.external[case].reshape(shape), cotangent)
                 if weight.prescribed is not None and cotangent.points is not None and self.prescribed.moves:
                     cotangent.points[...] += self.prescribed.pull_back(weight.prescribed[case].reshape(shape))
-
-    def _pull_internal(self, u: FloatArray, weight: FloatArray, into: Cotangent) -> None:
-        for term in self._internal:
-            if into.points is not None:
-                term.contract(self.points, u, weight, into.points, -1.0)
-            if not term.parameter_names.isdisjoint(into.parameters):
-                term.parameter_gradient(self.points, u, weight, into.parameters, -1.0)
-
-    def _pull_external(self, weight: FloatArray, into: Cotangent) -> None:
-        for term in self._external:
-            if into.points is not None:
-                term.contract(self.points, weight, into.points)
-            if not term.parameter_names.isdisjoint(into.parameters):
-                term.parameter_gradient(self.points, weight, into.parameters)
 
     def pushforward(self, state: State, directions: Sequence[Design]) -> tuple[FloatArray, FloatArray]:
         """Rates of the residual at a fixed state and of the prescribed values, each ``(n_directions, n_cases, n)``."""
         rates = np.zeros((len(directions), *state.u.shape))
         moved = np.zeros_like(rates)
         for number, direction in enumerate(directions):
-            if direction.parameters:
-                raise NotImplementedError("directions along parameters")
-            if direction.points is None:
-                continue
-            velocity = np.ascontiguousarray(direction.points)
-            moved[number] = self.prescribed.push_forward(velocity).ravel()
+            if direction.points is not None:
+                moved[number] = self.prescribed.push_forward(np.ascontiguousarray(direction.points)).ravel()
             for case, u in enumerate(state.u):
-                rates[number, case] = self._rate(u.reshape(self.space.shape), velocity).ravel()
+                rates[number, case] = self._rate(u.reshape(self.space.shape), direction).ravel()
         return rates, moved
 
-    def _rate(self, u: FloatArray, velocity: FloatArray) -> FloatArray:
-        y = np.zeros_like(u)
-        for term in self._external:
-            term.tangent(self.points, velocity, y)
+    def _rate(self, u: FloatArray, direction: Design) -> FloatArray:
+        points = None if direction.points is None else np.ascontiguousarray(direction.points)
+        direction, y = Design(points, direction.parameters), np.zeros_like(u)
+        internal, external = self._terms
+        for term in external:
+            term.pushforward(u, direction, y)
         np.negative(y, out=y)
-        for matrix_term in self._internal:
-            matrix_term.tangent(self.points, velocity, u, y)
+        for term in internal:
+            term.pushforward(u, direction, y)
         return y
 
     def zeros(self) -> Mapping[str, FloatArray]:

@@ -104,7 +104,7 @@ class LinearStatic:
             )
         bound = physics.bind(space, parameters, order)
         supports = Constraints.of(space, physics, self._supports)
-        terms = [term.with_parameters(parameters) for load in self._loads for term in load.bind(space, physics)]
+        terms = [term for load in self._loads for term in load.bind(space, physics)]
         return FemResidual.of(space, bound, terms, supports, parameters)
 
     # ------------------------------------------------------------------ what it consists of

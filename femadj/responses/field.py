@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.design import Cotangent
 from femadj.errors import ResponseError
+from femadj.forms.integral import IntegralTerm
+from femadj.forms.law import TensorLaw
 from femadj.problems import Partials, Solution
 from femadj.responses.base import CompleteResponse
-from femadj.space.integrals import BilinearIntegral
-from femadj.space.nodal import Tensor
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,17 @@ class FieldNorm(CompleteResponse):
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
-        problem, u = solution.problem, solution.u
-        space = solution.at.space
-        nc = space.n_components
-        identity = problem.physics.thickness_in(problem.mesh.dim) * np.eye(nc)
-        coefficient = np.ascontiguousarray(identity[None, None, :, None, :, None])
-        mass_u = np.zeros_like(u)
-        gradient = np.zeros_like(solution.points)
-        for domain in space.cells("mass", self.group):
-            mass = BilinearIntegral(domain, Tensor(coefficient, domain.one_region, 0, 1, True))
-            mass.apply(solution.points, u, mass_u)
-            mass.contract(solution.points, u, u, gradient)
+        problem, u, space = solution.problem, solution.u, solution.at.space
+        space.require_nodal()
+        nc, dim = space.n_components, problem.mesh.dim
+        n = nc * (dim + 1)
+        of_values = np.zeros(n)
+        of_values[:: dim + 1] = problem.physics.thickness_in(dim)
+        one = np.zeros(problem.mesh.n_cells, dtype=np.int32)
+        law = TensorLaw(np.diag(of_values)[None], one, 0, 1, symmetric=True)
+        mass_u, gradient = np.zeros_like(u), np.zeros_like(solution.points)
+        for fields in space.maps("cells", self.group):
+            mass = IntegralTerm.of(fields, law, symmetric=True).at(solution.points, solution.parameters)
+            mass.residual(u, mass_u)
+            mass.pullback(u, u, Cotangent(gradient))
         return Partials(inner(u, mass_u), state=2 * mass_u, points=gradient)

@@ -1,48 +1,26 @@
-"""Functionals of one's own: integrals of any function of the state."""
+"""User-defined functionals: integrals of any function of the state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.conditions.loads import measure
 from femadj.errors import ResponseError
 from femadj.forms.differentiation import Differentiable, Differentiation, differentiable
-from femadj.forms.integrand import Integrand, strict_complex
-from femadj.forms.pointwise import (
-    Quadrature,
-    Slots,
-    add_measure,
-    add_parameter_slopes,
-    add_transport,
-    evaluated,
-    interpolate,
-    scatter,
-)
-from femadj.forms.probing import require_differentiable, sample_of
-from femadj.forms.transported_functional import integrate_transported
+from femadj.forms.functional import PointFunctional
+from femadj.forms.integrand import Integrand
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Partials, Solution
+from femadj.problems.fem import FemAtDesign
 from femadj.responses.base import CompleteResponse
-from femadj.space.element import ElementSpace
+from femadj.space.geometry import total as total_size
+from femadj.space.maps import FieldMap
 from femadj.space.parameters import ParameterLike, Parameters
-from femadj.space.region import Domain
-
-
-@dataclass(frozen=True, eq=False)
-class _Slopes:
-    """What the integrand gives on some entities."""
-
-    quadrature: Quadrature
-    value: float
-    state: FloatArray
-    nodes: FloatArray
-    parameters: Mapping[str, FloatArray]
 
 
 class Functional(CompleteResponse):
@@ -95,8 +73,20 @@ class Functional(CompleteResponse):
         self._power = float(power)
         self._mean = bool(mean)
         self._differentiation: Differentiation = differentiation
-        self._differentiables = self._ways(("u",))
+        self._by_names: dict[tuple[str, ...], list[Differentiable]] = {}
+        self._checked: WeakKeyDictionary[FemAtDesign, list[frozenset[str]]] = WeakKeyDictionary()
+        self._ways(("u",))
         self._parameters = MappingProxyType(dict(parameters or {}))
+
+    def value(self, solution: Solution) -> float:
+        """Its value alone."""
+        total = 0.0
+        for integral, integrated in self._integrated(solution, self._all_parameters(solution)):
+            _require_one_side(integral, solution, integrated.reads())
+            total += integrated.value()
+        if self._mean:
+            total /= self._size(solution)
+        return total if self._power == 1.0 else self._positive(total) ** self._power
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
@@ -104,54 +94,66 @@ class Functional(CompleteResponse):
         slopes = parameters.zeros()
         state = np.zeros_like(solution.u)
         nodes = np.zeros_like(solution.points)
-        total = 0.0
-        space = solution.at.space
-        ways = self._differentiables if space.part_names == ("u",) else self._ways(space.part_names)
-        for integral, way in zip(self._integrals, ways, strict=True):
-            if isinstance(space, ElementSpace) and not space.nodal:
-                _require_one_side(integral, solution, {"n", "state.grad"})
-                if integral.place(space.mesh) == "interior facets":
-                    raise ResponseError(f"{self!r}: functionals are integrated over cells and boundary facets")
-                if self._differentiation != "complex step":
-                    raise ResponseError(f"{self!r}: differentiation='jax' is for unknowns at the mesh nodes only")
-                total += integrate_transported(
-                    way.integrand, integral.place_on(space), space, solution.points, solution.u, parameters, state,
-                    nodes, slopes,
-                )  # fmt: skip
-                continue
-            for domain in integral.domains(space, None, gradients=False):
-                total += _integrate(integral, way, domain, solution, parameters, state, nodes, slopes)
+        integrated = list(self._integrated(solution, parameters))
+        if solution.at not in self._checked:
+            self._checked[solution.at] = [_reads_checked(integral, solution, each) for integral, each in integrated]
+        known = self._checked[solution.at]
+        total = sum(
+            each.add_partials(reads, state, nodes, slopes) for (_, each), reads in zip(integrated, known, strict=True)
+        )
         factor = 1.0
         if self._mean:
-            size, by_size = self._size(solution)
+            by_size = np.zeros_like(nodes)
+            size = self._size(solution, by_size)
             total /= size
             factor = 1.0 / size
             nodes -= total * by_size
         if self._power != 1.0:
-            if total <= 0:
-                raise ResponseError(f"{self!r}: the integral is {total:g}, which has no power {self._power:g}")
-            factor *= self._power * total ** (self._power - 1)
+            factor *= self._power * self._positive(total) ** (self._power - 1)
             total = total**self._power
         state *= factor
         nodes *= factor
         return Partials(total, state=state, points=nodes, parameters={n: factor * s for n, s in slopes.items()})
 
-    def _size(self, solution: Solution) -> tuple[float, FloatArray]:
-        """Volume or area that is integrated over, and its derivative by the nodes."""
-        space, points = solution.at.space, solution.points
-        gradient, nothing = np.zeros_like(points), np.zeros((len(points), 1))
-        size = 0.0
-        for integral in self._integrals:
-            if isinstance(space, ElementSpace) and not space.nodal:
-                domains = [side.domain.on_geometry for side in integral.place_on(space).sides]
-            else:
-                domains = integral.domains(space, None, gradients=False)
-            size += sum(measure(domain).contract(points, nothing, gradient) for domain in domains)
-        return size, gradient
+    def _integrated(self, solution: Solution, parameters: Parameters) -> Iterator[tuple[Integral, PointFunctional]]:
+        """Integrals over every block, at the solution."""
+        space = solution.at.space
+        for integral, way in zip(self._integrals, self._ways(space.part_names), strict=True):
+            if not space.nodal:
+                _require_one_side(integral, solution, {"n", "state.grad"})
+            for fields in self._maps(integral, solution):
+                yield integral, PointFunctional(way, fields, solution.points, parameters, solution.u)
+
+    def _maps(self, integral: Integral, solution: Solution) -> list[FieldMap]:
+        space = solution.at.space
+        if integral.place(space.mesh) == "interior facets":
+            raise ResponseError(
+                f"{self!r}: functionals are integrated over cells and boundary facets, not over interior facets"
+            )
+        return integral.maps(space)
+
+    def _size(self, solution: Solution, gradient: FloatArray | None = None) -> float:
+        """Volume or area that is integrated over; its derivative by the nodes is added to ``gradient``."""
+        domains = [
+            domain.on_geometry
+            for integral in self._integrals
+            for fields in self._maps(integral, solution)
+            for domain in fields.domains
+        ]
+        return total_size(domains, solution.points, gradient=gradient)
+
+    def _positive(self, integral: float) -> float:
+        if integral <= 0:
+            raise ResponseError(f"{self!r}: the integral is {integral:g}, which has no power {self._power:g}")
+        return integral
 
     def _ways(self, names: tuple[str, ...]) -> list[Differentiable]:
         """The integrands as functions of parts of the state with these names."""
-        return [differentiable(_with_state(i.integrand, names), self._differentiation) for i in self._integrals]
+        if names not in self._by_names:
+            self._by_names[names] = [
+                differentiable(_with_state(i.integrand, names), self._differentiation) for i in self._integrals
+            ]
+        return self._by_names[names]
 
     def _all_parameters(self, solution: Solution) -> Parameters:
         own = Parameters.of(solution.problem.mesh, self._parameters, repr(self))
@@ -184,54 +186,15 @@ def _with_state(integrand: Integrand, names: tuple[str, ...]) -> Integrand:
     return Integrand(function, integrand.name)
 
 
-def _integrate(
-    integral: Integral,
-    way: Differentiable,
-    domain: Domain,
-    solution: Solution,
-    parameters: Parameters,
-    state: FloatArray,
-    nodes: FloatArray,
-    by_parameters: Mapping[str, FloatArray],
-) -> float:
-    """Integrate over a domain; add the derivatives by state, nodes and parameters."""
-    integrand = way.integrand
-    points, dim = solution.points, domain.dim
-
-    def arguments(quadrature: Quadrature) -> list[Slots]:
-        value, gradient = interpolate(quadrature.domain, points, solution.u)
-        return [Slots(value, gradient, lambda: quadrature.reads.add("state.grad"))]
-
-    sample = Quadrature(sample_of(domain), points, parameters)
-    with strict_complex():
-        tried = arguments(sample)
-        sample.evaluate(integrand, [a.field for a in tried])
-        reads = set(sample.reads)
-        _require_one_side(integral, solution, reads)
-        require_differentiable(sample, integrand, tried, reads, by_arguments=True)
-    slots = range(dim + 1 if "state.grad" in reads else 1)
-
-    def slopes(piece: Domain) -> _Slopes:
-        quadrature = Quadrature(piece, points, parameters)
-        fields = arguments(quadrature)
-        found = way.slopes(quadrature, fields, [slots], reads)
-        (by_state,), force = found.arguments, found.surroundings
-        add_measure(force, found.value, quadrature.frame.normal if piece.is_facet else None)
-        if len(slots) > 1:
-            add_transport(force, fields[0].gradient, by_state[:, 1:])
-        value = float((found.value * quadrature.frame.measure).sum())
-        return _Slopes(quadrature, value, by_state, force, found.parameters)
-
-    total = 0.0
-    for piece, found in evaluated(domain, slopes):
-        total += found.value
-        scatter(piece, points, found.state, state)
-        scatter(piece.on_geometry, points, found.nodes, nodes)
-        add_parameter_slopes(found.quadrature, found.parameters, by_parameters, 1.0)
-    return total
+def _reads_checked(integral: Integral, solution: Solution, integrated: PointFunctional) -> frozenset[str]:
+    """What a function reads, once its derivatives are found to agree with differences."""
+    reads = integrated.reads()
+    _require_one_side(integral, solution, reads)
+    integrated.check(reads)
+    return reads
 
 
-def _require_one_side(integral: Integral, solution: Solution, reads: set[str]) -> None:
+def _require_one_side(integral: Integral, solution: Solution, reads: Set[str]) -> None:
     """Normals and gradients have two values on facets between cells."""
     mesh = solution.problem.mesh
     if integral.place(mesh) != "facets" or integral.group is None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.conditions.loads import measure
 from femadj.errors import MaterialError, ResponseError
 from femadj.problems import Partials, Solution
 from femadj.responses.base import CompleteResponse
+from femadj.space.geometry import total
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,6 @@ def _integral(solution: Solution, group: str | None, weight: FloatArray | None) 
     problem = solution.problem
     factor = problem.physics.thickness_in(problem.mesh.dim)
     gradient = np.zeros_like(solution.points)
-    nothing = np.zeros((problem.mesh.n_nodes, 1))
-    value = sum(
-        measure(domain, weight).contract(solution.points, nothing, gradient, factor)
-        for domain in solution.at.space.cells("mass", group)
-    )
+    domains = solution.at.space.cells("mass", group)
+    value = total(domains, solution.points, weight, gradient, factor)
     return Partials(value=float(value), points=gradient)

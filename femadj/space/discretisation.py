@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import ProblemError
+from femadj.errors import FormError, ProblemError
 from femadj.kernels.graph import bisect
 from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, facet_table
 from femadj.mesh.topology import FacetSet
+from femadj.space.maps import FieldMap, NodalMap, Over
+from femadj.space.parts import Part, nodal_part
 from femadj.space.pattern import Pattern
 from femadj.space.region import Domain, Int32Array, entity_parts, is_large
 
@@ -77,10 +79,18 @@ class Discretisation:
         """Whether the unknowns are values at the nodes of the mesh, ``(n_nodes, nc)``."""
         return True
 
+    def require_nodal(self) -> None:
+        """ProblemError where unknowns are not values at the mesh nodes; here they are."""
+
+    @property
+    def field_parts(self) -> tuple[Part, ...]:
+        """The fields that the unknowns consist of."""
+        return (nodal_part(self.name, self.n_components, self.mesh.dim),)
+
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the fields that the unknowns consist of."""
-        return (self.name,)
+        return tuple(part.name for part in self.field_parts)
 
     def part(self, name: str, u: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Unknowns of a part, ``(n, nc)``, and where they live, ``(n, dim)``."""
@@ -144,6 +154,35 @@ class Discretisation:
             local = facets.local[inside].astype(np.int32)
             domains.append(self._domain(number, cell, local, facet_table(block.type, order)))
         return domains
+
+    def maps(
+        self, over: Over, group: str | None = None, order: int | None = None, *, gradients: bool = False
+    ) -> list[FieldMap]:
+        """Field maps on a region: cells of a cell group, facets of a facet group, or facets between two cells.
+
+        Parameters
+        ----------
+        over : "cells", "facets" or "interior facets"
+        group : str, optional
+            All cells, the whole boundary, or all facets between two cells, when left out.
+        order : int, optional
+            Degree of the quadrature; when left out that of the cell type for products of values or, with
+            ``gradients``, of gradients.
+
+        Returns
+        -------
+        list of FieldMap
+            One for each block that has entities of the region.
+        """
+        if over == "interior facets":
+            raise FormError("only bilinear and linear forms of a Form are integrated over interior facets")
+        if over == "cells":
+            domains = self.cells("stiffness" if gradients else "mass", group, order)
+        else:
+            facets = self.mesh.boundary() if group is None else self.mesh.facets(group)
+            domains = self.facets(facets, order)
+        (part,) = self.field_parts
+        return [NodalMap(domain, part) for domain in domains]
 
     def _domain(self, number: int, cell: Int32Array, local: Int32Array, table: Table) -> Domain:
         nodes = self.mesh.blocks[number].nodes

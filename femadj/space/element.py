@@ -8,8 +8,8 @@ compared once with scikit-fem's own functions, so that an element of another kin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,83 +19,22 @@ from scipy.sparse import csr_array
 from skfem.assembly import Dofs
 from skfem.element import ElementComposite, ElementDG, ElementH1, ElementHcurl, ElementHdiv, ElementVector
 
-from femadj.base.arrays import FloatArray, listing
-from femadj.errors import FormError, ProblemError, TangledMeshError
+from femadj.base.arrays import FloatArray
+from femadj.errors import FormError, ProblemError
 from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, cell_type, quadrature, shape_functions, skfem_element
 from femadj.mesh.skfem_bridge import SkfemCells, skfem_cells
 from femadj.mesh.topology import FacetSet, match_rows, padded_key
 from femadj.space.discretisation import Discretisation
+from femadj.space.element_map import ElementMap, ReferenceFunctions, Side
+from femadj.space.maps import FieldMap, Over
+from femadj.space.parts import Kind, Part
 from femadj.space.pattern import Pattern
 from femadj.space.region import Domain, is_large
 
 Int32Array = npt.NDArray[np.int32]
 IntArray = npt.NDArray[np.int64]
-Kind = Literal["H1", "H(div)", "H(curl)"]
-
 _KINDS: tuple[tuple[Kind, Any], ...] = (("H1", ElementH1), ("H(div)", ElementHdiv), ("H(curl)", ElementHcurl))
-
-_CHUNK_VALUES = 1_000_000
-"""Shape function values that are held at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One field of the unknown.
-
-    Attributes
-    ----------
-    name : str
-    kind : "H1", "H(div)" or "H(curl)"
-    element : skfem.Element
-        Scalar element of the components of an H1 field; the element itself otherwise.
-    vector : bool
-        Whether an H1 field has components.
-    components : int
-        Unknowns at a place: components of an H1 field, else 1.
-    local : (n_functions, components) int64
-        Which unknowns of a cell the shape functions belong to.
-    dim : int
-    first : int
-        First slot of the field among the values and derivatives of all parts.
-    """
-
-    name: str
-    kind: Kind
-    element: Any
-    vector: bool
-    components: int
-    local: IntArray
-    dim: int
-    first: int
-
-    @property
-    def n_slots(self) -> int:
-        """Numbers that describe the field at a point: values and derivatives."""
-        if self.kind == "H1":
-            return self.components * (1 + self.dim)
-        if self.kind == "H(div)":
-            return self.dim + 1
-        return self.dim + (3 if self.dim == 3 else 1)
-
-    @property
-    def slots(self) -> slice:
-        """Its slots."""
-        return slice(self.first, self.first + self.n_slots)
-
-    @property
-    def value_slots(self) -> IntArray:
-        """Slots of its values."""
-        if self.kind == "H1":
-            return self.first + np.arange(self.components) * (1 + self.dim)
-        return self.first + np.arange(self.dim)
-
-    @property
-    def component_names(self) -> tuple[str, ...]:
-        """Names of its components."""
-        if not self.vector:
-            return ()
-        return ("x", "y", "z")[: self.dim] if self.components == self.dim else tuple(map(str, range(self.components)))
 
 
 def _kind(element: Any) -> Kind:
@@ -173,168 +112,6 @@ def _conforming(element: Any) -> bool:
     if element.refdom.nnodes == element.refdom.dim() + 1:
         return True  # simplices have ascending corners
     return bool(element.facet_dofs <= 1 and element.edge_dofs <= 1)
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceFunctions:
-    """Shape functions of a part at the points of every variant of an entity.
-
-    Attributes
-    ----------
-    values : (n_variants, n_points, n_functions, n)
-        One number (H1) or ``dim`` of them.
-    derivatives : (n_variants, n_points, n_functions, n)
-        Gradient (H1), divergence (one number), or curl (one or three).
-    signs : (n_cells, n_functions) or None
-        Orientation of the functions on every cell of the mesh.
-    """
-
-    values: FloatArray
-    derivatives: FloatArray
-    signs: FloatArray | None
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """Entities seen from the cells on one side of them, with the shape functions of an element space.
-
-    Attributes
-    ----------
-    domain : Domain
-        Geometry of the entities; its field is the rows of the unknowns of every cell.
-    parts : tuple of Part
-    functions : tuple of ReferenceFunctions
-        One a part.
-    """
-
-    domain: Domain
-    parts: tuple[Part, ...]
-    functions: tuple[ReferenceFunctions, ...]
-
-    def chunk(self, start: int, stop: int) -> Side:
-        """The entities from ``start`` to ``stop``."""
-        return replace(self, domain=self.domain.chunk(start, stop))
-
-    def selected(self, keep: npt.NDArray[np.bool_]) -> Side:
-        """The entities that are marked."""
-        return replace(self, domain=self.domain.selected(keep))
-
-    @property
-    def rows(self) -> Int32Array:
-        """Rows of the unknowns of every entity's cell, ``(m, k)``."""
-        return self.domain.field[self.domain.cell]
-
-    @property
-    def n_slots(self) -> int:
-        """Values and derivatives of all parts."""
-        return self.parts[-1].slots.stop
-
-    @property
-    def n_functions(self) -> int:
-        """Unknowns of a cell."""
-        return sum(part.local.size for part in self.parts)
-
-    def jacobian(self, points: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-        """Jacobian ``(m, nq or 1, dim, dim)``, its determinant ``(m, nq or 1)``, and the smallest by orientation."""
-        domain = self.domain
-        x = points[domain.nodes[domain.cell]].transpose(0, 2, 1)
-        gradients = domain.geometry.gradients
-        if domain.nodes.shape[1] == domain.dim + 1:  # the geometry of a straight simplex is constant
-            gradients = gradients[:, :1]
-        j = np.matmul(x[:, None], gradients[domain.local] if domain.is_facet else gradients)
-        det = _determinant(j)
-        low = float((det * domain.orientation[domain.cell][:, None]).min(initial=np.inf))
-        return j, det, low
-
-    def values(self, part: Part, u: FloatArray, points: FloatArray) -> FloatArray:
-        """Values of a part of the unknown ``(n_dofs,)``, shape ``(m, nq, n)``; TangledMeshError where it has none."""
-        local = u[self.rows]
-        if part.kind == "H1":  # values do not depend on the geometry
-            at = self.domain.local if self.domain.is_facet else slice(None)
-            shape = self.functions[self.parts.index(part)].values[at][..., 0]
-            return np.matmul(shape, local[:, part.local])
-        table, low = self.functions_at(points)
-        if not low > 0:
-            cells = self.domain.tangled_cells(points)
-            raise TangledMeshError(f"cells {listing(cells)} are flat or turned inside out at a node", cells.tolist())
-        return np.einsum("eqsa,ea->eqs", table[:, :, part.value_slots], local)
-
-    def functions_at(self, points: FloatArray) -> tuple[FloatArray, float]:
-        """Values and derivatives of all shape functions, by slots.
-
-        Returns
-        -------
-        table : (m, nq, n_slots, n_functions)
-        low : float
-            Smallest Jacobian determinant; where it is not positive the table means nothing and is empty.
-        """
-        j, det, low = self.jacobian(points)
-        m, nq = len(self.domain), self.domain.geometry.n_points
-        if not low > 0:
-            return np.empty((0, nq, self.n_slots, self.n_functions)), low
-        table = np.zeros((m, nq, self.n_slots, self.n_functions))
-        inverse = _inverse(j, det)
-        for part, functions in zip(self.parts, self.functions, strict=True):
-            _fill(table, part, functions, self.domain, j, inverse, det)
-        return table, low
-
-
-def _determinant(j: FloatArray) -> FloatArray:
-    """Determinants of ``(..., dim, dim)`` matrices."""
-    if j.shape[-1] == 2:
-        return np.asarray(j[..., 0, 0] * j[..., 1, 1] - j[..., 0, 1] * j[..., 1, 0])
-    return np.asarray((j[..., 0, :] * np.cross(j[..., 1, :], j[..., 2, :])).sum(axis=-1))
-
-
-def _inverse(j: FloatArray, det: FloatArray) -> FloatArray:
-    """Inverses of ``(..., dim, dim)`` matrices with known determinants."""
-    result = np.empty_like(j)
-    if j.shape[-1] == 2:
-        result[..., 0, 0], result[..., 1, 1] = j[..., 1, 1], j[..., 0, 0]
-        result[..., 0, 1], result[..., 1, 0] = -j[..., 0, 1], -j[..., 1, 0]
-    else:
-        for k in range(3):
-            result[..., k] = np.cross(j[..., (k + 1) % 3, :], j[..., (k + 2) % 3, :])
-    return np.asarray(result / det[..., None, None])
-
-
-def _fill(
-    table: FloatArray,
-    part: Part,
-    functions: ReferenceFunctions,
-    domain: Domain,
-    j: FloatArray,
-    inverse: FloatArray,
-    det: FloatArray,
-) -> None:
-    """Fill the slots of one part."""
-    at = domain.local if domain.is_facet else slice(None)
-    value, derivative = functions.values[at], functions.derivatives[at]  # (1 or m, nq, n, .)
-    dim = part.dim
-    if part.kind == "H1":
-        gradient = np.matmul(derivative, inverse)  # (m, nq, n, dim)
-        for component in range(part.components):
-            columns = part.local[:, component]
-            slot = part.first + component * (1 + dim)
-            table[:, :, slot, columns] = value[..., 0]
-            for k in range(dim):
-                table[:, :, slot + 1 + k, columns] = gradient[..., k]
-        return
-    columns = part.local[:, 0]
-    sign = np.ones((1, len(columns))) if functions.signs is None else functions.signs[domain.cell]
-    if part.kind == "H(div)":
-        scale = sign[:, None] / np.abs(det)[..., None]
-        mapped = np.matmul(value, j.swapaxes(-1, -2)) * scale[..., None]
-        mapped_derivative = derivative * scale[..., None]
-    else:
-        mapped = np.matmul(value, inverse) * sign[:, None, :, None]
-        scale = sign[:, None] / det[..., None]
-        turned = np.matmul(derivative, j.swapaxes(-1, -2)) if dim == 3 else derivative
-        mapped_derivative = turned * scale[..., None]
-    for k in range(dim):
-        table[:, :, part.first + k, columns] = mapped[..., k]
-    for k in range(mapped_derivative.shape[-1]):
-        table[:, :, part.first + dim + k, columns] = mapped_derivative[..., k]
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,9 +228,9 @@ class ElementSpace(Discretisation):
         return self.isoparametric
 
     @property
-    def part_names(self) -> tuple[str, ...]:
-        """Names of the parts."""
-        return tuple(part.name for part in self.parts)
+    def field_parts(self) -> tuple[Part, ...]:
+        """The parts of the element."""
+        return self.parts
 
     def pattern(self, *, symmetric: bool) -> Pattern:
         """Sparsity pattern: unknowns of a cell, and those of both cells at the facets of ``interior``."""
@@ -554,10 +331,9 @@ class ElementSpace(Discretisation):
         cells = np.arange(self.mesh.n_cells, dtype=np.int32)
         side = self._side(cells, np.zeros_like(cells), table, kind.nodes[None])
         total = np.zeros((self.mesh.n_nodes, len(part.value_slots)))
-        for start, stop in pieces(side):
-            piece = side.chunk(start, stop)
-            here = piece.values(part, u[:, 0], points)
-            np.add.at(total, piece.domain.nodes[piece.domain.cell], here)
+        for piece in ElementMap((side,), 1, 0, cells.astype(np.int64)).pieces():
+            here = piece.sides[0].values(part, u[:, 0], points)
+            np.add.at(total, piece.domains[0].nodes[piece.domains[0].cell], here)
         count = np.bincount(self.cells_of_skfem.nodes.ravel(), minlength=self.mesh.n_nodes)
         return total / count[:, None]
 
@@ -573,20 +349,45 @@ class ElementSpace(Discretisation):
         self, rule: Literal["stiffness", "mass"], group: str | None = None, order: int | None = None
     ) -> list[Domain]:
         """Domains for fields with values at the mesh nodes; ProblemError for others."""
-        self._require_isoparametric()
+        self.require_nodal()
         return super().cells(rule, group, order)
 
     def facets(self, facets: FacetSet, order: int | None = None) -> list[Domain]:
         """Domains for fields with values at the mesh nodes; ProblemError for others."""
-        self._require_isoparametric()
+        self.require_nodal()
         return super().facets(facets, order)
 
-    def _require_isoparametric(self) -> None:
+    def require_nodal(self) -> None:
+        """ProblemError where unknowns are not values at the mesh nodes."""
         if not self.isoparametric:
             raise ProblemError(
                 f"the unknown ({describe(self.element)}) has no values at the mesh nodes: built-in loads and responses "
                 "of fields do not fit; write loads as linear forms of the Form"
             )
+
+    def maps(
+        self, over: Over, group: str | None = None, order: int | None = None, *, gradients: bool = False
+    ) -> list[FieldMap]:
+        """Field maps on a region; see ``Discretisation.maps``. With values at the mesh nodes: the compiled ones."""
+        if self.isoparametric and over != "interior facets":
+            return super().maps(over, group, order, gradients=gradients)
+        return [self.element_map(over, group, order)]
+
+    def element_map(self, over: Over, group: str | None = None, order: int | None = None) -> ElementMap:
+        """The field map by tables of shape functions, for any element."""
+        block = 0
+        if over == "cells":
+            sides: tuple[Side, ...] = (self.cell_side(group, order),)
+            positions = sides[0].domain.cell.astype(np.int64)
+        elif over == "facets":
+            sides = (self.facet_side(self.mesh.boundary() if group is None else self.mesh.facets(group), order),)
+            positions = sides[0].domain.cell.astype(np.int64)
+        else:
+            facets = self.interior_facets(group)
+            f2t = np.asarray(self.cells_of_skfem.mesh.f2t)[:, facets].astype(np.int64)
+            sides = tuple(self._facet_side(facets, cells, order) for cells in f2t)
+            block, positions = len(self.mesh.blocks), np.searchsorted(self.interior, facets)
+        return ElementMap(sides, self.n_components, block, positions)
 
     @property
     def default_order(self) -> int:
@@ -609,16 +410,6 @@ class ElementSpace(Discretisation):
                 "over='interior facets', and tell the sides apart by w.idx"
             )
         return self._facet_side(self.facet_numbers(facets), facets.cells, order)
-
-    def interior_sides(self, facets: IntArray, order: int | None) -> tuple[Side, Side]:
-        """Facets between two cells, given by scikit-fem's numbers, seen from both; normals belong to the first."""
-        f2t = np.asarray(self.cells_of_skfem.mesh.f2t)[:, facets].astype(np.int64)
-        block = len(self.mesh.blocks)
-        first, second = (self._facet_side(facets, cells, order) for cells in f2t)
-        return (
-            replace(first, domain=replace(first.domain, block=block)),
-            replace(second, domain=replace(second.domain, block=block)),
-        )
 
     def interior_facets(self, group: str | None) -> IntArray:
         """scikit-fem's numbers of the facets between two cells: of a facet group, of a cell group, or all."""
@@ -777,13 +568,6 @@ def _order_of_functions(name: str) -> IntArray:
     """Node of a cell, in meshio's order, of every shape function of scikit-fem's element of the cell."""
     target = np.asarray(skfem_element(name).doflocs)
     return np.abs(target[:, None] - cell_type(name).nodes[None]).max(axis=2).argmin(axis=1)
-
-
-def pieces(side: Side) -> Iterator[tuple[int, int]]:
-    """Ranges of entities whose shape functions fit into little memory."""
-    each = max(1, _CHUNK_VALUES // (side.domain.geometry.n_points * side.n_slots * side.n_functions))
-    for start in range(0, len(side.domain), each):
-        yield start, min(start + each, len(side.domain))
 
 
 def describe(element: Any) -> str:

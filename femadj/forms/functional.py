@@ -1,0 +1,141 @@
+"""Integrals of any function of the state: values and derivatives, on any field map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from femadj.base.arrays import FloatArray, listing
+from femadj.base.complex_step import seed
+from femadj.errors import TangledMeshError
+from femadj.forms.differentiation import Differentiable
+from femadj.forms.integrand import Integrand, strict_complex
+from femadj.forms.pointwise import Quadrature, Slots, add_measure, add_parameter_slopes, evaluated
+from femadj.forms.probing import compare_with_differences, require_differentiable, sampled
+from femadj.forms.slotted import add_carried, arguments_of, dual_of, field_of, slots_read
+from femadj.space.maps import FieldMap, FieldsAt
+from femadj.space.parameters import Parameters
+from femadj.space.parts import Part
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class PointFunctional:
+    """``int f`` of a function of the parts of the state, on a field map, at a design and a state.
+
+    Attributes
+    ----------
+    way : Differentiable
+        The function, which takes the parts as arguments.
+    fields : FieldMap
+    points : (n_nodes, dim)
+    parameters : Parameters
+    u : array
+        Unknowns.
+    """
+
+    way: Differentiable
+    fields: FieldMap
+    points: FloatArray
+    parameters: Parameters
+    u: FloatArray
+
+    def value(self) -> float:
+        """Its value, without derivatives; FormError where the function has none."""
+
+        def value(joined: FloatArray, piece: FieldMap) -> float:
+            at, quadrature, _, arguments = self._put(piece, joined)
+            found = quadrature.evaluate_real(self.way.integrand, [a.field for a in arguments])
+            return float((found * at.frame.measure).sum())
+
+        return float(sum(self._each(value)))
+
+    def reads(self) -> frozenset[str]:
+        """What the function reads, found out on a sample; ``"state.grad"``: gradients of the state."""
+        with strict_complex():
+            _, quadrature, _, arguments = self._sample()
+            quadrature.evaluate(self.way.integrand, [a.field for a in arguments])
+        return frozenset(quadrature.reads)
+
+    def check(self, reads: Set[str]) -> None:
+        """Compare all derivatives with differences on a sample; FormError where they disagree."""
+        integrand, parts, rng = self.way.integrand, self.fields.parts, np.random.default_rng(6)
+        with strict_complex():
+            _, quadrature, slots, arguments = self._sample()
+            require_differentiable(quadrature, integrand, arguments, set(reads))
+            fields = [a.field for a in arguments]
+            for number, part in enumerate(parts):
+                here = slots[part.slots]
+                is_value = np.isin(part.first + np.arange(part.n_slots), part.value_slots)
+                for which in (is_value, ~is_value):
+                    moves = np.where(which[:, None, None], rng.uniform(-1, 1, here.shape), 0.0)
+                    moved = partial(_moved, quadrature, integrand, fields, number, part, here, moves)
+                    name = "the state" if len(parts) == 1 else f"the state {part.name!r}"
+                    compare_with_differences(integrand, name, here[which], moved)
+
+    def add_partials(
+        self, reads: Set[str], state: FloatArray, nodes: FloatArray, by_parameters: Mapping[str, FloatArray]
+    ) -> float:
+        """Add the derivatives by the unknowns, the points and parameters, of what is read; returns the value."""
+        parts = self.fields.parts
+        ranges = [slots_read(part, gradient="state.grad" in reads) for part in parts]
+
+        def slopes(joined: FloatArray, piece: FieldMap) -> tuple[Any, ...]:
+            at, quadrature, slots, arguments = self._put(piece, joined)
+            found = self.way.slopes(quadrature, arguments, ranges, set(reads))
+            dual, force = dual_of(parts, found.arguments), found.surroundings
+            add_measure(force, found.value, at.frame.normal_or_none)
+            add_carried(force, parts, slots, dual)
+            value = float((found.value * at.frame.measure).sum())
+            return at, quadrature, value, dual, force, found.parameters
+
+        total = 0.0
+        for at, quadrature, value, dual, force, found in self._each(slopes):
+            total += value
+            at.scatter(dual, state)
+            at.scatter_to_nodes(force, nodes)
+            add_parameter_slopes(quadrature, found, by_parameters, 1.0)
+        return total
+
+    def _each(self, evaluate: Callable[[FloatArray, FieldMap], T]) -> Iterator[T]:
+        """Evaluate something on every piece, in threads."""
+        joined, threads = self.fields.join(self.u), len(self.fields.domains[0].parts)
+        for _, found in evaluated(self.fields.pieces(), partial(evaluate, joined), threads):
+            yield found
+
+    def _sample(self) -> tuple[FieldsAt, Quadrature, FloatArray, list[Slots]]:
+        """A few entities, with the state there."""
+        return self._put(self.fields.selected(sampled(len(self.fields))), self.fields.join(self.u))
+
+    def _put(self, piece: FieldMap, joined: FloatArray) -> tuple[FieldsAt, Quadrature, FloatArray, list[Slots]]:
+        """A piece at the points, with the state there."""
+        at = piece.at(self.points)
+        if not at.low > 0:
+            cells = at.domain.tangled_cells(self.points)
+            raise TangledMeshError(
+                f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
+            )
+        quadrature = Quadrature(at.domain, self.points, self.parameters, known_frame=lambda: at.frame)
+        (slots,) = at.slots(joined)
+        arguments = arguments_of(self.fields.parts, slots, lambda: quadrature.reads.add("state.grad"))
+        return at, quadrature, slots, arguments
+
+
+def _moved(
+    quadrature: Quadrature,
+    integrand: Integrand,
+    fields: Sequence[Any],
+    number: int,
+    part: Part,
+    slots: FloatArray,
+    direction: FloatArray,
+    step: Any,
+) -> Any:
+    """The function where a part of the state moves along a direction: by a complex step (None), or by a real one."""
+    moved = field_of(part, seed(slots, direction) if step is None else slots + step * direction)
+    return quadrature.evaluate(integrand, [*fields[:number], moved, *fields[number + 1 :]])

@@ -1,0 +1,490 @@
+"""Integrals as terms of a residual: a law, on a field map, over a region.
+
+With the flux ``P`` and its tangent ``C = dP/du^`` at a point, the residual is ``r = int v^ : P`` and
+
+    (dr/du) du = int v^ : C du^            v^T dr/du = int (C^T v^) : u^
+    d(v^T r)   = int (v^ : P) d(dx) + d(v^) : P + (C^T v^) : d(u^) + v^ : dP   along node velocities,
+
+where ``d(v^)`` and ``d(u^)`` are the transport of the fields with the mesh and ``dP`` is what the law reads besides
+them. All of it is written once here, for every law and field map. Only where a linear law meets a nodal field map are
+compiled passes taken instead; that is decided in ``IntegralAt.compiled`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent, Design
+from femadj.errors import FormError
+from femadj.forms.integrand import strict_complex
+from femadj.forms.law import Law, LinearLaw, NonlinearLaw, parameter_seed, parameters_read
+from femadj.forms.pointwise import (
+    Quadrature,
+    add_measure,
+    add_parameter_slopes,
+    evaluated,
+    rate_of_measure,
+    reads_geometry,
+    seeds_along,
+)
+from femadj.forms.slotted import add_carried, carried
+from femadj.forms.term import Budget, Kept
+from femadj.space import nodal
+from femadj.space.maps import FieldMap, FieldsAt, NodalMap, PointTensor, Sides
+from femadj.space.nodal import Force, Tensor
+from femadj.space.parameters import Parameters
+from femadj.space.parts import Part
+from femadj.space.pattern import MatrixEntries
+from femadj.space.region import Domain
+
+T = TypeVar("T")
+Product = Literal["flux", "jvp", "vjp"]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegralTerm:
+    """A law on a field map.
+
+    Attributes
+    ----------
+    fields : FieldMap
+        Unknowns on the region.
+    laws : mapping of sides to Law
+        For every choice of sides of the arguments (trial, then test); one law but at interior facets.
+    symmetric : bool
+        Whether the derivative by the unknowns is symmetric.
+    rate : int
+        Order of the time derivative that it acts on.
+    """
+
+    fields: FieldMap
+    laws: Mapping[Sides, Law]
+    symmetric: bool = False
+    rate: int = 0
+
+    @classmethod
+    def of(cls, fields: FieldMap, law: Law, *, symmetric: bool = False) -> IntegralTerm:
+        """A law where all fields are taken from one side."""
+        return cls(fields, {(0,) * law.arity: law}, symmetric)
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Where it integrates."""
+        return self.fields.domains
+
+    @property
+    def domain(self) -> Domain:
+        """Where it integrates, seen from the first side."""
+        return self.fields.domains[0]
+
+    @property
+    def law(self) -> Law:
+        """The first of its laws."""
+        return next(iter(self.laws.values()))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What its laws read besides the fields."""
+        return frozenset[str]().union(*(law.reads for law in self.laws.values()))
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Parameters that it reads."""
+        return parameters_read(self.reads)
+
+    def prepare(self) -> None:
+        """Compile the kernels; those of field maps other than nodal are few, and compiled by the first use."""
+        if not isinstance(self.fields, NodalMap):
+            return
+        nc, dim = self.fields.part.components, self.domain.dim
+        lo, hi = cast(LinearLaw, self.law).slots if self.law.linear else (0, dim + 1)
+        if self.law.arity == 2:
+            nodal.prepare_bilinear(self.domain, nc, lo, hi, symmetric=self.symmetric)
+        else:
+            nodal.prepare_linear(self.domain, nc, lo, hi, varies="x" in self.reads)
+
+    def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
+        """Put the term at a design."""
+        return IntegralAt(self, points, parameters, Kept(budget or Budget()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some entities at a design.
+
+    Attributes
+    ----------
+    fields : FieldsAt
+    term : IntegralTerm
+    parameters : Parameters
+    keep : callable
+        See ``Kept``; keys are those of the piece.
+    """
+
+    fields: FieldsAt
+    term: IntegralTerm
+    points: FloatArray
+    parameters: Parameters
+    keep: Callable[[Any, Callable[[], Any]], Any]
+
+    def quadrature(self, sides: Sides) -> Quadrature:
+        """What the laws of some sides may read."""
+        return Quadrature(
+            self.fields.domain, self.points, self.parameters, sides=sides if len(self.term.domains) > 1 else None,
+            known_frame=lambda: self.fields.frame,
+        )  # fmt: skip
+
+    def kept(self, sides: Sides) -> Callable[[str, Callable[[], Any]], Any]:
+        """What the law of some sides keeps."""
+        return lambda name, compute: self.keep((sides, name), compute)
+
+    def tangent(self, at: Quadrature, sides: Sides, u: FloatArray | None) -> PointTensor:
+        """``dP/du^``; of an external force the force itself."""
+        law = self.term.laws[sides]
+        if law.linear:
+            return cast(LinearLaw, law).coefficients(at, self.kept(sides))
+        assert u is not None
+        return cast(NonlinearLaw, law).tangent(at, u)
+
+    def flux(self, at: Quadrature, sides: Sides, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
+        """``P``."""
+        law = self.term.laws[sides]
+        if not law.linear:
+            return cast(NonlinearLaw, law).flux(at, u)
+        c = self.tangent(at, sides, u) if tangent is None else tangent
+        return c.times(u) if law.arity == 2 else c.force(at.shape)
+
+    def slots(self, joined: FloatArray) -> list[list[FloatArray]]:
+        """Slots of fields: by side, then by field."""
+        return [self.fields.slots(joined, side) for side in range(len(self.term.domains))]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegralAt:
+    """An integral at a design.
+
+    Attributes
+    ----------
+    term : IntegralTerm
+    points : (n_nodes, dim)
+    parameters : Parameters
+    kept : Kept
+        Coefficients, and shape functions of other field maps than the nodal one.
+    """
+
+    term: IntegralTerm
+    points: FloatArray
+    parameters: Parameters
+    kept: Kept
+
+    # ------------------------------------------------------------------ pieces
+    @cached_property
+    def compiled(self) -> LinearLaw | None:
+        """The law, where compiled passes exist for it: a linear one on a nodal field map."""
+        law = self.term.law
+        return cast(LinearLaw, law) if self.term.fields.compiled and law.linear else None
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        return self.term.fields.parts
+
+    def _each(self, evaluate: Callable[[_Piece], T], *, whole: bool = False) -> Iterator[tuple[FieldsAt, T | None]]:
+        """Evaluate something on every piece, in threads; None comes where cells are tangled.
+
+        ``whole``: on all entities at once.
+        """
+        fields = self.term.fields
+
+        def put(piece: tuple[int, FieldMap]) -> tuple[FieldsAt, T | None]:
+            number, here = piece
+            at = here.at(self.points) if fields.compiled else self.kept((number, "at"), lambda: here.at(self.points))
+            if not at.low > 0:
+                return at, None
+            kept = partial(self._kept_by_piece, number)
+            return at, evaluate(_Piece(at, self.term, self.points, self.parameters, kept))
+
+        pieces = [(-1, fields)] if whole else enumerate(fields.pieces())
+        for _, found in evaluated(pieces, put, 1 if whole else len(self.term.domain.parts)):
+            yield found
+
+    def _kept_by_piece(self, number: int, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        return self.kept((number, *key), compute)
+
+    def _kernel_pieces(self, *, slopes: bool = False) -> Iterator[tuple[Domain, Any]]:
+        """Domains with the data of compiled passes."""
+        law = self.compiled
+        assert law is not None
+        nc = self._parts[0].components
+
+        def data(piece: _Piece) -> Tensor | Force:
+            (sides,) = self.term.laws
+            return law.kernel_data(piece.quadrature(sides), piece.kept(sides), nc, slopes=slopes)
+
+        for at, found in self._each(data, whole=not law.varies(self.parameters)):
+            yield at.domain, found
+
+    # ------------------------------------------------------------------ at a fixed design
+    def residual(self, u: FloatArray, into: FloatArray) -> float:
+        """Add ``r(u)``; returns the smallest Jacobian determinant met."""
+        if self.compiled is None:
+            return self._product("flux", u, None, into)
+        worst = np.inf
+        for domain, data in self._kernel_pieces():
+            if self.term.law.arity == 2:
+                nodal.apply(domain, self.points, data, u, into)
+            else:
+                worst = min(worst, nodal.load(domain, self.points, data, into))
+        return float(worst)
+
+    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
+        """Add ``dr/du``; returns the smallest Jacobian determinant met."""
+        if self.term.law.arity == 1:
+            return float(np.inf)
+        worst = np.inf
+        for at, found in self.matrices(None if self.term.law.linear else u):
+            if found is None:
+                worst = min(worst, at.low)
+                continue
+            if self.term.symmetric and not at.are_symmetric(found):
+                raise FormError(
+                    f"form {self.term.law.name!r} is symmetric in u and v where it was sampled, but not here; tell "
+                    "Form(..., symmetric=False)"
+                )
+            worst = min(worst, at.assemble(found, into))
+        return float(worst)
+
+    def matrices(self, u: FloatArray | None = None) -> Iterator[tuple[FieldsAt, Any]]:
+        """What ``FieldsAt.assemble`` takes, piece by piece; ``u`` may be left out where the law is linear."""
+        joined = None if u is None else self.term.fields.join(u)
+
+        def matrices(piece: _Piece) -> Any:
+            slots = None if joined is None else piece.slots(joined)
+            return piece.fields.matrices(
+                {
+                    sides: piece.tangent(piece.quadrature(sides), sides, None if slots is None else slots[sides[0]][0])
+                    for sides in self.term.laws
+                }
+            )
+
+        whole = self.compiled is not None and not self.compiled.varies(self.parameters)
+        return self._each(matrices, whole=whole)
+
+    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
+        """Add ``(dr/du) du``."""
+        self._linear_product("jvp", u, du, into)
+
+    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """Add ``(dr/du)^T v``."""
+        self._linear_product("vjp", u, v, into)
+
+    def _linear_product(self, product: Product, u: FloatArray, x: FloatArray, into: FloatArray) -> None:
+        if self.term.law.arity == 1:
+            return
+        if self.compiled is None:
+            self._product(product, u, x, into)
+            return
+        for domain, data in self._kernel_pieces():
+            nodal.apply(domain, self.points, data if product == "jvp" else data.transposed, x, into)
+
+    def _product(self, product: Product, u: FloatArray, x: FloatArray | None, into: FloatArray) -> float:
+        joined = self.term.fields.join(u, u if x is None else x)
+
+        def force(piece: _Piece) -> dict[int, FloatArray]:
+            slots, result = piece.slots(joined), _Sums()
+            for sides in self.term.laws:
+                at, trial, test = piece.quadrature(sides), sides[0], sides[-1]
+                if product == "flux":
+                    result.add(test, piece.flux(at, sides, slots[trial][0]))
+                    continue
+                c = piece.tangent(at, sides, slots[trial][0])
+                known, out = (trial, test) if product == "jvp" else (test, trial)
+                result.add(out, c.times(slots[known][1], transpose=product == "vjp"))
+            return result.sums
+
+        worst = np.inf
+        for at, found in self._each(force):
+            worst = min(worst, at.low)
+            for side, here in (found or {}).items():
+                worst = min(worst, at.scatter(here, into, side))
+        return float(worst)
+
+    # ------------------------------------------------------------------ derivatives by the design
+    def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
+        """Add ``scale * v^T dr/dd`` at fixed fields, for the points and parameters that ``into`` holds."""
+        wanted = self.term.parameter_names & set(into.parameters)
+        law, points = self.compiled, into.points
+        if points is not None and law is not None and law.complete(self.parameters):
+            self._compiled_pullback(u, v, points, scale)
+            points = None
+        linear = cast(LinearLaw, self.term.law)
+        if wanted and linear.linear and not linear.varies(self.parameters):
+            self._by_moments(u, v, {name: into.parameters[name] for name in wanted}, scale)
+            wanted = frozenset()
+        if points is not None or wanted:
+            self._composed_pullback(u, v, points, {name: into.parameters[name] for name in wanted}, scale)
+
+    def _compiled_pullback(self, u: FloatArray, v: FloatArray, points: FloatArray, scale: float) -> None:
+        for domain, data in self._kernel_pieces(slopes=True):
+            if self.term.law.arity == 2:
+                nodal.contract(domain, self.points, data, u, v, points, scale)
+            else:
+                nodal.load_contract(domain, self.points, data, v, points, scale)
+
+    def _composed_pullback(
+        self, u: FloatArray, v: FloatArray, points: FloatArray | None, into: Mapping[str, FloatArray], scale: float
+    ) -> None:
+        """In one pass that evaluates everything at the points."""
+        joined = self.term.fields.join(u, v)
+
+        def slopes(piece: _Piece) -> tuple[dict[int, FloatArray], list[tuple[Quadrature, Mapping[str, FloatArray]]]]:
+            slots, forces, found = piece.slots(joined), _Sums(), []
+            for sides, law in self.term.laws.items():
+                at, trial, test = piece.quadrature(sides), sides[0], sides[-1]
+                at_u, at_v = slots[trial][0], slots[test][1]
+                if points is not None:
+                    self._add_node_forces(piece, at, sides, at_u, at_v, forces)
+                if into:
+                    found.append((at, law.by_parameters(at, at_u, at_v, into)))
+            return forces.sums, found
+
+        for at, result in self._each(slopes):
+            forces, found = result or ({}, [])
+            for side, force in forces.items():
+                assert points is not None
+                at.scatter_to_nodes(force if scale == 1.0 else scale * force, points, side)
+            for quadrature, by_name in found:
+                add_parameter_slopes(quadrature, by_name, into, scale)
+
+    def _add_node_forces(
+        self, piece: _Piece, at: Quadrature, sides: Sides, u: FloatArray, v: FloatArray, forces: _Sums
+    ) -> None:
+        """What the points of a piece contribute to the node gradient: measure, law, transport of both fields."""
+        law, dim = self.term.laws[sides], at.domain.dim
+        tangent = piece.tangent(at, sides, u)
+        flux = piece.flux(at, sides, u, tangent)
+        explicit = law.explicit(at, piece.kept(sides), u, v)
+        force = np.zeros((dim, 1 + dim, *at.shape)) if explicit is None else explicit
+        add_measure(force, _paired(flux, v), at.frame.normal_or_none)
+        forces.add(0, force)
+        add_carried(forces.at(sides[-1], force.shape), self._parts, v, flux)
+        if law.arity == 2:
+            by_u = tangent.times(v, transpose=True)
+            add_carried(forces.at(sides[0], force.shape), self._parts, u, by_u)
+
+    def _by_moments(self, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float) -> None:
+        """Derivatives by parameters of coefficients that do not vary: ``dC/dm`` times ``int v^ (x) u^``."""
+        joined = self.term.fields.join(u, v)
+
+        def moments(piece: _Piece) -> dict[Sides, FloatArray]:
+            slots = piece.slots(joined)
+            result: dict[Sides, FloatArray] = {}
+            for sides in self.term.laws:
+                weighted = slots[sides[-1]][1] * piece.fields.frame.measure
+                if len(sides) == 1:
+                    result[sides] = weighted.sum(axis=(1, 2))
+                else:
+                    by_u = slots[sides[0]][0]
+                    result[sides] = np.array([[(a * b).sum() for b in by_u] for a in weighted])
+            return result
+
+        total: dict[Sides, FloatArray] = {}
+        for _, found in self._each(moments):
+            for sides, moment in (found or {}).items():
+                total[sides] = total.get(sides, 0.0) + moment
+        for sides, moment in total.items():
+            law = cast(LinearLaw, self.term.laws[sides])
+            at = Quadrature(
+                self.term.domain.chunk(0, 1), self.points, self.parameters, one_point=True,
+                sides=sides if len(self.term.domains) > 1 else None,
+            )  # fmt: skip
+            with strict_complex():
+                for name in set(into) & law.reads:
+                    target = into[name]
+                    for index in np.ndindex(*target.shape):
+                        slope = law.parameter_slope(at, {name: parameter_seed(at, name, index, target.shape)})
+                        target[index] += scale * float((slope * moment).sum())
+
+    def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
+        """Add ``(dr/dd) direction`` at a fixed field, along node velocities and rates of parameters."""
+        velocity, law = direction.points, self.compiled
+        rates = {n: rate for n, rate in direction.parameters.items() if n in self.term.parameter_names and rate.any()}
+        if velocity is not None and law is not None:
+            for domain, data in self._kernel_pieces(slopes=True):
+                if self.term.law.arity == 2:
+                    nodal.tangent(domain, self.points, data, velocity, u, into)
+                else:
+                    nodal.load_tangent(domain, self.points, data, velocity, into)
+        transport = velocity is not None and law is None
+        moved = velocity is not None and not (law is not None and law.complete(self.parameters))
+        explicit = moved and (transport or reads_geometry(self.term.reads, self.parameters))
+        if transport or explicit or rates:
+            self._composed_pushforward(u, velocity if moved else None, rates, into, transport=transport)
+
+    def _composed_pushforward(
+        self, u: FloatArray, velocity: FloatArray | None, rates: Mapping[str, FloatArray], into: FloatArray, *,
+        transport: bool,
+    ) -> None:  # fmt: skip
+        joined = self.term.fields.join(u)
+
+        def force(piece: _Piece) -> dict[int, FloatArray]:
+            slots, result = piece.slots(joined), _Sums()
+            gradient = {} if velocity is None else {
+                side: piece.fields.velocity_gradient(velocity, side) for side in range(len(self.term.domains))
+            }  # fmt: skip
+            for sides, law in self.term.laws.items():
+                at, at_u = piece.quadrature(sides), slots[sides[0]][0]
+                if transport:
+                    result.add(sides[-1], self._transport(piece, at, sides, at_u, gradient))
+                seeds = seeds_along(at, law.reads, velocity, gradient.get(0), rates)
+                if seeds:
+                    result.add(sides[-1], law.rate(at, piece.kept(sides), at_u, seeds))
+            return result.sums
+
+        for at, found in self._each(force):
+            for side, here in (found or {}).items():
+                at.scatter(here, into, side)
+
+    def _transport(
+        self, piece: _Piece, at: Quadrature, sides: Sides, u: FloatArray, w: Mapping[int, FloatArray]
+    ) -> FloatArray:
+        """Rate of the flux through the transport of both fields and the measure."""
+        trial, test = sides[0], sides[-1]
+        tangent = piece.tangent(at, sides, u)
+        flux = piece.flux(at, sides, u, tangent)
+        change = carried(self._parts, flux, w[test], adjoint=True)
+        change += flux * rate_of_measure(w[0], at.frame.normal_or_none)
+        if self.term.laws[sides].arity == 2:
+            change += tangent.times(carried(self._parts, u, w[trial]))
+        return change
+
+
+class _Sums:
+    """Arrays by side that are added to."""
+
+    def __init__(self) -> None:
+        self.sums: dict[int, FloatArray] = {}
+
+    def add(self, side: int, array: FloatArray) -> None:
+        """Add an array, which is then owned."""
+        if side in self.sums:
+            self.sums[side] += array
+        else:
+            self.sums[side] = array
+
+    def at(self, side: int, shape: tuple[int, ...]) -> FloatArray:
+        """The sum of a side."""
+        return self.sums.setdefault(side, np.zeros(shape))
+
+
+def _paired(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Sum over the slots of the products."""
+    result = a[0] * b[0]
+    for one, other in zip(a[1:], b[1:], strict=True):
+        result += one * other
+    return result

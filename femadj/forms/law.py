@@ -1,0 +1,508 @@
+"""Laws: what happens at a point, whatever the unknowns and the region are.
+
+A law gives the flux ``P``, the numbers that multiply the slots of the test function in a residual ``r = int v^ : P``,
+and its derivatives: by the slots of the field (the tangent ``C = dP/du^``), by what else it reads (``x``, ``n``, ``h``,
+gradients of parameters), and by the values of parameters. Arrays at points are ``(n_slots, m, nq)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import derivative, seed
+from femadj.forms.integrand import Integrand, strict_complex
+from femadj.forms.pointwise import (
+    Quadrature,
+    add_normal,
+    argument_slopes,
+    parameter_slopes,
+    reads_geometry,
+    surroundings_force,
+)
+from femadj.forms.probing import Probe
+from femadj.forms.slotted import arguments_of, dual_of, fields_of, slots_read
+from femadj.space.maps import PointTensor
+from femadj.space.nodal import Force, Tensor
+from femadj.space.parameters import RESERVED, Parameters
+from femadj.space.parts import Part
+
+Keep = Callable[[str, Callable[[], Any]], Any]
+"""``keep(name, compute)`` is what ``compute`` gives, from an earlier call at the same design where it was kept."""
+
+
+class Law(Protocol):
+    """What happens at a point."""
+
+    @property
+    def arity(self) -> int:
+        """1: an external force, which ignores the field; 2: an internal one."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """Whether the tangent does not depend on the field: the law is a ``LinearLaw``, else a ``NonlinearLaw``."""
+        ...
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads besides the fields."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """Node forces ``(dim, 1 + dim, m, nq)`` of ``v^ : P`` by what it reads at fixed fields; None for none."""
+        ...
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """Rate of the flux ``(n_slots, m, nq)`` along complex steps of what it reads (``seeds_along``)."""
+        ...
+
+    def by_parameters(
+        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
+    ) -> Mapping[str, FloatArray]:
+        """Derivatives of ``v^ : P`` by parameters at the points, as ``parameter_slopes`` gives them."""
+        ...
+
+
+class LinearLaw(Law, Protocol):
+    """A law whose flux is ``C : u^`` or does not depend on the field."""
+
+    def varies(self, parameters: Parameters) -> bool:
+        """Whether coefficients have to be evaluated piece by piece."""
+        ...
+
+    def complete(self, parameters: Parameters) -> bool:
+        """Whether the compiled passes know how the law depends on the geometry."""
+        ...
+
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """The tangent ``C``, or the flux of an external force."""
+        ...
+
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """The same for compiled passes; ``slopes``: with its derivatives by position, where it has them."""
+        ...
+
+    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
+        """Derivative ``(n, n)`` or ``(n,)`` of coefficients that do not vary, along complex steps of parameters."""
+        ...
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Range that all slots (0 the value, 1.. the derivatives) lie in, for nodal fields."""
+        ...
+
+
+class NonlinearLaw(Law, Protocol):
+    """A law whose tangent depends on the field."""
+
+    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
+        """``P``, shape ``(n_slots, m, nq)``."""
+        ...
+
+    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
+        """``dP/du^``."""
+        ...
+
+
+# ------------------------------------------------------------------ tensors and forces that are known
+class WithoutDependence:
+    """A law that reads nothing but normals, and no parameter."""
+
+    linear = True
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def varies(self, parameters: Parameters) -> bool:
+        """False: one pass does the whole region."""
+        return False
+
+    def complete(self, parameters: Parameters) -> bool:
+        """True."""
+        return True
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """No dependence."""
+        return None
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """No dependence."""
+        return np.zeros(u.shape)
+
+    def by_parameters(
+        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
+    ) -> Mapping[str, FloatArray]:
+        """No parameters."""
+        return {}
+
+    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
+        """No parameters."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class TensorLaw(WithoutDependence):
+    """``P = C : u^`` with a tensor for every region.
+
+    Attributes
+    ----------
+    tensors : (n_regions, n, n)
+        Test slots, then trial slots.
+    region : (n_cells,) int32
+        Region of every cell of the mesh.
+    lo, hi : int
+        Range that the slots lie in.
+    symmetric : bool
+    """
+
+    tensors: FloatArray
+    region: npt.NDArray[np.int32]
+    lo: int
+    hi: int
+    symmetric: bool
+    arity: int = 2
+    name: str = "tensor"
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Range of slots."""
+        return self.lo, self.hi
+
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """The tensors."""
+        return PointTensor(
+            np.eye(len(self.tensors))[:, :, None], self.tensors, self.region[at.domain.global_cells], self.lo, self.hi,
+            self.symmetric,
+        )  # fmt: skip
+
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """The tensors by region."""
+        return self.coefficients(at, keep).kernel_tensor(n_components)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadLaw(WithoutDependence):
+    """A given force ``v . (F + p n)``, a constant for every region or a function of position.
+
+    Attributes
+    ----------
+    force : (n_regions, nc)
+    pressure : (n_regions,)
+        Along the outward normal; on facets of a field with as many components as dimensions.
+    region : (n_cells,) int32
+    position : PositionData, optional
+        Function of position that multiplies: a force of ``nc`` components, or one pressure.
+    """
+
+    force: FloatArray
+    pressure: FloatArray
+    region: npt.NDArray[np.int32]
+    position: PositionData | None = None
+    name: str = "load"
+    arity: int = 1
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Values alone."""
+        return 0, 1
+
+    def _data(self, at: Quadrature, keep: Keep, *, slopes: bool) -> Force:
+        """The force of every entity's region, or at every point."""
+        region = self.region[at.domain.global_cells]
+        data = self.position
+        if data is None:
+            n = len(self.force)
+            return Force(self.force[:, None, :, None], self.pressure[:, None], np.zeros(n), region, 0, 1)
+        m, nq, dim, nc = *at.shape, at.domain.dim, self.force.shape[1]
+        x = at.domain.quadrature_points(at.points).reshape(-1, dim)
+        value = keep("value", lambda: data.values(x)).reshape(m, nq, -1)
+        slope = keep("slope", lambda: data.slopes(x, value.reshape(len(x), -1))) if slopes else None
+        zero, zeros = np.zeros((m, nq)), np.zeros((m, nq, nc, 1))
+        of_points = np.arange(m, dtype=np.int32)
+        if data.along_normal:
+            force_x = None if slope is None else np.zeros((m, nq, nc, 1, dim))
+            pressure_x = None if slope is None else slope.reshape(m, nq, dim)
+            return Force(zeros, value[..., 0], np.zeros(m), of_points, 0, 1, force_x, pressure_x)
+        force_x = None if slope is None else slope.reshape(m, nq, nc, 1, dim)
+        pressure_x = None if slope is None else np.zeros((m, nq, dim))
+        return Force(value[..., None], zero, np.zeros(m), of_points, 0, 1, force_x, pressure_x)
+
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """The force, with its derivatives by position."""
+        return self._data(at, keep, slopes=slopes)
+
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """``F + p n`` at the points."""
+        data, (m, nq), nc = self._data(at, keep, slopes=False), at.shape, self.force.shape[1]
+        force = np.moveaxis(data.force[data.region][..., 0], -1, 0)
+        if self._has_pressure:
+            force = force + data.pressure[data.region] * at.frame.normal
+        stride = at.domain.dim + 1
+        region = np.arange(m, dtype=np.int32)
+        values = np.ascontiguousarray(np.broadcast_to(force, (nc, m, nq)))
+        return PointTensor(values, np.eye(nc * stride)[::stride], region, 0, 1)
+
+    @property
+    def _has_pressure(self) -> bool:
+        return bool(self.pressure.any()) if self.position is None else self.position.along_normal
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """Through position and normal."""
+        data, dim = self._data(at, keep, slopes=True), at.domain.dim
+        value = v[:: dim + 1]
+        force = np.zeros((dim, 1 + dim, *at.shape))
+        if self._has_pressure:
+            add_normal(force, at.frame.normal, data.pressure[data.region] * value)
+        if data.force_x is not None and data.pressure_x is not None:
+            force[:, 0] += np.einsum("eqij,ieq->jeq", data.force_x[:, :, :, 0], value)
+            if self._has_pressure:
+                force[:, 0] += np.moveaxis(data.pressure_x, -1, 0) * (value * at.frame.normal).sum(axis=0)
+        return force
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """Along steps of position and normal."""
+        data, dim = self._data(at, keep, slopes=True), at.domain.dim
+        result = np.zeros((self.force.shape[1] * (dim + 1), *at.shape))
+        value = result[:: dim + 1]
+        if self._has_pressure and "n" in seeds:
+            value += data.pressure[data.region] * derivative(seeds["n"])
+        if data.force_x is not None and data.pressure_x is not None and "x" in seeds:
+            step = derivative(seeds["x"])
+            value += np.einsum("eqij,jeq->ieq", data.force_x[:, :, :, 0], step)
+            if self._has_pressure:
+                value += np.einsum("eqj,jeq->eq", data.pressure_x, step) * at.frame.normal
+        return result
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Position and normal, where they matter."""
+        return frozenset(
+            name for name, read in (("x", self.position is not None), ("n", self._has_pressure)) if read
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class PositionData:
+    """A function of position with its derivative.
+
+    Attributes
+    ----------
+    values : callable
+        ``(n, dim)`` coordinates to ``(n, components)`` values.
+    slopes : callable
+        Coordinates and values to ``(n, components, dim)`` derivatives.
+    along_normal : bool
+        Whether it is a pressure.
+    """
+
+    values: Callable[[FloatArray], FloatArray]
+    slopes: Callable[[FloatArray, FloatArray], FloatArray]
+    along_normal: bool
+
+
+# ------------------------------------------------------------------ functions that users write
+@dataclass(frozen=True, eq=False)
+class IntegrandLaw:
+    """What laws share that are functions ``form(u, v, w)`` or ``form(v, w)``, linear in v.
+
+    Attributes
+    ----------
+    integrand : Integrand
+    parts : tuple of Part
+        Of the unknown.
+    arity : int
+    reads : frozenset of str
+    """
+
+    integrand: Integrand
+    parts: tuple[Part, ...]
+    arity: int
+    reads: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return self.integrand.name
+
+    def arguments(self, u: FloatArray, v: FloatArray) -> list[Any]:
+        """Trial functions, then test functions."""
+        of_v = arguments_of(self.parts, v)
+        return of_v if self.arity == 1 else [*arguments_of(self.parts, u), *of_v]
+
+    def unit_fields(self, slot: int, shape: tuple[int, ...]) -> list[Any]:
+        """Test functions that are one in a single slot."""
+        n = self.parts[-1].slots.stop
+        return fields_of(self.parts, np.broadcast_to(np.eye(n)[slot][:, None, None], (n, *shape)))
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """Through ``x``, ``n``, ``h`` and gradients of parameters."""
+        if not reads_geometry(self.reads, at.parameters):
+            return None
+        return surroundings_force(at, self.integrand, self.arguments(u, v), set(self.reads))
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """One evaluation for each test slot."""
+        n = self.parts[-1].slots.stop
+        known = [] if self.arity == 1 else fields_of(self.parts, u)
+        result = np.empty((n, *at.shape))
+        for slot in range(n):
+            arguments = [*known, *self.unit_fields(slot, at.shape)]
+            result[slot] = derivative(at.evaluate(self.integrand, arguments, seeds))
+        return result
+
+    def by_parameters(
+        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
+    ) -> Mapping[str, FloatArray]:
+        """One evaluation for each component of a parameter."""
+        read = {name for name in self.reads if name.split(".")[0] in wanted}
+        return parameter_slopes(at, self.integrand, self.arguments(u, v), read)
+
+
+@dataclass(frozen=True, eq=False)
+class FormLaw(IntegrandLaw):
+    """A form that is linear in all arguments, probed into coefficients.
+
+    Attributes
+    ----------
+    probe : Probe
+    symmetric : bool
+        Whether coefficients are symmetric in u and v.
+    known : PointTensor, optional
+        Coefficients of a form that reads nothing.
+    """
+
+    probe: Probe
+    symmetric: bool
+    known: PointTensor | None = None
+    linear = True
+
+    def varies(self, parameters: Parameters) -> bool:
+        """Whether coefficients differ from point to point."""
+        return self.probe.varies(parameters)
+
+    def complete(self, parameters: Parameters) -> bool:
+        """Whether nothing that it reads depends on the geometry."""
+        return not reads_geometry(self.reads, parameters)
+
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """By evaluating the form."""
+        if self.known is not None:
+            return replace(self.known, region=at.domain.one_region)
+        tensor: PointTensor = keep("coefficients", lambda: self._evaluated(at))
+        return tensor
+
+    def remembered(self, at: Quadrature) -> FormLaw:
+        """The same; the coefficients of a form that reads nothing are evaluated here, and never again."""
+        if self.reads or len(at.domain) == 0:
+            return self
+        with strict_complex():
+            return replace(self, known=self._evaluated(at))
+
+    def _evaluated(self, at: Quadrature) -> PointTensor:
+        probe, m = self.probe, len(at.domain)
+        varies = probe.varies(at.parameters)
+        domain = at.domain if varies else at.domain.chunk(0, min(1, m))
+        one_point = not probe.varies_within(at.parameters)
+        here = at if varies and not one_point else replace(at, domain=domain, one_point=one_point, known_frame=None)
+        values, basis, lo, hi = probe.coefficients(here)
+        n, dim = self.parts[-1].slots.stop, at.domain.dim
+        if basis.shape[1] != n:  # slots that are not used have been left out
+            full = np.zeros((len(basis), *(n,) * self.arity))
+            nc = n // (dim + 1)
+            used = (slice(None), slice(lo, hi)) * self.arity
+            full.reshape(len(basis), *(nc, dim + 1) * self.arity)[:, *used] = basis.reshape(
+                len(basis), *(nc, hi - lo) * self.arity
+            )
+            basis = full
+        region = np.arange(m, dtype=np.int32) if varies else at.domain.one_region
+        return PointTensor(values, basis, region, lo, hi, self.symmetric)
+
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """Coefficients for compiled passes."""
+        c = self.coefficients(at, keep)
+        return c.kernel_tensor(n_components) if self.arity == 2 else c.kernel_force(n_components)
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Range of slots that probing found."""
+        return self.probe.lo, self.probe.hi
+
+    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
+        """From a single point."""
+        n = self.parts[-1].slots.stop
+        here = replace(at, domain=at.domain.chunk(0, 1), one_point=True, known_frame=None)
+        units = [self.unit_fields(slot, here.shape) for slot in range(n)]
+        slope = np.empty((n,) * self.arity)
+        for index in np.ndindex(*slope.shape):  # test, then trial slots
+            arguments = [field for slot in reversed(index) for field in units[slot]]
+            slope[index] = derivative(here.evaluate(self.integrand, arguments, seeds))[0, 0]
+        return slope
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """One evaluation for each test slot; from a single point where coefficients do not vary."""
+        if self.varies(at.parameters):
+            return super().rate(at, keep, u, seeds)
+        slope = self.parameter_slope(at, seeds)
+        if self.arity == 2:
+            return np.einsum("st,teq->seq", slope, u)
+        return np.broadcast_to(slope[:, None, None], (len(slope), *at.shape)).copy()
+
+
+@dataclass(frozen=True, eq=False)
+class FluxLaw(IntegrandLaw):
+    """A form ``form(u, v, w)`` that may be nonlinear in u: flux by unit test functions, tangent by complex step."""
+
+    linear = False
+
+    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
+        """One evaluation for each test slot."""
+        known = fields_of(self.parts, u)
+        return np.array(
+            [
+                at.evaluate_real(self.integrand, [*known, *self.unit_fields(slot, at.shape)])
+                for slot in range(len(u))
+            ]
+        )  # fmt: skip
+
+    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
+        """One evaluation for each pair of slots."""
+        n, (m, nq) = len(u), at.shape
+        values = np.empty((n, n, m, nq))
+        arguments = arguments_of(self.parts, u)
+        for test in range(n):
+            of_v = np.broadcast_to(np.eye(n)[test][:, None, None], (n, m, nq))
+            both = [*arguments, *arguments_of(self.parts, of_v)]
+            slopes = [
+                argument_slopes(at, self.integrand, both, number, slots_read(part, gradient=True))
+                for number, part in enumerate(self.parts)
+            ]
+            values[test] = dual_of(self.parts, slopes)
+        basis = np.eye(n * n).reshape(n * n, n, n)
+        region = np.arange(m, dtype=np.int32)
+        return PointTensor(values.reshape(n * n, m, nq), basis, region, 0, at.domain.dim + 1)
+
+
+def parameters_read(reads: Collection[str]) -> frozenset[str]:
+    """Names of parameters among what is read."""
+    return frozenset(name.split(".")[0] for name in reads) - set(RESERVED)
+
+
+def parameter_seed(at: Quadrature, name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Complex step of one component of a constant parameter."""
+    value = np.asarray(at.environment()[name], dtype=float)
+    direction = np.zeros(value.shape)
+    direction[(*index, *(0,) * (value.ndim - len(shape)))] = 1.0
+    return seed(value, direction)
