@@ -505,19 +505,19 @@ def fluxes(s, C, r, cq, uh, vh, P, R):  # type: ignore[no-untyped-def]
     nc, ns = s.components, s.hi - s.lo
     for i in range(nc):
         for m in range(ns):
-            P[i, m] = 0.0
             R[i, m] = 0.0
-    for i in range(nc):
-        for m in range(ns):
-            for k in range(nc):
-                for o in range(ns):
-                    c = C[r, cq, i, m, k, o]
-                    P[i, m] += c * uh[k, o]
-                    R[k, o] += c * vh[i, m]
     phi = 0.0
     for i in range(nc):
         for m in range(ns):
-            phi += P[i, m] * vh[i, m]
+            x = 0.0
+            y = vh[i, m]
+            for k in range(nc):
+                for o in range(ns):
+                    c = C[r, cq, i, m, k, o]
+                    x += c * uh[k, o]
+                    R[k, o] += c * y
+            P[i, m] = x
+            phi += x * y
     return phi
 
 
