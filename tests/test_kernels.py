@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import skfem
-from femadj.space.integrals import BilinearIntegral, LinearIntegral
+from scipy.sparse import csr_array
 from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
 import femadj as fa
-from femadj.kernels import passes
+from femadj.kernels import compile, passes
 from femadj.mesh.reference import (
     CELL_TYPES,
     Table,
@@ -25,11 +26,12 @@ from femadj.mesh.reference import (
     skfem_element,
     skfem_node_order,
 )
-from femadj.space import region
+from femadj.space import nodal, region
 from femadj.space.discretisation import Discretisation
 from femadj.space.nodal import Force, Tensor
 from femadj.space.pattern import MatrixEntries, Pattern
 from femadj.space.region import Domain
+from tests.integrals import BilinearIntegral, LinearIntegral
 from tests.meshes import CELLS, box_mesh, dim_of, is_quadratic
 from tests.products import Products
 from tests.reference_assembly import STEP, AnyArray, FloatArray, LinearData, Reference, along, turned
@@ -446,6 +448,253 @@ def test_varying_coefficients_must_bring_their_derivatives() -> None:
     wrong = replace(b.integral, varies=True)
     with pytest.raises(TypeError, match="derivatives"):
         wrong.contract(b.mesh.points, b.v, np.zeros_like(b.mesh.points))
+
+
+# ---------------------------------------------------------------------- complex numbers
+COMPLEX = [
+    pytest.param(form, cell, id=f"{form.name}-{cell}") for form in (ELASTIC, GENERAL, FACET_GENERAL) for cell in TYPICAL
+]
+
+
+@pytest.mark.parametrize(("form", "cell"), COMPLEX)
+def test_bilinear_kernels_in_complex_numbers(form: Form, cell: str) -> None:
+    """The imaginary part of every kernel is its derivative by coordinates, fields and coefficients, by its step."""
+    for b in bilinear(form, cell):
+        domain, C, X = b.integral.domain, b.integral.tensor, b.points
+        rng = np.random.default_rng(3)
+        du, dv = rng.uniform(-1, 1, (2, *b.u.shape))
+        dC = rng.uniform(-1, 1, C.coefficient.shape)
+        if form.symmetric:
+            dC = dC + dC.transpose(0, 1, 4, 5, 2, 3)
+
+        def stepped(x: FloatArray, dx: FloatArray) -> AnyArray:
+            return x + 1j * STEP * dx
+
+        def rate(out: AnyArray) -> AnyArray:
+            return out.imag / STEP
+
+        tensor = C._replace(coefficient=stepped(C.coefficient, dC))
+        forces = rate(b.reference.matrix(stepped(X, b.velocity), *b.data)).reshape(b.u.size, -1) @ b.u.ravel()
+        forces += b.reference.matrix(X, *b.data).reshape(b.u.size, -1) @ du.ravel()
+        forces += b.reference.matrix(X, dC, *b.data[1:]).reshape(b.u.size, -1) @ b.u.ravel()
+
+        y = np.zeros(b.u.shape, complex)
+        nodal.apply(domain, stepped(X, b.velocity), tensor, stepped(b.u, du), y)
+        close(rate(y).ravel(), forces, "apply")
+        close(y.real, b.forces(X), "apply, real part")
+
+        pattern = Pattern.from_cells([domain.field], b.mesh.n_nodes, b.u.shape[1], symmetric=False)
+        data = np.zeros(pattern.csr.nnz, complex)
+        nodal.assemble(domain, stepped(X, b.velocity), tensor, MatrixEntries(pattern, data))
+        matrix = csr_array((data, pattern.csr.indices, pattern.csr.indptr))
+        close(rate(matrix @ stepped(b.u, du).ravel()), forces, "assemble")
+
+        G = np.zeros(X.shape, complex)
+        nodal.contract(domain, stepped(X, b.velocity), tensor, stepped(b.u, du), stepped(b.v, dv), G, 0.7)
+        close(G.real, node_gradient(b, X, b.u, b.v, C.coefficient), "contract, real part")
+        h = 1e-4
+        at = ((X, b.velocity), (b.u, du), (b.v, dv), (C.coefficient, dC))
+        near(rate(G), fourth_order([node_gradient(b, *(x + k * h * dx for x, dx in at)) for k in (-2, -1, 1, 2)], h))
+        close(gradient_along(b, V := rng.uniform(-1, 1, X.shape), b.velocity), gradient_along(b, b.velocity, V))
+
+        z = np.zeros(b.u.shape, complex)
+        nodal.tangent(domain, stepped(X, V), C, b.velocity, b.u, z)
+        # d/dX of v . (dK/dX V) u along W is that of G . V, where G is the node gradient
+        close(np.vdot(b.v, rate(z))[None], gradient_along(b, V, b.velocity), "tangent")
+
+
+def node_gradient(b: Bilinear, X: FloatArray, u: FloatArray, v: FloatArray, C: FloatArray) -> FloatArray:
+    """``d/dX (v^T K u)`` in real numbers, for other coordinates, fields and coefficients."""
+    G = np.zeros_like(X)
+    tensor = b.integral.tensor._replace(coefficient=np.ascontiguousarray(C))
+    nodal.contract(b.integral.domain, X, tensor, u, v, G, 0.7)
+    return G
+
+
+def gradient_along(b: Bilinear, first: FloatArray, second: FloatArray) -> FloatArray:
+    """Second derivative of ``v^T K u`` by the nodes along two directions, shape (1,)."""
+    G = np.zeros(b.points.shape, complex)
+    nodal.contract(b.integral.domain, b.points + 1j * STEP * first, b.integral.tensor, b.u, b.v, G, 1.0)
+    return np.array([np.vdot(G.imag / STEP, second)])
+
+
+def fourth_order(values: list[FloatArray], h: float) -> FloatArray:
+    """Derivative from values at -2h, -h, h and 2h."""
+    far_below, below, above, far_above = values
+    return (8 * (above - below) - (far_above - far_below)) / (12 * h)
+
+
+def near(actual: AnyArray, expected: AnyArray) -> None:
+    """Agreement as far as differences go."""
+    assert np.abs(actual - expected).max() <= 1e-7 * np.abs(expected).max() > 0
+
+
+COMPLEX_LOADS = [
+    pytest.param(load, cell, id=f"{load.name}-{cell}")
+    for load in (Load("both", 0, "both"), Load("facet", 0, "both", facet=True, pressure=True), VOLUME)
+    for cell in TYPICAL
+]
+
+
+@pytest.mark.parametrize(("load", "cell"), COMPLEX_LOADS)
+def test_linear_kernels_in_complex_numbers(load: Load, cell: str) -> None:
+    (b,) = linear(load, cell)
+    domain, X = b.integral.domain, b.mesh.points
+    c = b.integral.force(X)
+    if load is not VOLUME:  # the constant is in the functional alone
+        c = c._replace(constant=np.zeros(2))
+    moved = X + 1j * STEP * b.velocity
+    gradient, G = np.zeros(X.shape), np.zeros(X.shape, complex)
+    value = nodal.load_contract(domain, moved, c, b.v, G, 0.7)
+    assert value.real == pytest.approx(nodal.load_contract(domain, X, c, b.v, gradient, 0.7), rel=1e-12)
+    assert value.imag / STEP == pytest.approx(np.vdot(gradient, b.velocity), rel=1e-10)
+    close(G.real, gradient, "real part")
+    h, found = 1e-4, []
+    for k in (-2, -1, 1, 2):
+        found.append(np.zeros(X.shape))
+        nodal.load_contract(domain, X + k * h * b.velocity, c, b.v, found[-1], 0.7)
+    near(G.imag / STEP, fourth_order(found, h))
+    if b.integral.hi > b.integral.lo:
+        f = np.zeros(b.v.shape, complex)
+        nodal.load(domain, moved, c, f)
+        close(f.imag / STEP, along(b.forces, X, b.velocity), "load")
+        y = np.zeros(b.v.shape, complex)
+        nodal.load_tangent(domain, moved, c, b.velocity, y)
+        close(y.real, along(b.forces, X, b.velocity), "tangent, real part")
+        second = np.vdot(G.imag / STEP, b.velocity) / 0.7
+        assert np.vdot(b.v, y.imag / STEP) == pytest.approx(second, rel=1e-9, abs=1e-9)
+
+
+def test_specialised_kernels_in_complex_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def results() -> list[AnyArray]:
+        (b,) = bilinear(FACET_GENERAL, "tetra")
+        y, G = np.zeros(b.u.shape, complex), np.zeros(b.points.shape, complex)
+        moved = b.points + 0.01j * b.velocity
+        nodal.apply(b.integral.domain, moved, b.integral.tensor, b.u, y)
+        nodal.contract(b.integral.domain, moved, b.integral.tensor, b.u, b.v, G, 1.0)
+        return [y, G]
+
+    general = results()
+    monkeypatch.setattr(region, "SPECIALISED_ENTITIES", 0)
+    for a, b in zip(results(), general, strict=True):
+        close(a, b)
+
+
+# ---------------------------------------------------------------------- moments
+MOMENTS = [
+    pytest.param(form, cell, id=f"{form.name}-{cell}")
+    for form in (ELASTIC, FLOW, Form("both", 2, "both", split=True), SPRINGS, FACET_SPLIT)
+    for cell in TYPICAL
+]
+
+
+@pytest.mark.parametrize(("form", "cell"), MOMENTS)
+def test_moments(form: Form, cell: str) -> None:
+    """The derivative by a coefficient that is constant in regions, against dense integrals and differences."""
+    for b in bilinear(form, cell):
+        C, region_of, lo, hi = b.data
+        domain = b.integral.domain
+        M = nodal.moments(domain, b.points, region_of, 3, lo, hi, b.u, b.v)
+        expected = np.zeros((3, *C.shape[2:]))
+        one_by_one = []
+        for item, nodes, places in b.reference.items():
+            at = b.reference.at(item, b.points[nodes])
+            uh, vh = (np.einsum("qas,ai->qis", at.h[..., lo:hi], x[places]) for x in (b.u, b.v))
+            one_by_one.append(np.einsum("q,qis,qkt->iskt", at.measure, vh, uh))
+            expected[region_of[item]] += one_by_one[-1]
+        close(M, expected)
+        assert not M[2].any()
+
+        def value(c: FloatArray, b: Bilinear = b) -> float:
+            y = np.zeros_like(b.u)
+            nodal.apply(b.integral.domain, b.points, b.integral.tensor._replace(coefficient=c), b.u, y)
+            return float(np.vdot(b.v, y))
+
+        dC = np.random.default_rng(2).uniform(-1, 1, C.shape)
+        assert np.vdot(M[:2], dC[:, 0]) == pytest.approx((value(C + dC) - value(C - dC)) / 2, rel=1e-10, abs=1e-12)
+        m = len(domain)
+        each = nodal.moments(domain, b.points, np.arange(m, dtype=np.int32), m, lo, hi, b.u, b.v)
+        close(each, np.array(one_by_one), "of every entity")
+
+
+@pytest.mark.parametrize("cell", TYPICAL)
+@pytest.mark.parametrize("load", [BODY, STRESS, VOLUME, Load("facet", 0, "both", facet=True, pressure=True)])
+def test_load_moments(load: Load, cell: str) -> None:
+    (b,) = linear(load, cell)
+    X, c = b.mesh.points, b.integral.force(b.mesh.points)
+    _, lo, hi = b.slots
+    found = nodal.load_moments(b.integral.domain, X, c.region, 2, lo, hi, b.v)
+    force, pressure, constant = np.zeros(c.force[:, 0].shape), np.zeros(2), np.zeros(2)
+    for item, nodes, places in b.reference.items():
+        at = b.reference.at(item, X[nodes])
+        vh = np.einsum("qas,ai->qis", at.h[..., lo:hi], b.v[places])
+        force[c.region[item]] += np.einsum("q,qis->is", at.measure, vh)
+        constant[c.region[item]] += at.measure.sum()
+        if load.pressure:
+            pressure[c.region[item]] += np.einsum("q,qi,qi", at.measure, vh[..., 0], at.normal)
+    if hi > lo:
+        close(found.force, force)
+    close(found.constant, constant)
+    assert found.pressure == pytest.approx(pressure, rel=1e-11, abs=1e-13)
+    value = np.vdot(found.force, c.force[:, 0]) + found.constant @ c.constant + found.pressure @ c.pressure[:, 0]
+    assert nodal.load_contract(b.integral.domain, X, c, b.v, np.zeros_like(X), 1.0) == pytest.approx(value, rel=1e-11)
+
+
+def test_moments_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodal, "RUN", 3)
+    results = []
+    for threads in (1, 2, 3):
+        (b,) = bilinear(ELASTIC, "tetra", threads, larger("tetra"))
+        _, regions, lo, hi = b.data
+        domain = b.integral.domain
+        assert len(domain) > 30
+        M = nodal.moments(domain, b.points, regions, 2, lo, hi, b.u, b.v)
+        loads = nodal.load_moments(domain, b.points, regions, 2, lo, hi, b.v)
+        results.append([M, *loads])
+    for again in results[1:]:
+        for a, b in zip(results[0], again, strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_moments_refuse_regions_that_are_not_there() -> None:
+    (b,) = bilinear(FLOW, "triangle")
+    with pytest.raises(ValueError, match="only 1 regions"):
+        nodal.moments(b.integral.domain, b.points, np.ones(len(b.integral.domain), np.int32), 1, 1, 3, b.u, b.v)
+
+
+# ---------------------------------------------------------------------- scratch space and cache
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("components", [1, 2, 3])
+def test_scratch_space_is_large_enough_and_its_arrays_are_apart(cell: str, components: int) -> None:
+    for facet in (False, True):
+        for split in [None, *splits(cell)]:
+            domain = place(cell, facet=facet, split=split).domain
+            for lo, hi in ((0, 0), (0, 1), (1, domain.dim + 1), (0, domain.dim + 1)):
+                s = domain.sizes(components, lo, hi)
+                scratch = np.zeros(s.scratch)
+                work, end = passes.new_work(s, scratch)
+                shared = {"gg"} if s.isoparametric else set()
+                for name, array in work._asdict().items():
+                    if name not in shared:
+                        np.add(array, 1, out=array)
+                assert scratch[:end].max() == 1
+                ns = hi - lo
+                assert end + components * ns * components + (s.field_nodes * components) ** 2 <= s.scratch
+
+
+def test_kernels_on_disk_are_those_of_the_sources(tmp_path: Path) -> None:
+    """The file of a compiled kernel is named after a checksum of all sources of the kernels."""
+    folder = Path(passes.__file__).parent
+    for path in folder.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert compile.checksum.__wrapped__(tmp_path) == compile.checksum(folder)
+    for name in ("entity.py", "graph.py"):
+        before = compile.checksum.__wrapped__(tmp_path)
+        with (tmp_path / name).open("a") as source:
+            source.write("# changed\n")
+        assert compile.checksum.__wrapped__(tmp_path) != before
+    kernel = passes.apply(place("triangle", facet=False).domain.sizes(1, 0, 1), False)
+    assert compile.checksum() in kernel.args[0].py_func.__qualname__  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------- threads

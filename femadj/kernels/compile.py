@@ -2,11 +2,13 @@
 
 Inputs are read-only arrays, outputs writable, all C-contiguous: each kernel is compiled once and not for every
 combination of flags that an argument may have. A plain array that is writable fits a read-only input; within a
-NamedTuple types must agree exactly, so that those arrays must be so (``read_only``).
+NamedTuple types must agree exactly, so that those arrays must be read-only (``read_only``).
 
-A *body* is a plain function that takes scratch space and its sizes last and begins with ``s = fixed(s)``. It is compiled in two ways: for
-sizes that it takes at run time, one kernel for all, and for its very sizes, which the compiler unrolls. Functions that bodies call (``femadj.kernels.
-entity``) are compiled with them, into them.
+A *body* is a plain function that takes scratch space and its sizes last and begins with ``s = fixed(s)``. It is
+compiled in two ways: for sizes that it takes at run time, one kernel for all, and for its very sizes, which the
+compiler unrolls. What bodies call (the functions of their own module and of ``femadj.kernels.entity``) is compiled into
+them. Nothing of it allocates: arrays of one entity are carved from the scratch space, where the compiler knows that
+they do not overlap.
 
 Compiled kernels are kept on disk. The name they are kept under contains their sizes and a checksum of all sources of
 this folder, so that a kernel is compiled anew after any of them has changed.
@@ -138,7 +140,7 @@ def bind(module: ModuleType, compiler: Callable[[Any], Any], **instead: Any) -> 
 
 
 # ------------------------------------------------------------------ constant sizes
-class FixedSizes(types.Opaque):  # type: ignore[misc]
+class FixedSizes(types.Opaque):
     """Type of sizes that are constants: functions are compiled anew for each."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -150,10 +152,10 @@ register_model(FixedSizes)(OpaqueModel)
 
 
 @infer_getattr
-class _FixedSizesMembers(AttributeTemplate):  # type: ignore[misc]
+class _FixedSizesMembers(AttributeTemplate):
     key = FixedSizes
 
-    def generic_resolve(self, kind: FixedSizes, name: str) -> Any:
+    def generic_resolve(self, kind: Any, name: str) -> Any:  # type: ignore[override]
         return typeof(getattr(kind.sizes, name))
 
 
@@ -212,10 +214,17 @@ def _carve(_, buffer, offset, shape):  # type: ignore[no-untyped-def]
 
 
 # ------------------------------------------------------------------ compilation
+def _compile_within(function: Any) -> Any:
+    """Compile a function into its callers: those of whole entities as source, the others once for all callers."""
+    if function.__name__.startswith("element_"):
+        return njit(inline="always")(function)
+    return njit(**_WITHIN)(function)
+
+
 @cache
 def _scope(module: str) -> Mapping[str, Any]:
     """What the bodies of a module call: the functions of that module and of ``entity``, compiled into them."""
-    within = njit(**_WITHIN)
+    within = _compile_within
     entity = import_module("femadj.kernels.entity")
     if module != entity.__name__:
         return bind(sys.modules[module], within, **_scope(entity.__name__), carve=_carve)

@@ -4,8 +4,8 @@ A field ``u`` with ``nc`` components enters an integrand through its generalised
 
     u^[i, s] = u_i (s = 0),  du_i/dx_s (s = 1 .. dim),
 
-of which the slots ``lo <= s < hi`` are used: values only (0, 1), gradients only (1, dim + 1), or both. A bilinear form is
-``int v^ : C : u^ dx`` with a coefficient ``C[i, s, k, t]``, a linear form ``int v^ : (F + p n) + c dx`` with
+of which the slots ``lo <= s < hi`` are used: values only (0, 1), gradients only (1, dim + 1), or both. A bilinear form
+is ``int v^ : C : u^ dx`` with a coefficient ``C[i, s, k, t]``, a linear form ``int v^ : (F + p n) + c dx`` with
 coefficients ``F[i, s]``, ``p`` (times the outward normal, on facets) and a constant ``c``; ``dx`` is ``ds`` on facets.
 With the velocity field ``V = sum_a V_a N_a`` of the mesh, nodal values held fixed,
 
@@ -16,7 +16,8 @@ so that every derivative by the mesh nodes is one more pass over the same tables
 ``measure_rule``, ``normal_rule`` and ``carried`` and nowhere else in the kernels.
 
 Everything here is a plain function on small arrays that the caller owns: no loop over entities, no allocation, real or
-complex numbers. Compilers of kernels bind them (``femadj.kernels.compile.bind``).
+complex numbers. Compilers of kernels bind them (``femadj.kernels.compile.bind``); functions named ``element_`` are what
+kernels call for a whole entity.
 
 Names
 -----
@@ -41,7 +42,9 @@ g, gg : (nf, dim), (ng, dim)
 h : (nf, ns)
     Generalised gradients of the shape functions of the field.
 u, v, V : (nf, nc), (nf, nc), (ng, dim)
-    Nodal values of a cell, and velocities of its nodes; ``uh``, ``vh`` ``(nc, ns)`` generalised gradients ``u^``, ``v^``.
+    Nodal values of a cell, and velocities of its nodes.
+uh, vh : (nc, ns)
+    Generalised gradients ``u^``, ``v^``.
 C, F, p, c; r
     Coefficients, and the region whose coefficients count; ``cq`` is the point among them, 0 where they do not vary.
 P, R : (nc, ns)
@@ -502,19 +505,19 @@ def fluxes(s, C, r, cq, uh, vh, P, R):  # type: ignore[no-untyped-def]
     nc, ns = s.components, s.hi - s.lo
     for i in range(nc):
         for m in range(ns):
-            P[i, m] = 0.0
             R[i, m] = 0.0
-    for i in range(nc):
-        for m in range(ns):
-            for k in range(nc):
-                for o in range(ns):
-                    c = C[r, cq, i, m, k, o]
-                    P[i, m] += c * uh[k, o]
-                    R[k, o] += c * vh[i, m]
     phi = 0.0
     for i in range(nc):
         for m in range(ns):
-            phi += P[i, m] * vh[i, m]
+            x = 0.0
+            y = vh[i, m]
+            for k in range(nc):
+                for o in range(ns):
+                    c = C[r, cq, i, m, k, o]
+                    x += c * uh[k, o]
+                    R[k, o] += c * y
+            P[i, m] = x
+            phi += x * y
     return phi
 
 
@@ -650,11 +653,11 @@ def element_load_shape_force(s, t, force, r, sign, la, of_x, w):  # type: ignore
                 for a in range(s.geometry_nodes):
                     w.G[a, j] += S * w.gg[a, k]
         if of_x:
-            add_position_force(s, t, force, r, cq, la, q, d, w)
+            element_position_force(s, t, force, r, cq, la, q, d, w)
     return total
 
 
-def add_position_force(s, t, force, r, cq, la, q, d, w):  # type: ignore[no-untyped-def]
+def element_position_force(s, t, force, r, cq, la, q, d, w):  # type: ignore[no-untyped-def]
     """Add what a linear form contributes to the node gradient through coefficients that vary with position."""
     for j in range(s.dim):
         x = 0.0

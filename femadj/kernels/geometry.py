@@ -15,8 +15,8 @@ def jacobian_range(  # type: ignore[no-untyped-def]
 ):  # pragma: no cover - compiled
     """Fill the smallest and largest scaled Jacobian determinant of every cell over the table points.
 
-    ``gradients`` has shape ``(1, n_points, ng, dim)``. The determinant is divided by the product of the column lengths, so that it lies in [-1, 1]; a column of length
-    zero gives zero.
+    ``gradients`` has shape ``(1, n_points, ng, dim)``. The determinant is divided by the product of the column lengths,
+    so that it lies in [-1, 1]; a column of length zero gives zero.
     """
     n_cells, ng = nodes.shape
     dim = points.shape[1]

@@ -8,6 +8,7 @@ in the numbers of that array: where it is complex, coordinates, fields and coeff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -322,8 +323,8 @@ def _force(domain: Domain, c: Force, sizes: Sizes) -> entity.Force:
     if force_x is None or pressure_x is None:
         force_x = np.zeros((0, 0, c.n_components, c.hi - c.lo, domain.dim))
         pressure_x = np.zeros((0, 0, domain.dim))
-    arrays = (c.force, c.pressure, c.constant, force_x, pressure_x)
-    return entity.Force(*(read_only(_numbers(a, sizes)) for a in arrays), read_only(c.region))
+    numbers = (read_only(_numbers(a, sizes)) for a in (c.force, c.pressure, c.constant, force_x, pressure_x))
+    return entity.Force._make((*numbers, read_only(c.region)))
 
 
 RUN = 1024
@@ -368,7 +369,7 @@ class Runs:
     def shares(self, n: int) -> list[slice]:
         """The runs divided among ``n`` threads."""
         ends = np.linspace(0, len(self), n + 1).astype(int)
-        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
     def by_region(self, sums: AnyArray) -> AnyArray:
         """Sums of the runs of every region, in their order."""

@@ -103,6 +103,18 @@ class Domain:
         dtype: npt.DTypeLike = np.float64,
     ) -> Sizes:
         """Compile-time sizes of a kernel on this domain; slots are none, the value, the derivatives, or both."""
+        key = (components, lo, hi, symmetric, varies, np.dtype(dtype).kind == "c")
+        if key not in self._sizes:
+            self._sizes[key] = self._new_sizes(*key)
+        return self._sizes[key]
+
+    @cached_property
+    def _sizes(self) -> dict[tuple[int, int, int, bool, bool, bool], Sizes]:
+        return {}
+
+    def _new_sizes(
+        self, components: int, lo: int, hi: int, symmetric: bool, varies: bool, complex_numbers: bool
+    ) -> Sizes:
         if (lo, hi) not in {(0, 0), (0, 1), (1, self.dim + 1), (0, self.dim + 1)}:
             raise ValueError(f"slots {lo}..{hi} are not possible in {self.dim} dimensions")
         return Sizes(
@@ -117,7 +129,7 @@ class Domain:
             isoparametric=self.shape is self.geometry,
             symmetric=symmetric,
             varies=varies,
-            complex_numbers=np.dtype(dtype).kind == "c",
+            complex_numbers=complex_numbers,
         )
 
     def at(self, points: AnyArray) -> Geometry:
