@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, inner
-from femadj.base.fields import FieldLike, constant_components, evaluate
+from femadj.base.calls import FieldLike, constant_components, evaluate
 from femadj.errors import LoadError, MaterialError
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
@@ -114,7 +114,7 @@ class BodyForce:
     Parameters
     ----------
     value : (dim,) or function of x
-        [force/length^3]; a function (see ``femadj.fields``) is fixed in space, not carried by the cells.
+        [force/length^3]; a function (see ``femadj.base.calls``) is fixed in space, not carried by the cells.
     group : str, optional
         Cell group; the whole mesh when left out.
     """
@@ -405,5 +405,7 @@ def _at_quadrature_points(
 ) -> tuple[FloatArray, FloatArray]:
     x = domain.quadrature_points(points)
     m, nq, dim = x.shape
-    v, slope = evaluate(function, x.reshape(-1, dim), nc, what, LoadError)
-    return v.reshape(m, nq, nc), slope.reshape(m, nq, nc, dim)
+    found = evaluate(function, x.reshape(-1, dim), nc, what, LoadError)
+    if found.kink:
+        raise LoadError(found.kink)
+    return found.values.reshape(m, nq, nc), found.derivatives.reshape(m, nq, nc, dim)
