@@ -290,7 +290,11 @@ def test_prescribed_values_are_read_only() -> None:
 
 def test_values_of_nodes_follow_the_group_as_given() -> None:
     points, cells = [[0, 0], [2, 0], [2, 1], [0, 1]], {"quad": [[0, 1, 2, 3]]}
-    for group, values in (([3, 0, 2], [30.0, 0.0, 20.0]), ([0, 2, 3], [0.0, 20.0, 30.0]), ([2, 3, 0], [20.0, 30.0, 0.0])):
+    for group, values in (
+        ([3, 0, 2], [30.0, 0.0, 20.0]),
+        ([0, 2, 3], [0.0, 20.0, 30.0]),
+        ([2, 3, 0], [20.0, 30.0, 0.0]),
+    ):
         mesh = fa.Mesh(points, cells, node_groups={"g": group})
         for each in (mesh, mesh.with_points(2 * mesh.points), mesh.with_groups(node_groups={"other": [1]})):
             for value in (values, np.array(values)[:, None]):

@@ -793,7 +793,7 @@ def not_a_number(u: Any, v: Any, w: Any) -> Any:
         (second_derivatives, "cells", "second and higher derivatives"),
         (second_derivatives, "interior facets", "second and higher derivatives"),
         (nonlinear, "cells", "linear"),
-        (mixes_points, "cells", "linear in its arguments, or mixes"),
+        (mixes_points, "cells", "mixes points"),
         (reads_cell_field, "interior facets", "w.c, which has two values"),
         (reads_gradient, "interior facets", "w.t.grad, which has two values"),
         (reads_nothing_known, "interior facets", "over interior facets there are only: .*'idx'"),

@@ -87,14 +87,14 @@ def compare(
             central = (after - before) / (2 * h)
             if fraction in STEPS:
                 change = np.fmax(change, np.maximum(np.abs(after - base), np.abs(base - before)) / h)
-            for agrees, quotient in (
+            for side, quotient in (
                 (forward, (4 * after - after2 - 3 * base) / (2 * h)),
                 (backward, (3 * base - 4 * before + before2) / (2 * h)),
             ):
                 scale = np.maximum(np.abs(exact), np.abs(quotient))
                 near = np.abs(quotient - exact) <= TOLERANCE * np.maximum(scale, change) + noise
                 clear = (noise <= 1e-2 * scale) | (quotient == exact) | (fraction in STEPS)
-                agrees |= near & ((known & clear) | (noise <= TOLERANCE * scale))
+                np.logical_or(side, near & ((known & clear) | (noise <= TOLERANCE * scale)), out=side)
         if (forward & backward).all():
             break
     return Comparison(forward & backward, forward ^ backward, central)

@@ -19,12 +19,10 @@ from femadj.forms.pointwise import (
     chunks,
     evaluated,
     interpolate,
-    parameter_slopes,
     reads_geometry,
     scatter,
-    surroundings_force,
 )
-from femadj.forms.probing import Probe
+from femadj.forms.probing import Probe, notable
 from femadj.forms.tangent import surroundings_rate
 from femadj.space import nodal
 from femadj.space.integrals import BilinearIntegral, LinearIntegral
@@ -67,7 +65,7 @@ class _FormTerm(Generic[IntegralT]):
 
     def with_parameters(self, parameters: Parameters) -> Self:
         """The same form with other values of the parameters."""
-        return replace(self, parameters=parameters) if self.parameter_names else self
+        return replace(self, parameters=parameters, probe=self.probe.at_design())
 
     @property
     def _depends_on_geometry(self) -> bool:
@@ -112,8 +110,8 @@ class _FormTerm(Generic[IntegralT]):
 
         def slopes(piece: Domain) -> tuple[Quadrature, dict[str, FloatArray]]:
             quadrature = Quadrature(piece, points, self.parameters)
-            return quadrature, parameter_slopes(
-                quadrature, self.probe.integrand, arguments(piece), reads & _with_gradients(wanted)
+            return quadrature, self.probe.parameter_slopes(
+                quadrature, arguments(piece), reads & _with_gradients(wanted)
             )
 
         for _, (quadrature, found) in evaluated(self.domain, slopes):
@@ -129,6 +127,8 @@ class _FormTerm(Generic[IntegralT]):
     ) -> None:
         """Coefficients that are the same everywhere: the form itself, with their derivative in their place."""
         quadrature = Quadrature(self.domain.chunk(0, 1), points, self.parameters, one_point=True)
+        self.probe.coefficients(quadrature)
+        self.probe.require_derivative(quadrature, self.probe.arguments((1, 1)), names)
         for name in sorted(names):
             value = np.asarray(quadrature.environment()[name], dtype=float)
             target = into[name]
@@ -160,12 +160,11 @@ class _FormTerm(Generic[IntegralT]):
         if not self._depends_on_geometry:
             yield from self.integrals(points)
             return
-        reads = set(self.probe.reads)
 
         def both(piece: Domain) -> tuple[IntegralT, FloatArray]:
             quadrature = Quadrature(piece, points, self.parameters)
             integral = self._integral(piece, points, quadrature)
-            return integral, surroundings_force(quadrature, self.probe.integrand, arguments(piece), reads)
+            return integral, self.probe.surroundings_force(quadrature, arguments(piece))
 
         for piece, (integral, force) in evaluated(self.domain, both):
             yield integral
@@ -228,6 +227,13 @@ class FormBilinear(_FormTerm[BilinearIntegral]):
         """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient``."""
         for integral in self._to_contract(points, self._arguments(points, u, v), gradient, scale):
             integral.contract(points, u, v, gradient, scale)
+
+    def require_linear_at(self, points: FloatArray, u: FloatArray) -> None:
+        """FormError where the form is not linear in u at a field, at a few entities."""
+        if len(self.domain) == 0 or self.swapped:
+            return
+        few = self.domain.selected(notable(self.domain.field[self.domain.cell], u))
+        self.probe.require_linear_at(Quadrature(few, points, self.parameters), [_slots(few, points, u)])
 
     def parameter_gradient(
         self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0

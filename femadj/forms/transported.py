@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,26 +26,21 @@ from femadj.forms.pointwise import (
     add_measure,
     add_parameter_slopes,
     interpolate,
-    parameter_slopes,
     reads_geometry,
     scatter,
-    surroundings_force,
 )
 from femadj.forms.probing import (
+    Probe,
+    asymmetric,
     generic_parameters,
+    notable,
     placeholder,
+    probe_slots,
+    probing_quadrature,
     sample_of,
     sampled,
 )
-from femadj.forms.slotted import (
-    SlotProbe,
-    add_carried,
-    arguments_of,
-    carried,
-    fields_of,
-    probe_slots,
-    probing_quadrature,
-)
+from femadj.forms.slotted import add_carried, arguments_of, carried, fields_of
 from femadj.forms.tangent import surroundings_seeds
 from femadj.kernels.scatter import scatter_matrices, scatter_vectors
 from femadj.space.element import ElementSpace, Part, Side, pieces
@@ -57,7 +52,7 @@ IntArray = npt.NDArray[np.int64]
 Idx = tuple[int, ...]
 
 _SYMMETRY = 1e-11
-"""Largest relative distance of a matrix from its transpose that still counts as symmetric."""
+"""Largest distance of an entry from its transpose that counts as symmetric, relative to its row and column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +127,7 @@ class _Transported:
     ----------
     sides : tuple of Side
         One; two where cells meet at interior facets.
-    probes : mapping of sides to SlotProbe
+    probes : mapping of sides to Probe
         For every choice of sides of the arguments (trial, test) what probing the form has found.
     n_components : int
         Unknowns in a row.
@@ -142,7 +137,7 @@ class _Transported:
     """
 
     sides: tuple[Side, ...]
-    probes: Mapping[Idx, SlotProbe]
+    probes: Mapping[Idx, Probe]
     n_components: int
     positions: IntArray
     parameters: Parameters
@@ -169,7 +164,8 @@ class _Transported:
 
     def with_parameters(self, parameters: Parameters) -> Self:
         """The same form with other values of the parameters."""
-        return replace(self, parameters=parameters) if self.parameter_names else self
+        probes = {idx: probe.at_design() for idx, probe in self.probes.items()}
+        return replace(self, parameters=parameters, probes=probes)
 
     def prepare(self) -> None:
         """Kernels are compiled by the first use: they are few and small."""
@@ -188,7 +184,7 @@ class _Transported:
             yield _Piece(tuple(f for f, _ in found), np.arange(start, stop), min(low for _, low in found))
 
     def _quadrature(self, piece: _Piece, points: FloatArray, idx: Idx) -> Quadrature:
-        return Quadrature(piece.domain, points, self.parameters, sides=idx if len(self.sides) > 1 else None)
+        return Quadrature(piece.domain, points, self.parameters, sides=self.probes[idx].sides)
 
     def _coefficient(self, quadrature: Quadrature, idx: Idx) -> FloatArray:
         """``(m or 1, nq or 1, n_slots, ...)``, test slots first."""
@@ -199,10 +195,10 @@ class _Transported:
         return np.tensordot(values, basis, axes=(0, 0))
 
     def _add_surroundings(
-        self, force: FloatArray, quadrature: Quadrature, integrand: Integrand, arguments: list[Slots]
+        self, force: FloatArray, quadrature: Quadrature, probe: Probe, arguments: list[Slots]
     ) -> None:
-        if self._depends_on_geometry:
-            force += surroundings_force(quadrature, integrand, arguments, set(self.reads))
+        if reads_geometry(probe.reads, self.parameters):
+            force += probe.surroundings_force(quadrature, arguments)
 
     def _measured(self, quadrature: Quadrature, phi: FloatArray) -> FloatArray:
         """Force ``(dim, dim + 1, m, nq)`` of the change of the measure."""
@@ -226,7 +222,7 @@ class _Transported:
                 for idx, probe in self.probes.items():
                     quadrature = self._quadrature(piece, points, idx)
                     slots = self._arguments(arguments(piece, idx))
-                    slopes = parameter_slopes(quadrature, probe.integrand, slots, wanted)
+                    slopes = probe.parameter_slopes(quadrature, slots, wanted & probe.reads)
                     add_parameter_slopes(quadrature, slopes, into, scale)
 
     def _arguments(self, slots: FloatArray) -> list[Slots]:
@@ -296,8 +292,7 @@ class TransportedBilinear(_Transported):
         return float(worst)
 
     def _require_symmetric(self, matrices: FloatArray) -> None:
-        off = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2), initial=0.0)
-        if (off > _SYMMETRY * np.abs(matrices).max(axis=(1, 2), initial=0.0)).any():
+        if asymmetric(matrices, _SYMMETRY):
             name = next(iter(self.probes.values())).integrand.name
             raise FormError(
                 f"form {name!r} is symmetric in u and v where it was sampled, but not here; tell "
@@ -332,13 +327,23 @@ class TransportedBilinear(_Transported):
                     by_u = _times(c, at_v, transpose=True)
                     force = self._measured(quadrature, (by_v * at_v).sum(axis=0))
                     arguments = self._arguments(np.stack([at_u, at_v]))
-                    self._add_surroundings(force, quadrature, probe.integrand, arguments)
+                    self._add_surroundings(force, quadrature, probe, arguments)
                     forces[0] = forces.get(0, 0.0) + force
                     for side, slots, dual in ((idx[0], at_u, by_u), (idx[-1], at_v, by_v)):
                         moved = forces.setdefault(side, np.zeros_like(force))
                         add_carried(moved, self._parts, slots, dual)
                 for side, force in forces.items():
                     scatter(piece.fields[side].side.domain.on_geometry, points, scale * force, gradient)
+
+    def require_linear_at(self, points: FloatArray, u: FloatArray) -> None:
+        """FormError where the form is not linear in u at a field, at a few entities."""
+        if len(self.domain) == 0 or self.swapped:
+            return
+        keep = notable(np.hstack([side.rows for side in self.sides]), u.reshape(-1, self.n_components))
+        for idx, probe in self.probes.items():
+            trial, _ = ShapeFunctions.at_points(self.sides[idx[0]].selected(keep), self.n_components, points)
+            quadrature = Quadrature(self.domain.selected(keep), points, self.parameters, sides=probe.sides)
+            probe.require_linear_at(quadrature, arguments_of(self._parts, trial.at(u)))
 
     def parameter_gradient(
         self, points: FloatArray, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
@@ -409,7 +414,7 @@ class TransportedLinear(_Transported):
                     phi = (by_v * at_v).sum(axis=0)
                     value += float((phi * quadrature.frame.measure).sum())
                     force = self._measured(quadrature, phi)
-                    self._add_surroundings(force, quadrature, probe.integrand, self._arguments(at_v[None]))
+                    self._add_surroundings(force, quadrature, probe, self._arguments(at_v[None]))
                     forces[0] = forces.get(0, 0.0) + force
                     add_carried(forces.setdefault(idx[0], np.zeros_like(force)), self._parts, at_v, by_v)
                 for side, force in forces.items():
@@ -458,7 +463,7 @@ def _rate_of_measure(quadrature: Quadrature, w: FloatArray) -> FloatArray:
 
 
 def _rate_of_coefficient(
-    quadrature: Quadrature, probe: SlotProbe, velocity: FloatArray, fixed: FloatArray | None, *, trial: bool
+    quadrature: Quadrature, probe: Probe, velocity: FloatArray, fixed: FloatArray | None, *, trial: bool
 ) -> FloatArray:
     """Rate of ``C u^`` (``trial``), ``C^T v^`` or ``F`` through what surrounds the fields, ``(n_slots, m, nq)``."""
     seeds = surroundings_seeds(quadrature, probe.reads, velocity)
@@ -480,10 +485,14 @@ class Place:
     ----------
     sides : tuple of Side
     positions : (m,) int64
+    seen : "pairs", "each" or None
+        At facets between two cells: whether a bilinear form is called for all pairs of sides, or for each side with
+        itself; None: for all pairs, FormError for forms that do not tell the sides of u and v apart.
     """
 
     sides: tuple[Side, ...]
     positions: IntArray
+    seen: Literal["pairs", "each"] | None = None
 
 
 def over_cells(space: ElementSpace, group: str | None, order: int | None) -> Place:
@@ -507,14 +516,26 @@ def over_interior_facets(space: ElementSpace, group: str | None, order: int | No
 
 def _probed(
     integrand: Integrand, place: Place, points: FloatArray, parameters: Parameters, arity: int
-) -> dict[Idx, SlotProbe]:
+) -> dict[Idx, Probe]:
     """Probe a form for every choice of sides of its arguments."""
     n_sides = len(place.sides)
     domain = sample_of(place.sides[0].domain)
     probes = {}
+    read: set[str] = set()
     for idx in np.ndindex(*(n_sides,) * arity) if n_sides > 1 else [(0,) * arity]:
-        quadrature = Quadrature(domain, points, parameters, sides=idx if n_sides > 1 else None)
-        probes[idx] = probe_slots(integrand, probing_quadrature(quadrature), place.sides[0].parts, arity)
+        if place.seen == "each" and len(set(idx)) > 1:
+            continue
+        sides = None if n_sides == 1 else idx[:1] if place.seen == "each" else idx
+        quadrature = probing_quadrature(Quadrature(domain, points, parameters, sides=sides))
+        probes[idx] = probe_slots(integrand, quadrature, place.sides[0].parts, arity)
+        read |= quadrature.reads
+    if n_sides > 1 and arity == 2 and place.seen is None and "idx[1]" not in read:
+        raise FormError(
+            f"form {integrand.name!r} over interior facets does not tell the side of u from that of v (w.idx[1] is not "
+            "read), so that it can mean two operators: Integral(..., sides='each') calls it for each side with itself, "
+            "as scikit-fem's asm(form, [side0, side1]) does, Integral(..., sides='pairs') for all four pairs of sides, "
+            "as asm(form, [side0, side1], [side0, side1]); or write it with jump(w, u, v)"
+        )
     return probes
 
 
@@ -539,11 +560,7 @@ def transported_bilinear(
 
 
 def _is_symmetric(term: TransportedBilinear, points: FloatArray) -> bool:
-    for _, matrices in term.matrices(points):
-        off = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2), initial=0.0)
-        if (off > 0.1 * _SYMMETRY * np.abs(matrices).max(axis=(1, 2), initial=0.0)).any():
-            return False
-    return True
+    return not any(asymmetric(matrices, 0.1 * _SYMMETRY) for _, matrices in term.matrices(points))
 
 
 def transported_linear(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from femadj.base.arrays import FloatArray, listing
-from femadj.base.complex_step import seed
 from femadj.errors import TangledMeshError
 from femadj.forms.differentiation import ComplexStep
 from femadj.forms.integrand import Integrand, strict_complex
 from femadj.forms.pointwise import Quadrature, add_measure, add_parameter_slopes, scatter
-from femadj.forms.probing import compare_with_differences, require_differentiable, sampled
-from femadj.forms.slotted import PartSlots, add_carried, arguments_of
+from femadj.forms.probing import sampled
+from femadj.forms.slotted import add_carried, arguments_of
 from femadj.forms.transported import Place, ShapeFunctions
 from femadj.space.element import ElementSpace, Side, pieces
 from femadj.space.parameters import Parameters
@@ -50,6 +48,9 @@ def integrate_transported(
             arguments = arguments_of(here.parts, slots)
             quadrature = Quadrature(here.domain, points, parameters)
             found = way.slopes(quadrature, arguments, [range(1)] * len(arguments), reads)
+            if not quadrature.reads <= reads:  # a branch that was not met before
+                reads |= quadrature.reads
+                found = way.slopes(quadrature, arguments, [range(1)] * len(arguments), reads)
             dual = np.concatenate([by[:, 0] for by in found.arguments])
             force = found.surroundings
             add_measure(force, found.value, quadrature.frame.normal if here.domain.is_facet else None)
@@ -74,22 +75,8 @@ def _shapes(side: Side, space: ElementSpace, points: FloatArray) -> ShapeFunctio
 def _tried(
     integrand: Integrand, side: Side, space: ElementSpace, points: FloatArray, u: FloatArray, parameters: Parameters
 ) -> set[str]:
-    """Evaluate on a sample, compare all derivatives with differences, and tell what is read."""
+    """Evaluate on a sample, and tell what is read."""
     quadrature = Quadrature(side.domain, points, parameters)
     arguments = arguments_of(side.parts, _shapes(side, space, points).at(u))
-    fields = [argument.field for argument in arguments]
-    quadrature.evaluate(integrand, fields)
-    reads = set(quadrature.reads)
-    require_differentiable(quadrature, integrand, arguments, reads)
-    rng = np.random.default_rng(6)
-    for number, argument in enumerate(arguments):
-        assert isinstance(argument, PartSlots)
-        direction = rng.uniform(-1, 1, argument.value.shape)
-
-        def evaluate(step: Any, n: int = number, a: PartSlots = argument, d: FloatArray = direction) -> Any:
-            moved = seed(a.value, d) if step is None else a.value + step * d
-            return quadrature.evaluate(integrand, [*fields[:n], a.moved(moved), *fields[n + 1 :]])
-
-        assert argument.part is not None
-        compare_with_differences(integrand, f"the state {argument.part.name!r}", argument.value, evaluate)
-    return reads
+    quadrature.evaluate(integrand, [argument.field for argument in arguments])
+    return set(quadrature.reads)

@@ -234,7 +234,8 @@ class Mesh:
     def _copy(self, **changes: Any) -> Mesh:
         """A mesh that shares everything but the changes, none of which is checked again."""
         new = object.__new__(Mesh)
-        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation", "node_order")
+        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids")
+        names += ("orientation", "node_order")
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
 
@@ -534,12 +535,11 @@ def _orientation(points: FloatArray, blocks: Sequence[CellBlock]) -> FloatArray:
             bad.tolist(),
         )
     sign = np.where(low > 0, 1.0, -1.0)
-    if sign.min() < sign.max():
-        pairs = overlapping_cells(blocks, sign)
-        if len(pairs):
-            raise TangledMeshError(
-                f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with "
-                "which they share it: one of each pair is folded over",
-                np.unique(pairs).tolist(),
-            )
+    pairs = overlapping_cells(blocks, sign)
+    if len(pairs):
+        raise TangledMeshError(
+            f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with which "
+            "they share it: one of each pair is folded over, or lies over the other",
+            np.unique(pairs).tolist(),
+        )
     return sign

@@ -26,7 +26,7 @@ from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes
 from femadj.space.discretisation import Discretisation
 from femadj.space.element import ElementSpace, Part, default_names, describe, parts_of
-from femadj.space.integrals import BilinearIntegral, LoadTerm, MatrixTerm
+from femadj.space.integrals import LoadTerm, MatrixTerm
 from femadj.space.parameters import ParameterLike, Parameters
 from femadj.space.region import Domain
 
@@ -49,6 +49,10 @@ class Integral:
         What the group is; found out by its name when left out.
     name : str, optional
         For messages; the function's own when left out.
+    sides : "pairs" or "each", optional
+        Over interior facets, what a bilinear form is called for: all pairs of the sides of u and v (``w.idx`` has two
+        entries), or each side with itself (``w.idx`` has one), as scikit-fem's ``asm(form, [side0, side1])`` does. Left
+        out: all pairs; FormError for forms that do not read the side of v, which could mean either.
     """
 
     form: Any
@@ -56,10 +60,13 @@ class Integral:
     order: int | None = None
     over: Over | None = None
     name: str | None = None
+    sides: Literal["pairs", "each"] | None = None
 
     def __post_init__(self) -> None:
         if self.over not in (None, "cells", "facets", "interior facets"):
             raise FormError(f"over must be 'cells', 'facets' or 'interior facets', not {self.over!r}")
+        if self.sides not in (None, "pairs", "each"):
+            raise FormError(f"sides must be 'pairs' or 'each', not {self.sides!r}")
         if self.order is not None and (
             isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 0
         ):
@@ -102,7 +109,8 @@ class Integral:
         """Where it is integrated, seen by the unknowns of an element."""
         order = self.order if self.order is not None else order
         make = {"cells": over_cells, "facets": over_facets, "interior facets": over_interior_facets}
-        return make[self.place(space.mesh)](space, self.group, order)
+        place = make[self.place(space.mesh)](space, self.group, order)
+        return place if self.sides is None else replace(place, seen=self.sides)
 
 
 IntegralLike = Any
@@ -276,7 +284,7 @@ class Form:
             for domain, found in _probed(integral, space, parameters, 2, order):
                 definite &= found.definite
                 known = found if self._symmetric is not False else replace(found, symmetric=False)
-                stiffness.append(_bilinear_term(domain, known, parameters))
+                stiffness.append(FormBilinear(domain, known, parameters))
                 owners.append(integral)
         for integral in self._linear:
             place = _transported(integral, space, order)
@@ -285,7 +293,7 @@ class Form:
                 loads.append(transported_linear(integral.integrand, place, space, parameters))
                 continue
             loads += [
-                _linear_term(domain, found, parameters)
+                FormLinear(domain, found, parameters)
                 for domain, found in _probed(integral, space, parameters, 1, order)
             ]
         symmetric = all(term.symmetric for term in stiffness)
@@ -390,22 +398,3 @@ def _require_one_side(integral: Integral, mesh: Mesh, found: Probe, parameters: 
             "facets lie between two cells and have two of them; use a facet group on the boundary, or "
             "over='interior facets'"
         )
-
-
-def _linear_term(domain: Domain, found: Probe, parameters: Parameters) -> LoadTerm:
-    """Constant coefficients make a built-in integral; others are evaluated for every design."""
-    term = FormLinear(domain, found, parameters)
-    if found.reads:
-        return term
-    (integral,) = term.integrals(np.zeros((0, domain.dim)))
-    return integral
-
-
-def _bilinear_term(domain: Domain, found: Probe, parameters: Parameters) -> MatrixTerm:
-    """Constant coefficients make a built-in integral; others are evaluated for every design."""
-    term = FormBilinear(domain, found, parameters)
-    if found.reads:
-        return term
-    (integral,) = term.integrals(np.zeros((0, domain.dim)))
-    assert isinstance(integral, BilinearIntegral)
-    return integral

@@ -24,7 +24,7 @@ from femadj.forms.pointwise import (
     interpolate,
     scatter,
 )
-from femadj.forms.probing import require_differentiable, sample_of
+from femadj.forms.probing import sample_of
 from femadj.forms.transported_functional import integrate_transported
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Partials, Solution
@@ -208,13 +208,17 @@ def _integrate(
         sample.evaluate(integrand, [a.field for a in tried])
         reads = set(sample.reads)
         _require_one_side(integral, solution, reads)
-        require_differentiable(sample, integrand, tried, reads, by_arguments=True)
-    slots = range(dim + 1 if "state.grad" in reads else 1)
 
     def slopes(piece: Domain) -> _Slopes:
         quadrature = Quadrature(piece, points, parameters)
-        fields = arguments(quadrature)
-        found = way.slopes(quadrature, fields, [slots], reads)
+        fields, read = arguments(quadrature), set(reads)
+        while True:
+            slots = range(dim + 1 if "state.grad" in read else 1)
+            found = way.slopes(quadrature, fields, [slots], read)
+            if quadrature.reads <= read:
+                break
+            read |= quadrature.reads  # a branch that the sample has not met
+            _require_one_side(integral, solution, read)
         (by_state,), force = found.arguments, found.surroundings
         add_measure(force, found.value, quadrature.frame.normal if piece.is_facet else None)
         if len(slots) > 1:
