@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import skfem
+from femadj.space.integrals import BilinearIntegral, LinearIntegral
 from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
@@ -26,7 +27,6 @@ from femadj.mesh.reference import (
 )
 from femadj.space import region
 from femadj.space.discretisation import Discretisation
-from femadj.space.integrals import BilinearIntegral, LinearIntegral
 from femadj.space.nodal import Force, Tensor
 from femadj.space.pattern import MatrixEntries, Pattern
 from femadj.space.region import Domain
