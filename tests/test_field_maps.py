@@ -321,7 +321,7 @@ def test_derivatives_against_differences(cell: str, element: Any, over: Over, ki
 
 
 # ---------------------------------------------------------------------- what is computed how often
-FEW = 200
+FEW = 400
 """More points than are looked at alone."""
 
 
@@ -354,7 +354,7 @@ def conduction(u: Any, v: Any, w: Any) -> Any:
 
 @pytest.mark.parametrize("element", [1, P2], ids=["nodal", "tables"])
 def test_coefficients_are_evaluated_once_a_design(element: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh = box_mesh("triangle", (12, 9), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    mesh = box_mesh("triangle", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
     form, load = Counted(conduction), Counted(lambda v, w: w.x[0] * v)
     problem = fa.LinearStatic(mesh, fa.Form(form, load, element=element), [fa.Fixed("left")], [])
     solution = problem.solve(mesh.points + 0.01)
@@ -376,7 +376,7 @@ def test_coefficients_are_evaluated_once_a_design(element: Any, monkeypatch: pyt
 
 
 def test_loads_of_position_are_evaluated_once_a_design() -> None:
-    mesh = box_mesh("quad", (12, 9), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    mesh = box_mesh("quad", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
     source = Counted(lambda x: np.sin(x[0]))
     problem = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(source)])
     source.since()
@@ -389,7 +389,7 @@ def test_loads_of_position_are_evaluated_once_a_design() -> None:
 
 
 def test_values_of_functionals_need_no_derivatives() -> None:
-    mesh = box_mesh("triangle", (12, 9), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    mesh = box_mesh("triangle", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
     function = Counted(lambda w: w.u**2 * w.x[0])
     solution = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(1.0)]).solve()
     functional = fa.Functional(function)

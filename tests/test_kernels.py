@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import skfem
-from femadj.space.integrals import BilinearIntegral, LinearIntegral
 from skfem.helpers import dot
 from skfem.models.elasticity import linear_elasticity
 
@@ -30,6 +29,7 @@ from femadj.space.discretisation import Discretisation
 from femadj.space.nodal import Force, Tensor
 from femadj.space.pattern import MatrixEntries, Pattern
 from femadj.space.region import Domain
+from tests.integrals import BilinearIntegral, LinearIntegral
 from tests.meshes import CELLS, box_mesh, dim_of, is_quadratic
 from tests.products import Products
 from tests.reference_assembly import STEP, AnyArray, FloatArray, LinearData, Reference, along, turned
@@ -439,13 +439,6 @@ def test_normals_of_a_closed_surface_add_up_to_nothing(cell: str) -> None:
     # int x . n ds = dim * volume, where the rule is exact
     volume = np.vdot(f, at.mesh.points) / dim
     assert volume == pytest.approx(at.mesh.volume(), rel=1e-12 if not is_quadratic(cell) or dim == 2 else 1e-3)
-
-
-def test_varying_coefficients_must_bring_their_derivatives() -> None:
-    (b,) = linear(BODY, "triangle")
-    wrong = replace(b.integral, varies=True)
-    with pytest.raises(TypeError, match="derivatives"):
-        wrong.contract(b.mesh.points, b.v, np.zeros_like(b.mesh.points))
 
 
 # ---------------------------------------------------------------------- threads
