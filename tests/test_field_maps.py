@@ -260,9 +260,7 @@ def test_functionals_agree(cell: str, element: Any, over: Over) -> None:
             ComplexStep(Integrand.of(function)), fields, both.mesh.points, both.parameters, field
         )
         state, nodes, slopes = np.zeros_like(field), np.zeros_like(both.mesh.points), both.parameters.zeros()
-        reads = integral.reads()
-        integral.check(reads)
-        value = integral.add_partials(reads, state, nodes, slopes)
+        value = integral.add_partials(state, nodes, slopes)
         assert integral.value() == pytest.approx(value, rel=1e-13)
         found.append((value, state, nodes, slopes))
     (value, state, nodes, slopes), (other, other_state, other_nodes, other_slopes) = found
@@ -323,18 +321,24 @@ def test_derivatives_against_differences(cell: str, element: Any, over: Over, ki
 
 
 # ---------------------------------------------------------------------- what is computed how often
+FEW = 400
+"""More points than are looked at alone."""
+
+
 class Counted:
-    """A function that counts its calls: all of them, and those with complex steps."""
+    """A function that counts its calls on whole regions, real ones and those with complex steps.
+
+    Looks at a few points (whether points are mixed, whether derivatives agree with differences) do not count.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.real, self.complex = function, 0, 0
 
     def __call__(self, *arguments: Any) -> Any:
         x = getattr(arguments[-1], "x", arguments[-1])
-        if np.iscomplexobj(x):
-            self.complex += 1
-        else:
-            self.real += 1
+        if x[0].size > FEW:
+            self.real += not np.iscomplexobj(x)
+            self.complex += np.iscomplexobj(x)
         return self.function(*arguments)
 
     def since(self) -> tuple[int, int]:
@@ -350,7 +354,7 @@ def conduction(u: Any, v: Any, w: Any) -> Any:
 
 @pytest.mark.parametrize("element", [1, P2], ids=["nodal", "tables"])
 def test_coefficients_are_evaluated_once_a_design(element: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh = box_mesh("triangle", (4, 3), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    mesh = box_mesh("triangle", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
     form, load = Counted(conduction), Counted(lambda v, w: w.x[0] * v)
     problem = fa.LinearStatic(mesh, fa.Form(form, load, element=element), [fa.Fixed("left")], [])
     solution = problem.solve(mesh.points + 0.01)
@@ -372,28 +376,25 @@ def test_coefficients_are_evaluated_once_a_design(element: Any, monkeypatch: pyt
 
 
 def test_loads_of_position_are_evaluated_once_a_design() -> None:
-    mesh = box_mesh("quad", (4, 3), distortion=0.1, origin=(1.0, 2.0), seed=1)
-    source, flux = Counted(lambda x: np.sin(x[0])), Counted(lambda x: x[1] ** 2)
-    problem = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(source), fa.Flux("right", flux)])
-    source.since(), flux.since()
+    mesh = box_mesh("quad", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    source = Counted(lambda x: np.sin(x[0]))
+    problem = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(source)])
+    source.since()
     solution = problem.solve(mesh.points + 0.01)
-    assert source.since() == flux.since() == (1, 0)
+    assert source.since() == (1, 0)
     fa.value_and_gradient(solution, fa.FieldNorm())
-    assert source.complex >= 2
-    source.since(), flux.since()
+    assert source.since() == (0, 2)
     fa.value_and_gradient(solution, fa.Functional(lambda w: w.u**2))
-    assert source.since() == flux.since() == (0, 0)
+    assert source.since() == (0, 0)
 
 
 def test_values_of_functionals_need_no_derivatives() -> None:
-    mesh = box_mesh("triangle", (3, 2), distortion=0.1, origin=(1.0, 2.0), seed=1)
+    mesh = box_mesh("triangle", (16, 12), distortion=0.1, origin=(1.0, 2.0), seed=1)
     function = Counted(lambda w: w.u**2 * w.x[0])
     solution = fa.LinearStatic(mesh, fa.Diffusion(1.0), [fa.Fixed("left")], [fa.Source(1.0)]).solve()
     functional = fa.Functional(function)
     value = functional.value(solution)
-    assert function.since() == (2, 0)  # a sample that tells what is read, and the mesh
+    assert function.since() == (1, 0)
     partials = functional.partials(solution)
     assert partials.value == pytest.approx(value, rel=1e-14)
-    function.since()
-    functional.partials(solution)
-    assert function.since()[0] <= 3  # compared with differences before
+    assert function.since() == (2, 2)  # value, step of the state, steps of the coordinates

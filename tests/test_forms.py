@@ -855,27 +855,28 @@ class Counted:
         return self.form(*arguments)
 
 
-def test_constant_forms_are_evaluated_when_the_problem_is_built_only() -> None:
+def test_constant_forms_are_evaluated_at_one_point_of_a_design() -> None:
+    """Few times, on single points, whatever the mesh: that what they refer to has not changed."""
     mesh = mesh_of("quad8")
-    bilinear = [Counted(laplacian), Counted(lambda u, v, w: u * v)]
-    problem = problem_from(mesh, fa.Form([bilinear[0], fa.Integral(bilinear[1], "boundary")], lambda v, w: v))
-    before = [form.calls for form in bilinear]
+    shapes = []
+
+    def reaction(u: Any, v: Any, w: Any) -> Any:
+        shapes.append(np.shape(u))
+        return u * v
+
+    bilinear = [Counted(laplacian), Counted(reaction)]
+    linear = Counted(lambda v, w: 2.0 * v)
+    problem = problem_from(mesh, fa.Form([bilinear[0], fa.Integral(bilinear[1], "boundary")], linear))
     for number in range(3):
+        before = [form.calls for form in (*bilinear, linear)]
+        shapes.clear()
         solution = problem.solve(mesh.points + 0.01 * number * direction_of(mesh))
         fa.value_and_gradient(solution, fa.Compliance())
-        Products(problem).tangent(mesh.points, direction_of(mesh), solution.u)
-    assert [form.calls for form in bilinear] == before
+        Products(problem).tangent(solution.points, direction_of(mesh), solution.u)
+        calls = [form.calls - n for form, n in zip((*bilinear, linear), before, strict=True)]
+        assert all(1 <= n <= 30 for n in calls), calls
+        assert sum(m * nq for m, nq in shapes) <= 30 + 6 * SAMPLED_ENTITIES * 9  # looked at once at the solution
     assert problem.counts.factorisations == 3
-
-
-def test_constant_linear_forms_are_evaluated_when_the_problem_is_built_only() -> None:
-    mesh = mesh_of("quad8")
-    linear = Counted(lambda v, w: 2.0 * v)
-    problem = problem_from(mesh, fa.Form(laplacian, linear))
-    before = linear.calls
-    for number in range(3):
-        fa.value_and_gradient(problem.solve(mesh.points + 0.01 * number * direction_of(mesh)), fa.FieldNorm())
-    assert linear.calls == before
 
 
 def test_forms_of_parameters_are_evaluated_at_one_point() -> None:
@@ -889,12 +890,12 @@ def test_forms_of_parameters_are_evaluated_at_one_point() -> None:
     problem = problem_from(mesh, fa.Form(conduction, lambda v, w: v, parameters={"k": 2.0}))
     shapes.clear()
     problem.solve(parameters={"k": 3.0})
-    assert shapes == {(1, 1)}
+    assert {m for m, _ in shapes} <= {1, mesh.n_cells}  # one point, and the look at the solution
     by_cell = fa.Form(conduction, lambda v, w: v, parameters={"k": fa.CellField(np.ones(mesh.n_cells))})
     problem = problem_from(mesh, by_cell)
     shapes.clear()
     problem.solve()
-    assert shapes == {(mesh.n_cells, 1)}
+    assert (mesh.n_cells, 1) in shapes
 
 
 def test_forms_of_x_are_evaluated_for_every_design() -> None:
@@ -902,7 +903,7 @@ def test_forms_of_x_are_evaluated_for_every_design() -> None:
     seen = []
 
     def conduction(u: Any, v: Any, w: Any) -> Any:
-        if not np.iscomplexobj(w.x):  # complex steps of the check that it is differentiable
+        if not np.iscomplexobj(w.x) and np.shape(w.x)[1:] == (mesh.n_cells, 9):  # leaves the few points out
             seen.append(float(np.mean(w.x[0])))
         return wave(w.x) * dot(grad(u), grad(v))
 
@@ -1057,7 +1058,7 @@ def test_explanations_name_route_and_reasons() -> None:
     assert "gradients; reads nothing; constant coefficients, evaluated once" in constant
     assert "triangle" in line("'conduction'", "(all, triangle")
     text = line("'robin'", "over facets (top, triangle")
-    assert "values; reads alpha; constant coefficients, evaluated once for each set of parameters" in text
+    assert "values; reads alpha; constant coefficients, evaluated once at every design" in text
     text = line("'reaction'", "over cells (high")
     assert "values and gradients; reads x; 2 independent coefficients" in text
     assert "at every quadrature point of every design" in text

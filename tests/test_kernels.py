@@ -443,13 +443,6 @@ def test_normals_of_a_closed_surface_add_up_to_nothing(cell: str) -> None:
     assert volume == pytest.approx(at.mesh.volume(), rel=1e-12 if not is_quadratic(cell) or dim == 2 else 1e-3)
 
 
-def test_varying_coefficients_must_bring_their_derivatives() -> None:
-    (b,) = linear(BODY, "triangle")
-    wrong = replace(b.integral, varies=True)
-    with pytest.raises(TypeError, match="derivatives"):
-        wrong.contract(b.mesh.points, b.v, np.zeros_like(b.mesh.points))
-
-
 # ---------------------------------------------------------------------- complex numbers
 COMPLEX = [
     pytest.param(form, cell, id=f"{form.name}-{cell}") for form in (ELASTIC, GENERAL, FACET_GENERAL) for cell in TYPICAL

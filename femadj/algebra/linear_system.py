@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,15 +19,13 @@ from femadj.algebra.plain import (
     MatrixLike,
     ParametricSystem,
     PlainResidual,
-    as_argument,
-    as_array,
-    called,
     described,
     random_like,
     require_derivative,
 )
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
 from femadj.base.design import Cotangent, Design
 from femadj.errors import LinearSystemError, ResponseError
@@ -164,7 +162,8 @@ class LinearSystem:
         Threads of the solver.
     check : bool
         Compare derivatives with differences of the functions they belong to, along a random direction: those of A and
-        b at the first gradient (6 to 14 evaluations of each), those of each response when it is first used.
+        b at the first gradient at every theta (6 evaluations of each, more near kinks), those of each response at every
+        solution at which it is used.
     progress : Progress, optional
         Told about every phase.
 
@@ -233,7 +232,6 @@ class LinearSystem:
         self._solver = solver
         self._progress = progress
         self._check = check
-        self._checked: dict[int, weakref.ref[Any]] = {}
         self._symbolic: Symbolic | None = None
         self._before = Counts(0, 0)
         phases = Phases(progress)
@@ -426,20 +424,13 @@ class LinearSystem:
             dx = _gradient(lambda d: slope(seed(x, d), plain), x.shape, f"{name} by x")
             dtheta = _gradient(lambda d: slope(x, seed(theta, d)), theta.shape, f"{name} by theta")
         partials = _Partials(value, dx, dtheta)
-        if self._check and not self._is_checked(response):
+        checked = solution.checked
+        if self._check and not _holds(checked, response):
             _check_partials(response, name, advice, x, theta, partials)
-            self._mark_checked(response)
+            if type(response).__weakrefoffset__:  # remembered without being kept alive, where that is possible
+                key = id(response)
+                checked[key] = weakref.ref(response, lambda reference: _forget(checked, key, reference))
         return partials
-
-    def _is_checked(self, response: Response) -> bool:
-        reference = self._checked.get(id(response))
-        return reference is not None and reference() is response
-
-    def _mark_checked(self, response: Response) -> None:
-        """Remember a response without keeping it alive; what cannot be referred to weakly is checked every time."""
-        if type(response).__weakrefoffset__:
-            key, checked = id(response), self._checked
-            checked[key] = weakref.ref(response, lambda reference: _forget(checked, key, reference))
 
 
 @dataclass(frozen=True, eq=False)
@@ -458,6 +449,8 @@ class LinearSolution:
     x : (n,)
         The unknowns.
     seconds : mapping of phase to seconds
+    checked : dict
+        Responses whose derivatives have been compared with differences at this solution.
     """
 
     system: LinearSystem
@@ -465,6 +458,7 @@ class LinearSolution:
     theta: FloatArray
     x: FloatArray
     seconds: Mapping[str, float]
+    checked: dict[int, weakref.ref[Any]] = field(default_factory=dict, repr=False)
 
     @property
     def factor(self) -> Factor:
@@ -658,7 +652,7 @@ def _gradient(slope: Callable[[FloatArray], float], shape: tuple[int, ...], name
     """
     size = int(np.prod(shape, dtype=int))
     gradient = np.zeros(size)
-    weights = np.random.default_rng(0).uniform(0.5, 1.0, size)
+    weights = samples(size).uniform(0.5, 1.0, size)
     blocks, evaluations = [(0, size)], 0
     while blocks:
         evaluations += len(blocks)
@@ -687,7 +681,7 @@ def _check_partials(
     response: Response, name: str, advice: str, x: FloatArray, theta: FloatArray, partials: _Partials
 ) -> None:
     """Compare the partial derivatives of a response with differences along a random direction of x and of theta."""
-    rng = np.random.default_rng(0)
+    rng = samples(key_of(x), key_of(theta))
     by_x, by_theta = random_like(x, rng), random_like(theta, rng)
     dtheta = np.zeros(theta.shape) if partials.dtheta is None else partials.dtheta
 
@@ -701,6 +695,11 @@ def _check_partials(
 
     check(lambda t: at(x + t * by_x, theta), partials.dx, by_x, "x")
     check(lambda t: at(x, theta + t * by_theta), dtheta, by_theta, "theta")
+
+
+def _holds(checked: Mapping[int, weakref.ref[Any]], response: Response) -> bool:
+    reference = checked.get(id(response))
+    return reference is not None and reference() is response
 
 
 def _forget(checked: dict[int, weakref.ref[Any]], key: int, reference: weakref.ref[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
@@ -14,9 +13,11 @@ import scipy.sparse as sp
 from femadj.algebra.constraints import Condensed, Unconstrained
 from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
 from femadj.base.design import Cotangent, Design
-from femadj.errors import ComplexStepError, FemadjError, LinearSystemError, NonFiniteError, VerificationError
+from femadj.base.differences import compare
+from femadj.errors import LinearSystemError, NonFiniteError, VerificationError
 from femadj.solvers import MatrixKind
 from femadj.solvers.structure import CsrPattern
 
@@ -24,15 +25,8 @@ MatrixLike = Callable[[Any], Any] | Any
 """A function of theta, or, where it does not depend on theta, what the function would return."""
 
 SYMMETRY_TOLERANCE = 1e-12
-"""Largest ``|A_ij - A_ji|`` of a symmetric matrix, relative to its largest entry."""
+"""Largest ``|A_ij - A_ji|`` of a symmetric matrix, relative to the largest entries of the two rows and columns."""
 
-DIFFERENCE_STEPS = (1e-3, 1e-4, 1e-5)
-"""Steps of the differences that derivatives are compared with, as fractions of the size of every argument."""
-
-DIFFERENCE_TOLERANCE = 1e-6
-"""How far a derivative may be from a difference, relative to it and beyond rounding."""
-
-_ROUNDING = 4e-15
 _ADVICE = (
     "Write it with NumPy operations on theta (np.cos, not math.cos; arrays with dtype=np.result_type(theta, float), "
     "filled before they become sparse), or give derivatives= or contraction="
@@ -218,7 +212,7 @@ class CallableSystem:
         index to pair. ``None`` in a pair, and an index that is missing, are zero.
     kind : MatrixKind
     check : bool
-        Compare derivatives with differences of the callables, once.
+        Compare derivatives with differences of the callables, at every theta at which they are asked for.
 
     Raises
     ------
@@ -240,8 +234,8 @@ class CallableSystem:
         self._kind: MatrixKind = kind
         self._pattern: CsrPattern | None = None
         self._keys = np.empty(0, dtype=np.int64)
-        self._rates_to_check = check
-        self._contraction_to_check = check and contraction is not None
+        self._check = check
+        self._checked: dict[str, bytes] = {}
 
     @property
     def kind(self) -> MatrixKind:
@@ -277,11 +271,9 @@ class CallableSystem:
     def pullback(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
         """``lam^T (db/dtheta - dA/dtheta x)`` for every row of ``lam``; VerificationError as in ``pushforward``."""
         if self._contraction is not None:
-            if self._contraction_to_check:
-                self._check_contraction(theta, x)
-                self._contraction_to_check = False
+            self._once(self._check_contraction, theta, x)
             return -np.stack([self._contraction_at(theta, x, row) for row in lam])
-        self._check_rates(theta, x)
+        self._once(self._check_rates, theta, x)
         result = np.empty((len(lam), theta.size))
         for number, rate in enumerate(self._rates(theta, x)):
             result[:, number] = (lam * rate).sum(axis=1)
@@ -293,11 +285,11 @@ class CallableSystem:
         Raises
         ------
         VerificationError
-            When the derivatives disagree with differences of the callables (the first time only).
+            When the derivatives disagree with differences of the callables (looked at once for every theta).
         ComplexStepError
             When they are not given and the callables cannot be differentiated.
         """
-        self._check_rates(theta, x)
+        self._once(self._check_rates, theta, x)
         return self._pushforward(theta, directions, x)
 
     # ------------------------------------------------------------------ derivatives
@@ -376,10 +368,9 @@ class CallableSystem:
     # ------------------------------------------------------------------ checks against differences
     def _check_rates(self, theta: FloatArray, x: FloatArray) -> None:
         """Compare derivatives of matrix and right-hand side, along a random direction, row by row."""
-        if not self._rates_to_check:
-            return
-        rng = np.random.default_rng(0)
-        direction, weights = random_like(theta, rng), random_like(x, rng)
+        rng = samples(key_of(theta))
+        matrix = abs(self._matrix_at(theta))
+        direction, weights = random_like(theta, rng), _balanced(matrix, rng)
         if self._derivatives is None:
             origin, advice = "complex step", _ADVICE
             of_product, of_rhs = self._complex_step(theta, direction, weights)
@@ -387,7 +378,7 @@ class CallableSystem:
             origin, advice = "derivatives(theta)", "Correct it (the pair is dA_i, db_i, both triangles of dA_i)"
             both = [self._pushforward(theta, direction[None], w)[0] for w in (weights, np.zeros_like(weights))]
             of_product, of_rhs = both[1] - both[0], both[1]
-        sizes = abs(self._matrix_at(theta)) @ np.abs(weights)
+        sizes = matrix @ np.abs(weights)
         require_derivative(
             lambda t: self._matrix_at(theta + t * direction) @ weights,
             of_product, sizes, f"the derivative of matrix(theta) by {origin}", advice,
@@ -396,10 +387,16 @@ class CallableSystem:
             lambda t: self._rhs_at(theta + t * direction),
             of_rhs, np.abs(self._rhs_at(theta)), f"the derivative of rhs(theta) by {origin}", advice,
         )  # fmt: skip
-        self._rates_to_check = False
+
+    def _once(self, check: Callable[[FloatArray, FloatArray], None], theta: FloatArray, x: FloatArray) -> None:
+        """Make a check at every theta that differs from the last."""
+        here = theta.tobytes()
+        if self._check and self._checked.get(check.__name__) != here:
+            check(theta, x)
+            self._checked[check.__name__] = here
 
     def _check_contraction(self, theta: FloatArray, x: FloatArray) -> None:
-        rng = np.random.default_rng(0)
+        rng = samples(key_of(theta))
         direction, weights, lam = random_like(theta, rng), random_like(x, rng), rng.uniform(-1, 1, len(x))
 
         def product(t: float) -> FloatArray:
@@ -456,67 +453,7 @@ class CallableSystem:
         self._pattern = CsrPattern(indptr, (keys % n).astype(np.int32), "full" if self._kind == "general" else "upper")
 
 
-# ---------------------------------------------------------------------- arguments and results of callables
-def called(
-    function: Any, name: str, *arguments: Any, advice: str = "", error: type[FemadjError] = LinearSystemError
-) -> Any:
-    """Call a user's function; with ``advice`` (on what to do when it fails) its arguments are complex steps.
-
-    What is no function stands for its own result.
-
-    Raises
-    ------
-    ComplexStepError
-        When it fails on complex steps.
-    FemadjError
-        Of type ``error`` when it fails otherwise. Errors of femadj pass as they are.
-    """
-    if not callable(function):
-        return function
-    try:
-        if not advice:
-            return function(*arguments)
-        with warnings.catch_warnings():
-            # a complex number stored in a real array would lose the derivative with a warning only
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            return function(*arguments)
-    except FemadjError as known:
-        if not advice or not isinstance(known, ComplexStepError):
-            known.add_note(f"raised inside {name}")
-            raise
-        raise ComplexStepError(f"{name} cannot be differentiated by complex step: {known}. {advice}") from known
-    except Exception as cause:
-        said = f"{type(cause).__name__}: {cause}"
-        if advice:
-            raise ComplexStepError(f"{name} cannot be differentiated by complex step: {said}. {advice}") from cause
-        raise error(f"{name} failed with {said}") from cause
-
-
-def as_argument(theta: FloatArray) -> float | FloatArray:
-    """Theta as the user's functions see it: a float, or a read-only array."""
-    return float(theta) if theta.ndim == 0 else read_only(theta)
-
-
-def read_only(array: FloatArray) -> FloatArray:
-    """A view that cannot be written to."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
-
-
-def as_array(raw: Any, shape: tuple[int, ...], name: str, error: type[FemadjError]) -> FloatArray:
-    """A user's real numbers as a finite float64 array of the given shape, or ``error``."""
-    try:
-        array = np.asarray(raw)
-    except (TypeError, ValueError) as cause:
-        raise error(f"{name} must be an array of shape {shape}, not {type(raw).__name__}") from cause
-    if array.dtype.kind not in "fiub" or array.shape != shape:
-        raise error(f"{name} must be real numbers of shape {shape}, not {array.dtype} of shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise error(f"{name} has NaN or infinite entries, first at flat index {int(np.argmin(np.isfinite(array)))}")
-    return array.astype(np.float64)
-
-
+# ---------------------------------------------------------------------- results of callables
 def as_matrix(raw: Any, name: str) -> sp.csr_array:
     """A user's square matrix as a sorted CSR copy without repeated entries, real or complex, or LinearSystemError."""
     if sp.issparse(raw):
@@ -562,12 +499,17 @@ def _rows(matrix: sp.csr_array) -> npt.NDArray[np.int64]:
 
 
 def _require_symmetric(matrix: sp.csr_array, kind: MatrixKind) -> None:
+    """Compare with the transpose; every difference is judged by the sizes of the two rows and columns it lies in."""
     difference = sp.coo_array(matrix - matrix.T)
     if not difference.nnz:
         return
-    worst = int(np.argmax(np.abs(difference.data)))
-    if abs(difference.data[worst]) > SYMMETRY_TOLERANCE * np.abs(matrix.data).max():
-        i, j = (int(c[worst]) for c in difference.coords)
+    magnitude = abs(matrix)
+    size = np.maximum(magnitude.max(axis=0).toarray().ravel(), magnitude.max(axis=1).toarray().ravel())
+    rows, columns = difference.coords
+    excess = np.abs(difference.data) - SYMMETRY_TOLERANCE * np.sqrt(size[rows]) * np.sqrt(size[columns])
+    worst = int(np.argmax(excess))
+    if excess[worst] > 0:
+        i, j = int(rows[worst]), int(columns[worst])
         raise LinearSystemError(
             f"matrix(theta) is not symmetric, as kind={kind!r} says: entry ({i}, {j}) is {matrix[i, j]:.9g}, entry "
             f"({j}, {i}) is {matrix[j, i]:.9g}. Return both triangles, or use kind='general'"
@@ -596,13 +538,17 @@ def random_like(value: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.asarray(rng.uniform(0.5, 1.0, value.shape) * rng.choice([-1.0, 1.0], value.shape) * sizes)
 
 
+def _balanced(magnitude: sp.csr_array, rng: np.random.Generator) -> FloatArray:
+    """Random weights of the columns of a matrix, so that small columns count beside large ones."""
+    size = magnitude.max(axis=0).toarray().ravel()
+    size = np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0)
+    return np.asarray(rng.uniform(0.5, 1.0, len(size)) * rng.choice([-1.0, 1.0], len(size)) / size)
+
+
 def require_derivative(
     function: Callable[[float], FloatArray], exact: FloatArray, sizes: FloatArray, what: str, advice: str
 ) -> None:
     """Compare a derivative at 0 with differences, component by component.
-
-    Central differences of fourth order, and one-sided ones of second order, which stand where the function has a kink
-    near by, over several steps; a component is right when one of them agrees.
 
     Parameters
     ----------
@@ -616,23 +562,20 @@ def require_derivative(
     Raises
     ------
     VerificationError
-        When no difference agrees.
+        When it disagrees with differences to either side: it is wrong, or there is a kink at 0.
     """
-    here = function(0.0)
-    agrees = np.zeros(exact.shape, dtype=bool)
-    central = np.full(exact.shape, np.nan)
-    for h in DIFFERENCE_STEPS:
-        before2, before, after, after2 = (function(k * h) for k in (-2, -1, 1, 2))
-        central = (8 * (after - before) - (after2 - before2)) / (12 * h)
-        forward = (4 * after - after2 - 3 * here) / (2 * h)
-        backward = (3 * here - 4 * before + before2) / (2 * h)
-        for quotient in (central, forward, backward):
-            agrees |= np.abs(quotient - exact) <= DIFFERENCE_TOLERANCE * np.abs(exact) + _ROUNDING / h * sizes
-        if agrees.all():
-            return
-    k = int(np.argmin(agrees))
+    found = compare(function, exact, magnitude=sizes)
+    if found.right.all():
+        return
+    k = int(np.argmin(found.right))
     place = f" in row {k}" if len(exact) > 1 else ""
+    if found.one_sided[k]:
+        raise VerificationError(
+            f"{what} does not exist{place}: there is a kink or a jump exactly at this theta (or x), where the "
+            "derivatives to both sides differ. Move away from it, or smooth the function. check=False skips this "
+            "comparison, and gives the derivative of one side"
+        )
     raise VerificationError(
-        f"{what} is wrong: along a random direction it gives {exact[k]:.9g}{place}, differences give {central[k]:.9g}. "
-        f"{advice}. check=False skips this comparison"
+        f"{what} is wrong: along a random direction it gives {exact[k]:.9g}{place}, differences give "
+        f"{found.difference[k]:.9g}. {advice}. check=False skips this comparison"
     )

@@ -4,13 +4,17 @@
 consists of analytic operations (J. N. Lyness and C. B. Moler, SIAM J. Numer. Anal. 4 (1967)). ``abs``, ``maximum``,
 comparisons or a norm are not analytic and a bare complex step is silently wrong there. Arrays made by ``seed`` give
 such operations the meaning they have for real numbers, and raise ``ComplexStepError`` on operations that they do not
-know. NumPy lets functions strip the guard (``np.array([a, b])``): who differentiates a user's function this way
-compares it once with differences as well.
+know. NumPy lets functions strip the guard (``np.array([a, b])``): derivatives of users' functions are compared with
+differences as well (``femadj.base.differences``). A complex number that is stored in an array of real ones is an error
+inside ``steps_kept``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -46,7 +50,9 @@ _LINEAR_FUNCTIONS = frozenset(
         np.linalg.solve, np.diff, np.take_along_axis, np.append, np.block, np.triu, np.tril,
     }
 )  # fmt: skip
-_OF_SHAPES = frozenset({np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.may_share_memory})
+_OF_SHAPES = frozenset(
+    {np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.may_share_memory, np.result_type, np.can_cast}
+)
 
 
 def _re(a: Any) -> Any:
@@ -88,17 +94,16 @@ def _by_slope(function: Any, slope: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """Powers; a real base with a real exponent keeps its value where complex powers would leave the real line."""
-    if np.iscomplexobj(exponent):
-        return np.power(base, exponent)
-    e = np.asarray(exponent)
-    if e.dtype.kind in "iu" or (e.ndim == 0 and float(e) == int(e)):
-        return np.power(base, e)
-    b = np.asarray(base)
-    # at a negative base a fractional power is not a real number; at zero its derivative is that of the limit
-    value = np.power(b.real, e)
+    """Powers of real numbers. NumPy's complex powers go through logarithms and lose a tiny step at large exponents."""
+    b, e = np.asarray(base), np.asarray(exponent)
+    value = np.power(b.real, e.real)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(b.imag == 0, 0.0, e * np.power(b.real, e - 1) * b.imag)
+        slope = np.zeros(value.shape)
+        if np.iscomplexobj(b):
+            by_base = e.real * np.power(b.real, e.real - 1.0) * b.imag
+            slope = np.where((b.imag == 0) | (e.real == 0), 0.0, by_base)
+        if np.iscomplexobj(e):
+            slope = slope + np.where(e.imag == 0, 0.0, value * np.log(b.real) * e.imag)
     return value + 1j * slope
 
 
@@ -266,6 +271,42 @@ class Guarded(np.ndarray[Any, Any]):
     def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:  # type: ignore[override]
         """Between two bounds, by the real part."""
         return _guard(_clip(self, min, max))
+
+
+class _Steps(threading.local):
+    """How many differentiated calls of users' functions are under way in this thread."""
+
+    depth = 0
+
+
+_steps = _Steps()
+
+
+class _KeepingSteps(type):
+    """Makes a category of warnings out of the thread that asks: the complex warning, where steps must be kept."""
+
+    def __subclasscheck__(cls, category: type) -> bool:
+        return _steps.depth > 0 and issubclass(category, np.exceptions.ComplexWarning)
+
+
+class _DroppedStep(Warning, metaclass=_KeepingSteps):
+    """Stands for ``ComplexWarning`` in threads that differentiate, and for nothing in the others."""
+
+
+@contextmanager
+def steps_kept() -> Iterator[None]:
+    """Make it an error that a complex number is stored in an array of real ones: it would lose its derivative.
+
+    For this thread alone. The filter that it needs is the same for all threads and is never taken away; what it
+    matches depends on the thread.
+    """
+    if not warnings.filters or warnings.filters[0][2] is not _DroppedStep:
+        warnings.filterwarnings("error", category=_DroppedStep)
+    _steps.depth += 1
+    try:
+        yield
+    finally:
+        _steps.depth -= 1
 
 
 def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Guarded:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.calls import FieldLike, constant_components, slopes_at, values_at
 from femadj.base.design import Cotangent, Design
-from femadj.base.fields import FieldLike, constant_components, slopes_at, values_at
 from femadj.errors import LoadError, MaterialError
 from femadj.forms.integral import IntegralAt, IntegralTerm
 from femadj.forms.law import LoadLaw, PositionData
@@ -71,6 +71,9 @@ class NodalForces:
         """No dependence on the field."""
 
     def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def require_linear_at(self, u: FloatArray) -> None:
         """No dependence on the field."""
 
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
@@ -137,6 +140,9 @@ class SpreadForceAt:
     def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
         """No dependence on the field."""
 
+    def require_linear_at(self, u: FloatArray) -> None:
+        """No dependence on the field."""
+
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
         """``d(v.F s / A) = v.F ds / A - (v.F s / A^2) dA``."""
         if into.points is None:
@@ -168,7 +174,7 @@ class BodyForce:
     Parameters
     ----------
     value : (dim,) or function of x
-        [force/length^3]; a function (see ``femadj.fields``) is fixed in space, not carried by the cells.
+        [force/length^3]; a function (see ``femadj.base.calls``) is fixed in space, not carried by the cells.
     group : str, optional
         Cell group; the whole mesh when left out.
     """
@@ -390,11 +396,16 @@ def _value_terms(
     count = 1 if along_normal else nc
     force, pressure, position = np.zeros((1, nc)), np.zeros(1), None
     if callable(value):
+
+        def slopes(x: FloatArray, values: FloatArray) -> FloatArray:
+            found, kink = slopes_at(value, x, values / factor, what, LoadError)
+            if kink:
+                raise LoadError(kink)
+            return factor * found
+
         position = PositionData(
-            lambda x: factor * values_at(value, x, count, what, LoadError),
-            lambda x, values: factor * slopes_at(value, x, values / factor, what, LoadError),
-            along_normal,
-        )
+            lambda x: factor * values_at(value, x, count, what, LoadError), slopes, along_normal
+        )  # fmt: skip
     elif along_normal:
         pressure = factor * constant_components(value, 1, what, LoadError)
     else:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from femadj.base.arrays import FloatArray
-from femadj.base.fields import FieldLike, evaluate
+from femadj.base.arrays import FloatArray, frozen
+from femadj.base.calls import FieldLike, evaluate
 from femadj.errors import SupportError
 from femadj.mesh import Mesh
 from femadj.physics import Physics
@@ -33,8 +33,9 @@ class Fixed:
         ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
     value : number, array or function of x
         One value for all those components, one a component, one a node and component ``(n_group_nodes, n)``, or a
-        function of ``x`` (see ``femadj.fields``) that is differentiated as the nodes move. Where the unknowns are not
-        values at points (H(div), H(curl), bubbles), only zero.
+        function of ``x`` (see ``femadj.base.calls``) that is differentiated as the nodes move. Values of nodes follow
+        the order in which a node group was given, and ascending node numbers for facet and cell groups. Where the
+        unknowns are not values at points (H(div), H(curl), bubbles), only zero.
     overrides : bool
         Whether it prevails where it shares unknowns with supports that do not override: no slip on walls over the
         profile of an inlet. Otherwise supports that share unknowns must prescribe the same.
@@ -109,11 +110,14 @@ class Prescribed:
         By the coordinates of the place of the unknown; None when no value depends on position.
     place : (n_dofs, n_nodes) sparse or None
         Weights of the mesh nodes in the places; None where unknowns sit at the nodes themselves.
+    kink : str
+        What to say when the derivative is asked for where a function has none.
     """
 
     values: FloatArray
     derivative: FloatArray | None
     place: csr_array | None = None
+    kink: str = ""
 
     @property
     def homogeneous(self) -> bool:
@@ -129,6 +133,7 @@ class Prescribed:
         """``weights^T dg/dX`` for weights in the shape of the values, shape ``(n_nodes, dim)``."""
         if self.derivative is None:
             raise ValueError("the prescribed values do not depend on position")
+        self._require_derivative()
         at_places = np.einsum("ai,aij->aj", weights, self.derivative)
         return np.asarray(at_places if self.place is None else self.place.T @ at_places)
 
@@ -136,8 +141,13 @@ class Prescribed:
         """``(dg/dX) velocity``, in the shape of the values."""
         if self.derivative is None:
             return np.zeros_like(self.values)
+        self._require_derivative()
         at_places = velocity if self.place is None else self.place @ velocity
         return np.asarray(np.einsum("aij,aj->ai", self.derivative, at_places))
+
+    def _require_derivative(self) -> None:
+        if self.kink:
+            raise SupportError(self.kink)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +161,14 @@ class Held:
         Rows of the places: nodes, or unknowns of an element.
     unknowns : (n, n_components) int64
         Flat numbers.
+    order : (n,) int64 or None
+        Places of the rows among the nodes as the group was given; None where the group was given in their order.
     """
 
     support: Fixed
     rows: npt.NDArray[np.int64]
     unknowns: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,10 +225,11 @@ class Constraints:
         derivative = np.zeros((self.fixed.size, self.space.mesh.dim))
         source = np.full(self.fixed.size, -1, dtype=np.int64)
         overrides = np.array([each.support.overrides for each in self.held], dtype=bool)
-        moving = False
+        moving, kink = False, ""
         for number, each in enumerate(self.held):
             at = each.unknowns
-            new, slope = _values(each.support, places[each.rows], at.shape[1])
+            new, slope, without = _values(each, places[each.rows], at.shape[1])
+            kink = kink or without
             before = source[at] >= 0
             before[before] = overrides[source[at][before]] == each.support.overrides
             scale = np.maximum(np.abs(values[at]), np.abs(new))
@@ -238,8 +252,8 @@ class Constraints:
             values[at] = new
             source[at] = number
         shape = self.fixed.shape
-        slopes = derivative.reshape(*shape, -1) if moving else None
-        return Prescribed(values.reshape(shape), slopes, self.place)
+        slopes = frozen(derivative.reshape(*shape, -1)) if moving else None
+        return Prescribed(frozen(values.reshape(shape)), slopes, self.place, kink)
 
     def _require_statically_determined(self, physics: Physics) -> None:
         """Raise when some connected part of the mesh keeps a motion without energy."""
@@ -286,7 +300,8 @@ def held_by(
         return _held_of_element(space, numbering or space.numbering(), support)
     nodes = space.mesh.nodes_of(support.group)
     components = support.component_indices(names, space.part_names[0])
-    return [Held(support, nodes, nodes[:, None] * space.n_components + components)]
+    order = space.mesh.node_order.get(support.group)
+    return [Held(support, nodes, nodes[:, None] * space.n_components + components, order)]
 
 
 def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
@@ -301,20 +316,26 @@ def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
     return int(count), part
 
 
-def _values(support: Fixed, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None]:
+def _values(held: Held, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None, str]:
+    """Values, derivatives by position (None: constant), and what to say where there is no derivative."""
+    support = held.support
     what = f"value of Fixed({support.group!r})"
     if callable(support.value):
-        return evaluate(support.value, x, n, what, SupportError)
+        found = evaluate(support.value, x, n, what, SupportError)
+        return found.values, found.derivatives, found.kink
     try:
         array = np.asarray(support.value, dtype=float)
     except (TypeError, ValueError):
         raise SupportError(f"{what} must be a number, an array or a function of x, not {support.value!r}") from None
     if not np.isfinite(array).all():
         raise SupportError(f"{what} must be finite")
+    one_a_node = array.shape == (len(x), n) or (n == 1 and array.shape == (len(x),))
+    if one_a_node and held.order is not None:
+        array = array[held.order]
     if array.ndim == 0 or array.shape == (n,) or array.shape == (len(x), n):
-        return np.broadcast_to(array, (len(x), n)), None
+        return np.broadcast_to(array, (len(x), n)), None, ""
     if n == 1 and array.shape == (len(x),):
-        return array[:, None], None
+        return array[:, None], None, ""
     raise SupportError(f"{what} must be a number or have shape {(n,)} or {(len(x), n)}, not {array.shape}")
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import STEP, derivative, real_part
 from femadj.errors import FormError
-from femadj.forms.differentiation import PointSlopes
 from femadj.forms.integrand import AnyArray, Environment, Field, Integrand
 from femadj.forms.pointwise import Quadrature, Slots, add_normal, add_size, add_transport
+from femadj.forms.slopes import PointSlopes
 
 Leaves = dict[str, dict[str, Any]]
 """By kind: ``values`` and ``gradients`` of fields, and ``numbers``; each by name. Arguments have their numbers (as

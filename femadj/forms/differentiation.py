@@ -4,54 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
-from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
 from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, parameter_slopes, surroundings_force
+from femadj.forms.sampling import pick_points, require_differentiable
+from femadj.forms.slopes import Differentiable, PointSlopes
 
 Differentiation = Literal["complex step", "jax"]
-
-
-@dataclass(frozen=True, eq=False)
-class PointSlopes:
-    """An integrand and its derivatives at ``m * nq`` quadrature points.
-
-    Attributes
-    ----------
-    value : (m, nq)
-    arguments : tuple of (nc, n_slots, m, nq)
-        By the slots of every argument, as ``argument_slopes`` gives them.
-    surroundings : (dim, dim + 1, m, nq)
-        Through ``x``, ``n``, ``h`` and gradients of parameters, as ``surroundings_force`` gives it.
-    parameters : dict of name to array
-        As ``parameter_slopes`` gives them.
-    """
-
-    value: FloatArray
-    arguments: tuple[FloatArray, ...]
-    surroundings: FloatArray
-    parameters: dict[str, FloatArray]
-
-
-class Differentiable(Protocol):
-    """An integrand together with the way it is differentiated."""
-
-    @property
-    def integrand(self) -> Integrand:
-        """The integrand on NumPy arrays; it returns derivatives for arguments that carry a complex step."""
-
-    def slopes(
-        self, quadrature: Quadrature, arguments: Sequence[Slots], slots: Sequence[range], reads: set[str]
-    ) -> PointSlopes:
-        """Value and derivatives: by some slots of every argument, and by all else that is read.
-
-        Raises
-        ------
-        FormError
-            When the function raises, returns something of another shape, or NaN, or a derivative is NaN.
-        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +24,12 @@ class ComplexStep:
     def slopes(
         self, quadrature: Quadrature, arguments: Sequence[Slots], slots: Sequence[range], reads: set[str]
     ) -> PointSlopes:
-        """Value and derivatives."""
+        """Value and derivatives, compared with differences at some of the points."""
         value = quadrature.evaluate_real(self.integrand, [a.field for a in arguments])
+        reads = reads | quadrature.reads
+        picked = pick_points(quadrature, self.integrand, arguments, value)
+        local = [picked.slots(argument) for argument in arguments]
+        require_differentiable(picked, self.integrand, local, reads, by_arguments=True, both_sides=True)
         by_arguments = [
             argument_slopes(quadrature, self.integrand, arguments, number, here) for number, here in enumerate(slots)
         ]

@@ -13,7 +13,7 @@ compiled passes taken instead; that is decided in ``IntegralAt.compiled`` and no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, cast
 
@@ -33,6 +33,7 @@ from femadj.forms.pointwise import (
     reads_geometry,
     seeds_along,
 )
+from femadj.forms.probing import asymmetric, notable
 from femadj.forms.slotted import add_carried, carried
 from femadj.forms.term import Budget, Kept
 from femadj.space import nodal
@@ -42,6 +43,9 @@ from femadj.space.parameters import Parameters
 from femadj.space.parts import Part
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
+
+SYMMETRY = 1e-11
+"""Largest distance of an entry from its transpose that counts as symmetric, relative to its row and column."""
 
 T = TypeVar("T")
 Product = Literal["flux", "jvp", "vjp"]
@@ -111,7 +115,8 @@ class IntegralTerm:
 
     def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
         """Put the term at a design."""
-        return IntegralAt(self, points, parameters, Kept(budget or Budget()))
+        laws = {sides: law.at_design() for sides, law in self.laws.items()}
+        return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +141,7 @@ class _Piece:
     def quadrature(self, sides: Sides) -> Quadrature:
         """What the laws of some sides may read."""
         return Quadrature(
-            self.fields.domain, self.points, self.parameters, sides=sides if len(self.term.domains) > 1 else None,
+            self.fields.domain, self.points, self.parameters, sides=self.term.laws[sides].idx,
             known_frame=lambda: self.fields.frame,
         )  # fmt: skip
 
@@ -251,7 +256,7 @@ class IntegralAt:
             if found is None:
                 worst = min(worst, at.low)
                 continue
-            if self.term.symmetric and not at.are_symmetric(found):
+            if self.term.symmetric and not self.term.fields.compiled and asymmetric(found, SYMMETRY):
                 raise FormError(
                     f"form {self.term.law.name!r} is symmetric in u and v where it was sampled, but not here; tell "
                     "Form(..., symmetric=False)"
@@ -313,6 +318,18 @@ class IntegralAt:
             for side, here in (found or {}).items():
                 worst = min(worst, at.scatter(here, into, side))
         return float(worst)
+
+    def require_linear_at(self, u: FloatArray) -> None:
+        """FormError where the term is said to be linear and is not at a field; looks at a few entities."""
+        fields = self.term.fields
+        if len(fields) == 0 or not self.term.law.linear:
+            return
+        few = fields.selected(notable(fields.rows, u.reshape(-1, fields.n_components)))
+        here = _Piece(few.at(self.points), self.term, self.points, self.parameters, lambda _, compute: compute())
+        with strict_complex():
+            slots = here.slots(fields.join(u))
+            for sides, law in self.term.laws.items():
+                cast(LinearLaw, law).require_linear_at(here.quadrature(sides), slots[sides[0]][0])
 
     # ------------------------------------------------------------------ derivatives by the design
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
@@ -400,10 +417,10 @@ class IntegralAt:
         for sides, moment in total.items():
             law = cast(LinearLaw, self.term.laws[sides])
             at = Quadrature(
-                self.term.domain.chunk(0, 1), self.points, self.parameters, one_point=True,
-                sides=sides if len(self.term.domains) > 1 else None,
+                self.term.domain.chunk(0, 1), self.points, self.parameters, one_point=True, sides=law.idx
             )  # fmt: skip
             with strict_complex():
+                law.require_derivative(at, self.kept, set(into) & law.reads)
                 for name in set(into) & law.reads:
                     target = into[name]
                     for index in np.ndindex(*target.shape):

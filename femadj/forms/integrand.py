@@ -7,8 +7,8 @@ parameters by name. What an integrand reads is recorded, so that nothing is comp
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,8 @@ from skfem.assembly.form.form import Form as SkfemForm
 from skfem.assembly.form.form import FormExtraParams
 from skfem.element import DiscreteField
 
-from femadj.base.complex_step import Guarded
+from femadj.base.calls import describe_failure, read_only
+from femadj.base.complex_step import Guarded, steps_kept
 from femadj.errors import FemadjError, FormError
 
 AnyArray = npt.NDArray[Any]
@@ -41,7 +42,10 @@ def _refuse(name: str) -> property:
 
 
 class Field(DiscreteField):
-    """Value and gradient of a field at quadrature points; the gradient may be computed when it is first read."""
+    """Value and gradient of a field at quadrature points, read-only.
+
+    The gradient may be computed when it is first read.
+    """
 
     _gradient: Any
     _on_read: Callable[[], None] | None
@@ -57,6 +61,7 @@ class Field(DiscreteField):
     ) -> Field:
         """``gradient`` is an array, or a function that computes it; ``div`` and ``curl`` of H(div) and H(curl)."""
         field: Any = np.asarray(value).view(cls)
+        field.flags.writeable = False
         field._gradient = gradient
         field._on_read = on_read
         field.div, field.curl = div, curl
@@ -75,6 +80,8 @@ class Field(DiscreteField):
             self._on_read()
         if callable(self._gradient):
             self._gradient = self._gradient()
+        if type(self._gradient) is np.ndarray and self._gradient.flags.writeable:
+            self._gradient = read_only(self._gradient)
         return self._gradient
 
     @grad.setter
@@ -87,8 +94,7 @@ class Field(DiscreteField):
 
     def zeros(self) -> Field:
         """A field of zeros of the same shape."""
-        gradient = None if self._gradient is None else np.zeros_like(self.grad)
-        return Field(np.zeros(self.shape), gradient)
+        return _zeros(self.shape, None if self._gradient is None else np.shape(self.peek_gradient()))
 
 
 class GuardedField(Guarded):
@@ -111,7 +117,14 @@ class GuardedField(Guarded):
 
     def zeros(self) -> Field:
         """A field of zeros of the same shape."""
-        return Field(np.zeros(self.shape), None if self.grad is None else np.zeros(np.shape(self.grad)))
+        return _zeros(self.shape, None if self.grad is None else np.shape(self.grad))
+
+
+def _zeros(shape: tuple[int, ...], of_gradient: tuple[int, ...] | None) -> Field:
+    """A field of zeros that may be written to."""
+    field = Field(np.zeros(shape), None if of_gradient is None else np.zeros(of_gradient))
+    field.flags.writeable = True
+    return field
 
 
 for _name in _HIGHER:
@@ -221,14 +234,14 @@ class Integrand:
             When the function raises, returns something of another shape, or NaN.
         """
         try:
-            with np.errstate(all="ignore"):
+            with steps_kept(), np.errstate(all="ignore"):
                 result = self.function(*arguments, w)
         except (FormError, _UnknownNameError) as error:
             raise FormError(f"form {self.name!r}: {error}") from error
         except FemadjError as error:
             raise type(error)(f"form {self.name!r}: {error}") from error
         except Exception as error:
-            raise FormError(f"form {self.name!r} failed: {type(error).__name__}: {error}") from error
+            raise FormError(f"form {self.name!r} failed: {describe_failure(error)}") from error
         values = result.view(np.ndarray) if isinstance(result, np.ndarray) else np.asarray(result)
         if values.dtype.kind not in "fiubc":
             raise FormError(f"form {self.name!r} must return an array of numbers, not {type(result).__name__}")
@@ -250,7 +263,61 @@ class Integrand:
         return values
 
 
-def strict_complex() -> warnings.catch_warnings:
-    """Context in which dropping an imaginary part is an error; to be entered before threads start."""
-    context = warnings.catch_warnings(action="error", category=np.exceptions.ComplexWarning)
-    return cast(warnings.catch_warnings, context)
+def strict_complex() -> AbstractContextManager[None]:
+    """Context in which dropping an imaginary part is an error, in this thread; integrands are called in one anyway."""
+    return steps_kept()
+
+
+class Reads(frozenset[str]):
+    """What an integrand reads: names of ``w``, and ``"name.grad"`` for the gradients of fields."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of ``w`` that are read, with or without their gradients."""
+        return frozenset(entry.partition(".")[0] for entry in self)
+
+    @property
+    def geometry(self) -> frozenset[str]:
+        """What is read of ``x``, ``n`` and ``h``."""
+        return self & {"x", "n", "h"}
+
+    def gradient_of(self, name: str) -> bool:
+        """Whether the gradient of a field is read."""
+        return f"{name}.grad" in self
+
+    def __str__(self) -> str:
+        return ", ".join(sorted(self)) or "nothing"
+
+
+class SidesRead(tuple[int, ...]):
+    """``w.idx``: the sides of an interior facet that the arguments are taken from; tells which entries are read."""
+
+    _reads: set[str]
+
+    def __new__(cls, sides: tuple[int, ...], reads: set[str]) -> SidesRead:
+        """``reads``: where entries that are read are noted, as ``"idx[0]"``."""
+        result = super().__new__(cls, sides)
+        result._reads = reads
+        return result
+
+    def _note(self, *numbers: int) -> None:
+        self._reads.update(f"idx[{number}]" for number in numbers)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        self._note(*np.atleast_1d(np.arange(len(self))[key]).tolist())
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        self._note(*range(len(self)))
+        return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        self._note(*range(len(self)))
+        return tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative, seed
-from femadj.forms.integrand import Integrand, strict_complex
+from femadj.forms.integrand import Integrand
 from femadj.forms.pointwise import (
     Quadrature,
     add_normal,
@@ -57,6 +57,15 @@ class Law(Protocol):
     @property
     def name(self) -> str:
         """For messages."""
+        ...
+
+    @property
+    def idx(self) -> tuple[int, ...] | None:
+        """``w.idx`` on facets between two cells."""
+        ...
+
+    def at_design(self) -> Self:
+        """The same, to be put at a design."""
         ...
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
@@ -102,6 +111,14 @@ class LinearLaw(Law, Protocol):
         """Range that all slots (0 the value, 1.. the derivatives) lie in, for nodal fields."""
         ...
 
+    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
+        """FormError where the law is not linear at a field."""
+        ...
+
+    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
+        """FormError where coefficients that do not vary have no derivative by some parameters."""
+        ...
+
 
 class NonlinearLaw(Law, Protocol):
     """A law whose tangent depends on the field."""
@@ -120,6 +137,17 @@ class WithoutDependence:
     """A law that reads nothing but normals, and no parameter."""
 
     linear = True
+    idx: tuple[int, ...] | None = None
+
+    def at_design(self) -> Self:
+        """Itself."""
+        return self
+
+    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
+        """It is."""
+
+    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
+        """No parameters."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -333,6 +361,15 @@ class IntegrandLaw:
     reads: frozenset[str]
 
     @property
+    def idx(self) -> tuple[int, ...] | None:
+        """No facets between two cells."""
+        return None
+
+    def at_design(self) -> Self:
+        """Itself."""
+        return self
+
+    @property
     def name(self) -> str:
         """Of the function."""
         return self.integrand.name
@@ -380,14 +417,30 @@ class FormLaw(IntegrandLaw):
     probe : Probe
     symmetric : bool
         Whether coefficients are symmetric in u and v.
-    known : PointTensor, optional
-        Coefficients of a form that reads nothing.
     """
 
     probe: Probe
     symmetric: bool
-    known: PointTensor | None = None
     linear = True
+
+    @property
+    def idx(self) -> tuple[int, ...] | None:
+        """What probing has told the form."""
+        return self.probe.sides
+
+    def at_design(self) -> Self:
+        """With a probe that has not looked at anything yet."""
+        return replace(self, probe=self.probe.at_design())
+
+    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
+        """Compare the form at a field with its coefficients."""
+        if self.arity == 2:
+            self.probe.require_linear_at(at, arguments_of(self.parts, u))
+
+    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
+        """Compare with differences, and coefficients with those that were found before."""
+        self.probe.coefficients(at)
+        self.probe.require_derivative(at, self.probe.arguments((1, 1)), wanted)
 
     def varies(self, parameters: Parameters) -> bool:
         """Whether coefficients differ from point to point."""
@@ -399,17 +452,8 @@ class FormLaw(IntegrandLaw):
 
     def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
         """By evaluating the form."""
-        if self.known is not None:
-            return replace(self.known, region=at.domain.one_region)
         tensor: PointTensor = keep("coefficients", lambda: self._evaluated(at))
         return tensor
-
-    def remembered(self, at: Quadrature) -> FormLaw:
-        """The same; the coefficients of a form that reads nothing are evaluated here, and never again."""
-        if self.reads or len(at.domain) == 0:
-            return self
-        with strict_complex():
-            return replace(self, known=self._evaluated(at))
 
     def _evaluated(self, at: Quadrature) -> PointTensor:
         probe, m = self.probe, len(at.domain)
@@ -444,12 +488,21 @@ class FormLaw(IntegrandLaw):
         """From a single point."""
         n = self.parts[-1].slots.stop
         here = replace(at, domain=at.domain.chunk(0, 1), one_point=True, known_frame=None)
-        units = [self.unit_fields(slot, here.shape) for slot in range(n)]
-        slope = np.empty((n,) * self.arity)
-        for index in np.ndindex(*slope.shape):  # test, then trial slots
-            arguments = [field for slot in reversed(index) for field in units[slot]]
-            slope[index] = derivative(here.evaluate(self.integrand, arguments, seeds))[0, 0]
-        return slope
+        return self.probe.tensor_slope(here, seeds).reshape((n,) * self.arity)
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """Through ``x``, ``n``, ``h`` and gradients of parameters; FormError where the form has changed since."""
+        if not reads_geometry(self.reads, at.parameters):
+            return None
+        self.probe.require_unchanged(at)
+        return self.probe.surroundings_force(at, self.arguments(u, v))
+
+    def by_parameters(
+        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
+    ) -> Mapping[str, FloatArray]:
+        """One evaluation for each component of a parameter; FormError where there is no derivative."""
+        read = {name for name in self.reads if name.split(".")[0] in wanted}
+        return self.probe.parameter_slopes(at, self.arguments(u, v), read)
 
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
         """One evaluation for each test slot; from a single point where coefficients do not vary."""

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from femadj.base.arrays import FloatArray
+from femadj.base.calls import read_only
 from femadj.base.complex_step import Guarded, derivative, seed
 from femadj.errors import FormError
-from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, strict_complex
+from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, SidesRead, strict_complex
 from femadj.space.geometry import Frame, frame, interpolate, scatter
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
@@ -106,7 +107,7 @@ class Quadrature:
             if self.domain.is_facet:
                 sources["n"] = lambda: Field(self.frame.normal)
         if self.sides is not None:
-            sources["idx"] = lambda: self.sides
+            sources["idx"] = lambda: SidesRead(self.sides or (), self.reads)
         for name in self.parameters:
             sources[name] = self._parameter_source(name)
         return sources
@@ -127,7 +128,7 @@ class Quadrature:
             if entry.kind == "cell":
                 here = values[self.domain.global_cells]
                 return Field(np.moveaxis(here, 0, -1)[..., None])
-            return float(values) if values.ndim == 0 else values[..., None, None]
+            return float(values) if values.ndim == 0 else read_only(values[..., None, None])
 
         return read
 
@@ -151,7 +152,9 @@ class Quadrature:
 
     def environment(self, seeds: Mapping[str, Any] | None = None) -> Environment:
         """The argument ``w`` of an integrand, with some entries replaced."""
-        place = ("facets" if self.domain.is_facet else "cells") if not self.one_point else "one point of a cell"
+        place = "facets" if self.domain.is_facet else "cells"
+        if self.one_point:
+            place = "one point of a cell (the form read nothing that varies where it was tried)"
         if self.sides is not None:
             place = "interior facets"
         return Environment(self._sources, seeds or {}, place)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import FormError
-from femadj.forms.integral import IntegralTerm
+from femadj.forms.integral import SYMMETRY, IntegralTerm
 from femadj.forms.integrand import Integrand
 from femadj.forms.law import FormLaw
 from femadj.forms.pointwise import Quadrature
-from femadj.forms.probing import Probe, generic_parameters, placeholder, probe, sample_of, sampled
-from femadj.forms.slotted import probe_slots, probing_quadrature
+from femadj.forms.probing import (
+    Probe,
+    asymmetric,
+    generic_parameters,
+    placeholder,
+    probe,
+    probe_slots,
+    probing_quadrature,
+    sample_of,
+    sampled,
+)
 from femadj.space.maps import FieldMap, NodalMap, Sides
 from femadj.space.parameters import Parameters
 
+Seen = Literal["pairs", "each"] | None
+
 
 def form_term(
-    integrand: Integrand, fields: FieldMap, points: FloatArray, parameters: Parameters, arity: int
+    integrand: Integrand,
+    fields: FieldMap,
+    points: FloatArray,
+    parameters: Parameters,
+    arity: int,
+    seen: Seen = None,
 ) -> IntegralTerm:
     """Probe a form and bind it to a field map.
 
@@ -33,6 +50,9 @@ def form_term(
     parameters : Parameters
     arity : int
         1: linear form, 2: bilinear form.
+    seen : "pairs", "each" or None
+        At facets between two cells: whether a bilinear form is called for all pairs of sides, or for each side with
+        itself; None: for all pairs, FormError for forms that do not tell the sides of u and v apart.
 
     Raises
     ------
@@ -40,11 +60,10 @@ def form_term(
         For what is wrong with the form.
     """
     parts = fields.parts
-    several, laws = len(fields.domains) > 1, {}
-    for sides, found in _probes(integrand, fields, points, parameters, arity).items():
-        law = FormLaw(found.integrand, parts, arity, found.reads, found, found.symmetric)
-        at = Quadrature(fields.domains[0], points, parameters, sides=sides if several else None)
-        laws[sides] = law.remembered(at)
+    laws = {
+        sides: FormLaw(found.integrand, parts, arity, found.reads, found, found.symmetric)
+        for sides, found in _probes(integrand, fields, points, parameters, arity, seen).items()
+    }
     if fields.compiled:
         (law,) = laws.values()
         return IntegralTerm(fields, laws, law.symmetric)
@@ -71,7 +90,7 @@ def probe_of(term: IntegralTerm) -> Probe:
 
 
 def _probes(
-    integrand: Integrand, fields: FieldMap, points: FloatArray, parameters: Parameters, arity: int
+    integrand: Integrand, fields: FieldMap, points: FloatArray, parameters: Parameters, arity: int, seen: Seen
 ) -> Mapping[Sides, Probe]:
     """For every choice of sides of the arguments."""
     if isinstance(fields, NodalMap):
@@ -79,9 +98,21 @@ def _probes(
         return {(0,) * arity: probe(integrand, fields.domain, points, parameters, components, arity)}
     n_sides = len(fields.domains)
     domain, found = sample_of(fields.domains[0]), {}
+    read: set[str] = set()
     for sides in np.ndindex(*(n_sides,) * arity):
-        quadrature = Quadrature(domain, points, parameters, sides=sides if n_sides > 1 else None)
-        found[sides] = probe_slots(integrand, probing_quadrature(quadrature), fields.parts, arity)
+        if seen == "each" and len(set(sides)) > 1:
+            continue
+        idx = None if n_sides == 1 else sides[:1] if seen == "each" else sides
+        quadrature = probing_quadrature(Quadrature(domain, points, parameters, sides=idx))
+        found[sides] = probe_slots(integrand, quadrature, fields.parts, arity)
+        read |= quadrature.reads
+    if n_sides > 1 and arity == 2 and seen is None and "idx[1]" not in read:
+        raise FormError(
+            f"form {integrand.name!r} over interior facets does not tell the side of u from that of v (w.idx[1] is not "
+            "read), so that it can mean two operators: Integral(..., sides='each') calls it for each side with itself, "
+            "as scikit-fem's asm(form, [side0, side1]) does, Integral(..., sides='pairs') for all four pairs of sides, "
+            "as asm(form, [side0, side1], [side0, side1]); or write it with jump(w, u, v)"
+        )
     return found
 
 
@@ -91,9 +122,8 @@ def _is_symmetric(term: IntegralTerm, points: FloatArray, parameters: Parameters
     sample, filled = replace(term, fields=fields), placeholder(parameters)
 
     def at(values: Parameters) -> bool:
-        return all(
-            found is None or here.are_symmetric(found, 0.1) for here, found in sample.at(points, values).matrices()
-        )
+        found = [matrices for _, matrices in sample.at(points, values).matrices() if matrices is not None]
+        return not any(asymmetric(matrices, 0.1 * SYMMETRY) for matrices in found)
 
     if not at(filled) or not term.parameter_names:
         return at(filled)

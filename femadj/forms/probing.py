@@ -1,36 +1,49 @@
-"""Probing: the pointwise coefficients of a form, found by evaluating it on unit values and unit gradients.
+"""Probing: the pointwise coefficients of a form, found by evaluating it on unit values and unit derivatives.
 
-A form that is linear in its arguments is ``v^ : C : u^`` (or ``v^ : F``) at every quadrature point. Its entries are
-usually few functions times constants, ``C(x) = sum_p c_p(x) B_p`` (one for ``k(x) grad u . grad v``): a sample of
-points tells which entries ``c_p`` suffice and what the constants are. Whether that holds everywhere is checked at
-every point and every design by one more evaluation; where it does not, all entries are evaluated.
+A form that is linear in its arguments is ``v^ : C : u^`` (or ``v^ : F``) at every quadrature point, between the slots
+of test and trial functions (see ``femadj.forms.slotted``). Its entries are usually few functions times constants,
+``C(x) = sum_p c_p(x) B_p`` (one for ``k(x) grad u . grad v``): a sample of points tells which entries ``c_p`` suffice
+and what the constants are. Whether that holds everywhere is checked at every point and every design by one more
+evaluation; where it does not, all entries are evaluated. Sizes are compared locally, slot by slot: a coefficient of 1
+counts beside one of 1e12.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
 from femadj.base.arrays import FloatArray
-from femadj.base.complex_step import derivative, real_part, seed
+from femadj.base.calls import differs, key_of, samples
+from femadj.base.complex_step import derivative
 from femadj.errors import FormError
-from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
-from femadj.forms.pointwise import Quadrature, Slots, as_field
+from femadj.forms.integrand import Field, Integrand, Reads
+from femadj.forms.pointwise import Quadrature, Slots, parameter_slopes, surroundings_force
+from femadj.forms.sampling import Picked, pick_points, require_differentiable
+from femadj.forms.slotted import arguments_of, fields_of, nodal_parts
 from femadj.space.parameters import Parameters
+from femadj.space.parts import Part
 from femadj.space.region import Domain
 
 SAMPLED_ENTITIES = 16
 """Cells or facets on which a form is tried before it is used."""
 
 REPRODUCTION = 1e-10
-"""Largest relative distance between a form and its coefficients."""
+"""Largest distance between a form and its coefficients at a point, relative to the terms that are added there."""
+
+CONTRAST = 1e4
+"""From this ratio of coefficients at different points on, the check is weighted point by point."""
 
 _RANK = 1e-11
+_SCALES = (2.0**10, -(2.0**10), 2.0**30, -(2.0**30), 2.0**-10, 2.0**-30)
+_SEED = 1
+"""Of the random arguments."""
 
 
 class Coefficients(NamedTuple):
@@ -52,96 +65,158 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class _Looked:
+    """What was found on some entities when they were looked at first.
+
+    Attributes
+    ----------
+    places : (k,) int64
+        Points that were chosen.
+    values : (r, k)
+        Coefficients there.
+    """
+
+    places: npt.NDArray[np.int64]
+    values: FloatArray
+
+
+class Memory:
+    """What has been looked at with one set of node coordinates and parameters."""
+
+    def __init__(self) -> None:
+        self._points: weakref.ref[FloatArray] | None = None
+        self._looked: dict[tuple[Any, ...], _Looked] = {}
+
+    def of(self, quadrature: Quadrature) -> dict[tuple[Any, ...], _Looked]:
+        """What is known at these node coordinates."""
+        if self._points is None or self._points() is not quadrature.points:
+            self._points, self._looked = weakref.ref(quadrature.points), {}
+        return self._looked
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """How the coefficients of a form are obtained.
 
     Attributes
     ----------
     integrand : Integrand
-    components : tuple of int
-        Of the parts of the unknown.
-    dim : int
+    parts : tuple of Part
+        Fields that the arguments consist of.
+    grid : (int, int)
+        How the slots are divided: by components and their slots (fields at the mesh nodes), or not at all ``(1, n)``.
     arity : int
         1: linear form, 2: bilinear form.
     lo, hi : int
-        Slots used.
+        Slots used, of every component.
     pivots : (r, arity) int
-        Entries that are evaluated, as numbers among all ``(component, slot)`` pairs: test, then trial function.
+        Entries that are evaluated, as numbers of slots: test, then trial function.
     basis : (r, *(n,) * arity)
         What an evaluated entry contributes to the entries that are used.
-    weights : tuple of arrays
-        Arguments of the check, for all ``(component, slot)`` pairs.
-    reads : frozenset of str
+    generic, weights : tuple of (n_all,) arrays
+        Arguments of the check, and these divided by the roots of the sizes of the coefficients.
+    reads : Reads
         What the form reads.
     symmetric, definite : bool
         Whether ``C`` is symmetric, and whether it has no negative eigenvalue, at the sampled points.
+    sides : tuple of int or None
+        On facets between two cells, ``w.idx``.
+    memory : Memory
+        What has been looked at at a design.
     """
 
     integrand: Integrand
-    components: tuple[int, ...]
-    dim: int
+    parts: tuple[Part, ...]
+    grid: tuple[int, int]
     arity: int
     lo: int
     hi: int
     pivots: npt.NDArray[np.int64]
     basis: FloatArray
+    generic: tuple[FloatArray, ...]
     weights: tuple[FloatArray, ...]
-    reads: frozenset[str]
+    reads: Reads
     symmetric: bool
     definite: bool
+    sides: tuple[int, ...] | None = None
+    memory: Memory = field(default_factory=Memory)
+
+    # ------------------------------------------------------------------ sizes
+    @property
+    def components(self) -> tuple[int, ...]:
+        """Components of the parts."""
+        return tuple(part.components for part in self.parts)
+
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return self.parts[0].dim
 
     @property
     def n_components(self) -> int:
-        """Components of all parts."""
-        return sum(self.components)
+        """Components of all parts; 1 where slots are not divided by components."""
+        return self.grid[0]
 
     @property
     def n_slots(self) -> int:
-        """Slots used."""
+        """Slots used, of every component."""
         return self.hi - self.lo
+
+    @property
+    def n_all(self) -> int:
+        """Number of slots of an argument, used or not."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def kept(self) -> npt.NDArray[np.int64]:
+        """Numbers of the slots that are used, among all of them."""
+        return _kept(self.grid, self.lo, self.hi)
 
     def varies_within(self, parameters: Parameters) -> bool:
         """Whether the coefficients vary within an entity."""
-        return any(
-            name not in parameters or parameters.entries[name].kind == "nodal" for name in _names(self.reads)
-        )  # fmt: skip
+        return any(name not in parameters or parameters.entries[name].kind == "nodal" for name in self.reads.names)
 
     def varies(self, parameters: Parameters) -> bool:
         """Whether the coefficients vary from point to point."""
-        return any(name not in parameters or parameters.entries[name].kind != "constant" for name in _names(self.reads))
+        return any(name not in parameters or parameters.entries[name].kind != "constant" for name in self.reads.names)
 
+    def at_design(self) -> Self:
+        """The same, with nothing looked at yet: to be put at a design."""
+        return replace(self, memory=Memory())
+
+    # ------------------------------------------------------------------ coefficients
     def coefficients(self, quadrature: Quadrature) -> Coefficients:
         """Coefficient functions and what they multiply.
 
         Raises
         ------
         FormError
-            When the form turns out not to be linear, or not symmetric where it is elsewhere.
+            When the form turns out not to be linear, not symmetric where it is elsewhere, to mix points, to read what
+            it did not read where it was tried, to have a derivative that differences do not confirm, or to have changed
+            since the design was put here.
         """
         values = self._entries(quadrature, self.pivots)
-        expected = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, self.weights))
-        factors = self.basis
-        for weight in reversed(self.weights):
-            factors = factors @ weight[self.kept]
-        found = np.tensordot(factors, values, axes=1)
-        size = np.abs(factors) @ np.abs(values).max(axis=(1, 2), initial=0.0)
-        bound = REPRODUCTION * max(float(size), float(np.abs(expected).max(initial=0.0)))
-        if (np.abs(found - expected) <= bound).all():
+        weights = self._weights_for(values)
+        expected = quadrature.evaluate_real(self.integrand, self._fields(weights, quadrature.shape))
+        self._require_known_reads(quadrature)
+        kept = [weight[self.kept] for weight in weights]
+        found, size = _contracted(values, self.basis, kept)
+        bound = REPRODUCTION * (size + np.abs(expected))
+        if (np.abs(found - expected) <= bound).all() and self._look(quadrature, weights, values, expected, self.basis):
             return Coefficients(values, self.basis, self.lo, self.hi)
-        n = self.n_all
-        everything, basis = all_entries(n, self.arity)
+        everything, basis = all_entries(self.n_all, self.arity)
         values = self._entries(quadrature, everything)
-        found = np.tensordot(_outer(self.weights), values, axes=1)
-        if not (np.abs(found - expected) <= 10 * bound).all():
+        found, size = _contracted(values, basis, weights)
+        if not (np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all():
             raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
-        if self.symmetric:
-            table = values.reshape(n, n, -1)
-            if np.abs(table - table.transpose(1, 0, 2)).max(initial=0.0) > 1e-12 * np.abs(table).max(initial=0.0):
-                raise FormError(
-                    f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
-                    "Form(..., symmetric=False)"
-                )
-        return Coefficients(values, basis, 0, n // self.n_components)
+        if not self._look(quadrature, weights, values, expected, basis):
+            raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
+        if self.symmetric and asymmetric(values.reshape(self.n_all, self.n_all, -1).transpose(2, 0, 1)):
+            raise FormError(
+                f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
+                "Form(..., symmetric=False)"
+            )
+        return Coefficients(values, basis, 0, self.grid[1])
 
     def tensor_slope(self, quadrature: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
         """Derivative of the coefficients at a single point along complex steps of what is read, all slots."""
@@ -149,7 +224,7 @@ class Probe:
         slopes = np.empty(len(everything))
         for number, entry in enumerate(everything):
             slopes[number] = derivative(quadrature.evaluate(self.integrand, self._unit(quadrature, entry), seeds))[0, 0]
-        return slopes.reshape((self.n_components, self.dim + 1) * self.arity)
+        return slopes.reshape(self.grid * self.arity)
 
     def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
         values = np.empty((len(entries), *quadrature.shape))
@@ -157,82 +232,237 @@ class Probe:
             values[number] = quadrature.evaluate_real(self.integrand, self._unit(quadrature, entry))
         return values
 
-    def _unit(self, quadrature: Quadrature, entry: npt.NDArray[np.int64]) -> list[Any]:
-        """Arguments that are one in a single pair each."""
-        return self._arguments(quadrature, tuple(np.eye(self.n_all)[index] for index in entry))
+    def _unit(self, quadrature: Quadrature, entry: npt.NDArray[np.int64]) -> list[Field]:
+        """Arguments that are one in a single slot each."""
+        return self._fields(tuple(np.eye(self.n_all)[index] for index in entry), quadrature.shape)
 
-    def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
-        """Constant fields; forms take the trial functions first."""
-        fields: list[Any] = []
-        for weight in reversed(weights):
-            full = weight.reshape(self.n_components, self.dim + 1)
-            fields += constant_fields(full, self.components, quadrature.shape)
-        return fields
+    def unit_arguments(self, slot: int, shape: tuple[int, int]) -> list[Field]:
+        """One argument that is one in a single slot, as the fields of its parts."""
+        return fields_of(self.parts, _spread(np.eye(self.n_all)[slot], shape))
 
-    @property
-    def n_all(self) -> int:
-        """Number of ``(component, slot)`` pairs, used or not."""
-        return self.n_components * (self.dim + 1)
+    def _slots(self, weights: Sequence[FloatArray], shape: tuple[int, int]) -> list[Slots]:
+        """Arguments from weights ``(n_all,)`` or ``(n_all, m, nq)``; forms take the trial functions first."""
+        return [slots for weight in reversed(weights) for slots in arguments_of(self.parts, _spread(weight, shape))]
 
-    @property
-    def kept(self) -> npt.NDArray[np.int64]:
-        """Numbers of the ``(component, slot)`` pairs that are used, among all of them."""
-        return np.flatnonzero(_marks(self.n_components, self.dim, self.lo, self.hi))
+    def _fields(self, weights: Sequence[FloatArray], shape: tuple[int, int]) -> list[Field]:
+        return [slots.field for slots in self._slots(weights, shape)]
+
+    def arguments(self, shape: tuple[int, int]) -> list[Slots]:
+        """Arguments in which all slots count, the same at all points."""
+        return self._slots(self.weights, shape)
+
+    def _weights_for(self, values: FloatArray) -> tuple[FloatArray, ...]:
+        """Weights that make all coefficients count: point by point where they differ much between points."""
+        reach = np.abs(values).max(axis=0, initial=0.0)
+        largest = float(reach.max(initial=0.0))
+        if largest == 0 or float(np.where(reach > 0, reach, largest).min()) * CONTRAST > largest:
+            return self.weights
+        weights = []
+        for axis, generic in enumerate(self.generic):
+            others = tuple(a + 1 for a in range(self.arity) if a != axis)
+            of_slot = np.abs(self.basis).max(axis=others) if others else np.abs(self.basis)
+            size = np.zeros((self.n_all, *reach.shape))
+            size[self.kept] = (of_slot.T[..., None, None] * np.abs(values)).max(axis=1)
+            here = size.max(axis=0)
+            size = np.where(size > 0, size, np.where(here > 0, here, largest))
+            weights.append(generic[:, None, None] / np.sqrt(size))
+        return tuple(weights)
+
+    # ------------------------------------------------------------------ looking at what is evaluated
+    def _require_known_reads(self, quadrature: Quadrature) -> None:
+        unknown = sorted(name for name in quadrature.reads - self.reads if not name.startswith("idx"))
+        if unknown:
+            said = " and ".join(f"w.{name}" for name in unknown)
+            raise FormError(
+                f"form {self.integrand.name!r} reads {said} here, which it did not read where it was tried when the "
+                "problem was built: what is read must not depend on values. Read it before any `if`, and choose by "
+                "np.where"
+            )
+
+    def _look(
+        self,
+        quadrature: Quadrature,
+        weights: Sequence[FloatArray],
+        values: FloatArray,
+        expected: FloatArray,
+        basis: FloatArray,
+    ) -> bool:
+        """Look at some points, once at a design; returns whether the coefficients stand for the form there."""
+        looked = self.memory.of(quadrature)
+        key = _key(quadrature)
+        flat = values.reshape(len(values), int(np.prod(quadrature.shape)))
+        known = looked.get((*key, len(values)))
+        if known is not None:
+            self._require_same(flat[:, known.places], known.values)
+            return True
+        arguments = self._slots(weights, quadrature.shape)
+        picked = pick_points(quadrature, self.integrand, arguments, expected)
+        places = picked.entity * quadrature.shape[1] + picked.point
+        if not self._reproduced(picked, flat[:, places], basis):
+            return False
+        require_differentiable(picked, self.integrand, [picked.slots(a) for a in arguments], self.reads)
+        looked[(*key, len(values))] = _Looked(places, flat[:, places])
+        return True
+
+    def _reproduced(self, picked: Picked, values: FloatArray, basis: FloatArray) -> bool:
+        """Whether coefficients ``(r, k)`` stand for the form with arguments that vary from point to point."""
+        rng = samples(_SEED, len(values), key_of(values))
+        whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights]
+        kept = [w[self.kept] if basis.shape[-1] < self.n_all else w for w in whole]
+        expected = picked.evaluate_real(self.integrand, self._fields(whole, picked.shape))
+        found, size = _contracted(values[..., None], basis, kept)
+        return bool((np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all())
+
+    def _picked(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> Picked:
+        """The points that were looked at, or some of their own where nothing was."""
+        looked = self.memory.of(quadrature)
+        for known, found in looked.items():
+            if known[:-1] == _key(quadrature):
+                return Picked.of(quadrature, found.places)
+        values = quadrature.evaluate_real(self.integrand, [a.field for a in arguments])
+        return pick_points(quadrature, self.integrand, arguments, values)
+
+    def surroundings_force(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> FloatArray:
+        """What the form contributes to the node gradient through all but its arguments; see ``surroundings_force``.
+
+        Raises
+        ------
+        FormError
+            Where it has no derivative at some of the points.
+        """
+        names = {name for name in self.reads if name in {"x", "n", "h"} or name.endswith(".grad")}
+        names |= {name.partition(".")[0] for name in names if name.endswith(".grad")}
+        self.require_derivative(quadrature, arguments, names)
+        return surroundings_force(quadrature, self.integrand, arguments, set(self.reads))
+
+    def parameter_slopes(
+        self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]
+    ) -> dict[str, FloatArray]:
+        """Derivatives by the values of parameters; see ``parameter_slopes``. FormError where there are none."""
+        self.require_derivative(quadrature, arguments, wanted)
+        return parameter_slopes(quadrature, self.integrand, arguments, set(wanted))
+
+    def require_derivative(self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]) -> None:
+        """FormError where the derivative by something does not exist at some of the points: on kinks and jumps."""
+        picked = self._picked(quadrature, arguments)
+        local = [picked.slots(a) for a in arguments]
+        require_differentiable(picked, self.integrand, local, wanted, both_sides=True)
+
+    def require_unchanged(self, quadrature: Quadrature) -> None:
+        """FormError where the form gives other coefficients than when the problem was put at the design."""
+        for known, found in self.memory.of(quadrature).items():
+            if known[:-1] == _key(quadrature) and known[-1] == len(self.pivots):
+                picked = Picked.of(quadrature, found.places)
+                self._require_same(self._entries(picked, self.pivots)[..., 0], found.values)
+
+    def _require_same(self, values: FloatArray, known: FloatArray) -> None:
+        if differs(values, known).any():
+            raise FormError(
+                f"form {self.integrand.name!r} gives other values than when the problem was put at this design: "
+                "something that it refers to has been changed since. Solve again after a change, or declare what "
+                "changes in parameters="
+            )
+
+    def require_linear_at(self, quadrature: Quadrature, trial: Sequence[Slots]) -> None:
+        """Require that a bilinear form is linear in u at a field, not only where it was tried.
+
+        Parameters
+        ----------
+        quadrature : Quadrature
+            A few entities.
+        trial : sequence of Slots
+            The field there.
+
+        Raises
+        ------
+        FormError
+            When it is not.
+        """
+        test = self._slots((self.weights[0],), quadrature.shape)
+        found = quadrature.evaluate_real(self.integrand, [a.field for a in (*trial, *test)])
+        slots = np.concatenate([_flat(a) for a in trial])
+        expected, size = np.zeros(found.shape), np.zeros(found.shape)
+        for number, amount in enumerate(slots):
+            unit = self.unit_arguments(number, quadrature.shape)
+            entry = quadrature.evaluate_real(self.integrand, [*unit, *(a.field for a in test)])
+            expected += amount * entry
+            size += np.abs(amount * entry)
+        if (np.abs(found - expected) > 1e-9 * size + 1e-9 * np.abs(found)).any():
+            raise FormError(
+                f"form {self.integrand.name!r} is not linear in u at the solution, though it was for the numbers with "
+                "which it was tried: a problem is linear, and so must its bilinear forms be for all u (no "
+                "maximum, clip or where of u). Make what depends on u a parameter, and iterate"
+            )
 
     def _not_linear(self, quadrature: Quadrature) -> str:
         names = ("v",) if self.arity == 1 else ("v", "u")
-        rng = np.random.default_rng(2)
-        n = self.n_all
-        base = [rng.uniform(-1, 1, n) for _ in range(self.arity)]
-        reference = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, base))
+        rng = samples(_SEED, 2)
+        base = [rng.uniform(-1, 1, self.n_all) for _ in range(self.arity)]
+        reference = quadrature.evaluate_real(self.integrand, self._fields(base, quadrature.shape))
         for position, name in enumerate(names):
-            scaled = [2 * w if p == position else w for p, w in enumerate(base)]
-            twice = quadrature.evaluate_real(self.integrand, self._arguments(quadrature, scaled))
-            if np.abs(twice - 2 * reference).max() > 1e-9 * np.abs(reference).max():
-                what = "a bilinear form must be linear in both" if self.arity == 2 else "terms without v belong nowhere"
-                return f"is not linear in {name} ({what})"
+            for factor in (2.0, *_SCALES):
+                scaled = [factor * w if p == position else w for p, w in enumerate(base)]
+                found = quadrature.evaluate_real(self.integrand, self._fields(scaled, quadrature.shape))
+                if (np.abs(found - factor * reference) > 1e-9 * np.abs(factor) * np.abs(reference).max()).any():
+                    return f"is not linear in {name} ({_HINT[self.arity]})"
         return "is not linear in its arguments"
 
     def describe(self, parameters: Parameters) -> str:
         """What the probing found, in words."""
-        slots = {(0, 1): "values", (1, self.dim + 1): "gradients", (0, self.dim + 1): "values and gradients"}
-        used = slots[self.lo, self.hi]
-        reads = ", ".join(sorted(self.reads)) or "nothing"
+        used = ""
+        if self.parts[0].element is None:
+            slots = {(0, 1): "values", (1, self.dim + 1): "gradients", (0, self.dim + 1): "values and gradients"}
+            used = f"{slots[self.lo, self.hi]}; "
         if not self.varies(parameters):
-            how = "constant coefficients, evaluated once" + (" for each set of parameters" if self.reads else "")
+            how = "constant coefficients, evaluated once at every design"
         else:
             n = len(self.pivots)
             where = "at every quadrature point" if self.varies_within(parameters) else "once in every cell"
             how = f"{n} independent coefficient{'s' if n != 1 else ''}, evaluated {where} of every design"
-        return f"{used}; reads {reads}; {how}"
+        return f"{used}reads {self.reads}; {how}"
 
 
-def _names(reads: frozenset[str]) -> set[str]:
-    return {name.split(".")[0] for name in reads}
+_HINT = {1: "terms without v belong nowhere", 2: "a bilinear form must be linear in both, at all sizes of u and v"}
 
 
-def real_values(values: npt.NDArray[Any]) -> FloatArray:
-    """Values without a complex step."""
-    return real_part(values) if np.iscomplexobj(values) else np.asarray(values, dtype=float)
+def _key(quadrature: Quadrature) -> tuple[Any, ...]:
+    """Which entities these are."""
+    domain = quadrature.domain
+    first = (int(domain.cell[0]), int(domain.local[0])) if len(domain) else ()
+    return (domain.block, len(domain), *first, quadrature.one_point)
 
 
-def _outer(weights: Sequence[FloatArray]) -> FloatArray:
-    result = np.ones(1)
-    for weight in weights:
-        result = np.outer(result, weight).ravel()
-    return result
+def _spread(weight: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Slots ``(n, m, nq)`` from weights that are the same at all points, or not."""
+    return np.broadcast_to(weight if weight.ndim == 3 else weight[:, None, None], (len(weight), *shape))
 
 
-def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[int, ...]) -> list[Field]:
-    """Fields that are the same at every point, from ``(component, slot)`` weights."""
-    fields, start = [], 0
-    for nc in components:
-        part = full[start : start + nc]
-        start += nc
-        value = np.broadcast_to(part[:, 0, None, None], (nc, *shape))
-        gradient = np.broadcast_to(part[:, 1:, None, None], (nc, part.shape[1] - 1, *shape))
-        fields.append(as_field(value, gradient))
-    return fields
+def _flat(argument: Slots) -> FloatArray:
+    """Slots ``(n, m, nq)`` of an argument."""
+    if argument.gradient.size == 0:
+        return argument.value
+    table = np.concatenate([argument.value[:, None], argument.gradient], axis=1)
+    return table.reshape(-1, *table.shape[2:])
+
+
+def _contracted(values: FloatArray, basis: FloatArray, weights: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """A form with given arguments from its coefficients ``(r, m, nq)``, and the size of the terms that are added."""
+    if all(weight.ndim == 1 for weight in weights):
+        factors = basis
+        for weight in reversed(weights):
+            factors = factors @ weight
+        return np.tensordot(factors, values, axes=1), np.tensordot(np.abs(factors), np.abs(values), axes=1)
+    shape = values.shape[1:]
+    spread = [_spread(weight, shape) for weight in weights]
+    found, size = np.zeros(shape), np.zeros(shape)
+    for value, tensor in zip(values, basis, strict=True):
+        for entry in np.argwhere(tensor):
+            term = tensor[tuple(entry)] * value
+            for weight, index in zip(spread, entry, strict=True):
+                term = term * weight[index]
+            found += term
+            size += np.abs(term)
+    return found, size
 
 
 def all_entries(n: int, arity: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
@@ -240,10 +470,17 @@ def all_entries(n: int, arity: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
     return np.argwhere(np.ones((n,) * arity, dtype=bool)), np.eye(n**arity).reshape(-1, *(n,) * arity)
 
 
+def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[int, ...]) -> list[Field]:
+    """Fields that are the same at every point, from ``(component, slot)`` weights."""
+    parts = nodal_parts(components, full.shape[1] - 1)
+    return fields_of(parts, _spread(full.ravel(), (shape[0], shape[1])))
+
+
+# ---------------------------------------------------------------------- samples
 def sampled(n: int) -> npt.NDArray[np.bool_]:
     """Marks of a few of ``n`` entities."""
     keep = np.zeros(n, dtype=bool)
-    keep[np.random.default_rng(0).choice(n, min(n, SAMPLED_ENTITIES), replace=False)] = True
+    keep[samples(n).choice(n, min(n, SAMPLED_ENTITIES), replace=False)] = True
     return keep
 
 
@@ -252,96 +489,34 @@ def sample_of(domain: Domain) -> Domain:
     return domain.selected(sampled(len(domain)))
 
 
+def notable(nodes: npt.NDArray[Any], u: FloatArray) -> npt.NDArray[np.bool_]:
+    """Marks of a few entities: those with extreme values of a field ``(n, nc)`` at their nodes, and some others.
+
+    Parameters
+    ----------
+    nodes : (m, k)
+        Rows of the field that belong to every entity.
+    """
+    keep = sampled(len(nodes))
+    here, mark = np.zeros(len(u), dtype=bool), np.zeros(len(u), dtype=bool)
+    here[nodes] = True
+    for component in u.T:
+        mark[np.where(here, component, -np.inf).argmax()] = mark[np.where(here, component, np.inf).argmin()] = True
+    extreme = np.flatnonzero(mark[nodes].any(axis=1))
+    keep[extreme[:: max(1, len(extreme) // SAMPLED_ENTITIES)]] = True
+    return keep
+
+
 def placeholder(parameters: Parameters) -> Parameters:
     """Random values for parameters that have none yet, to try a form with."""
-    rng = np.random.default_rng(4)
+    rng = samples(_SEED, 4)
     missing = {n: rng.uniform(0.5, 1.5, e.shape) for n, e in parameters.entries.items() if e.values is None}
     return parameters.updated(missing)
 
 
-def probe(
-    integrand: Integrand,
-    domain: Domain,
-    points: FloatArray,
-    parameters: Parameters,
-    components: Sequence[int],
-    arity: int,
-) -> Probe:
-    """Find out what a form is made of, on a sample of the entities of a domain.
-
-    Raises
-    ------
-    FormError
-        When the form raises, returns the wrong shape or NaN, is not linear in its arguments, or has a derivative by
-        what it reads that disagrees with differences.
-    """
-    parameters = placeholder(parameters)
-    dim = domain.dim
-    n = sum(components) * (dim + 1)
-    sample = sample_of(domain)
-    quadrature = Quadrature(sample, points, parameters)
-    everything, basis = all_entries(n, arity)
-    rng = np.random.default_rng(1)
-    with strict_complex():
-        whole = Probe(
-            integrand, tuple(components), dim, arity, 0, dim + 1, everything, basis,
-            tuple(rng.uniform(-1, 1, n) for _ in range(arity)), frozenset(), False, False,
-        )  # fmt: skip
-        values = whole.coefficients(quadrature).values
-        _require_local(whole, quadrature, values, components, arity)
-        reads = frozenset(quadrature.reads)
-        require_differentiable(quadrature, integrand, random_arguments(quadrature, components, arity), set(reads))
-        table = values.reshape(len(everything), -1)
-        definite = arity == 2 and _is_definite(table.T.reshape(-1, n, n))
-        if any(name in reads for name in parameters):
-            table = np.hstack([table, _generic(whole, sample, points, parameters)])
-    symmetric = False
-    if arity == 2:
-        tensors = table.T.reshape(-1, n, n)
-        gap = np.abs(tensors - tensors.transpose(0, 2, 1)).max(initial=0.0)
-        symmetric = bool(gap <= 1e-13 * np.abs(tensors).max(initial=0.0))
-    largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
-    lo, hi = _slots(largest, sum(components), dim, arity)
-    rows = np.flatnonzero(_marks(sum(components), dim, lo, hi))
-    position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))].ravel()
-    pivots, factors = independent(table[position])
-    weights = []
-    for axis in range(arity):
-        size = largest.max(axis=tuple(a for a in range(arity) if a != axis)) if arity > 1 else largest
-        balanced = 1.0 / np.sqrt(np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0))
-        weights.append(balanced * rng.uniform(0.5, 1.5, n) * rng.choice([-1.0, 1.0], n))
-    return Probe(
-        integrand,
-        tuple(components),
-        dim,
-        arity,
-        lo,
-        hi,
-        everything[position[pivots]].reshape(-1, arity),
-        factors.reshape(-1, *(len(rows),) * arity),
-        tuple(weights),
-        reads,
-        symmetric,
-        symmetric and definite,
-    )
-
-
-def _marks(n_components: int, dim: int, lo: int, hi: int) -> npt.NDArray[np.bool_]:
-    """Which ``(component, slot)`` pairs lie in a range of slots."""
-    kept = np.zeros((n_components, dim + 1), dtype=bool)
-    kept[:, lo:hi] = True
-    return kept.ravel()
-
-
-def _is_definite(tensors: FloatArray) -> bool:
-    """Whether no tensor has a negative eigenvalue."""
-    low = np.linalg.eigvalsh(0.5 * (tensors + tensors.transpose(0, 2, 1))).min(initial=0.0)
-    return bool(low >= -1e-12 * np.abs(tensors).max(initial=0.0))
-
-
 def generic_parameters(parameters: Parameters) -> Parameters:
     """Other values near those of the parameters, none of them zero."""
-    rng = np.random.default_rng(5)
+    rng = samples(_SEED, 5)
     moved = {}
     for name in parameters:
         values = parameters.value(name)
@@ -350,36 +525,169 @@ def generic_parameters(parameters: Parameters) -> Parameters:
     return parameters.updated(moved)
 
 
-def _generic(whole: Probe, sample: Domain, points: FloatArray, parameters: Parameters) -> FloatArray:
-    """All entries at other values of the parameters: a zero among the declared ones must not hide a term."""
-    quadrature = Quadrature(sample, points, generic_parameters(parameters))
+def probing_quadrature(quadrature: Quadrature) -> Quadrature:
+    """The same, with random values for parameters that have none yet."""
+    return Quadrature(
+        quadrature.domain, quadrature.points, placeholder(quadrature.parameters), sides=quadrature.sides
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------- finding out
+def probe(
+    integrand: Integrand,
+    domain: Domain,
+    points: FloatArray,
+    parameters: Parameters,
+    components: Sequence[int],
+    arity: int,
+) -> Probe:
+    """Find out what a form on fields with values at the mesh nodes is made of, on a sample of a domain.
+
+    Raises
+    ------
+    FormError
+        When the form raises, returns the wrong shape or NaN, mixes points, is not linear in its arguments, or has a
+        derivative by what it reads that disagrees with differences.
+    """
+    quadrature = Quadrature(sample_of(domain), points, placeholder(parameters))
+    parts = nodal_parts(components, domain.dim)
+    return _probed(integrand, quadrature, parts, (sum(components), domain.dim + 1), arity)
+
+
+def probe_slots(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], arity: int) -> Probe:
+    """Find out what a form on the parts of an element is made of, at the points of a sample; errors as ``probe``."""
+    return _probed(integrand, quadrature, parts, (1, parts[-1].slots.stop), arity)
+
+
+def _probed(
+    integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], grid: tuple[int, int], arity: int
+) -> Probe:
+    n = grid[0] * grid[1]
+    rng = samples(_SEED)
+    everything, basis = all_entries(n, arity)
+    generic = tuple(rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) for _ in range(arity))
+    whole = Probe(
+        integrand, parts, grid, arity, 0, grid[1], everything, basis, generic, generic, Reads(), False, False,
+        quadrature.sides,
+    )  # fmt: skip
+    arguments = whole._slots([rng.uniform(-1, 1, (n, *quadrature.shape)) for _ in range(arity)], quadrature.shape)
+    found = quadrature.evaluate_real(integrand, [a.field for a in arguments])
+    picked = pick_points(quadrature, integrand, arguments, found, found.size)
+    values = whole._entries(quadrature, everything)
+    _require_linear(whole, quadrature, values, arguments, found)
+    reads = Reads(name for name in quadrature.reads if not name.startswith("idx"))
+    require_differentiable(picked, integrand, [picked.slots(a) for a in arguments], reads)
+    table = values.reshape(len(everything), -1)
+    tensors = table.T.reshape(-1, n, n) if arity == 2 else np.zeros((0, 0, 0))
+    definite = arity == 2 and parts[0].element is None and not indefinite(tensors)
+    if any(name in reads for name in quadrature.parameters):
+        table = np.hstack([table, _at_other_parameters(whole, quadrature)])
+        tensors = table.T.reshape(-1, n, n) if arity == 2 else tensors
+    symmetric = arity == 2 and not asymmetric(tensors)
+    largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
+    nodal = parts[0].element is None
+    lo, hi = _slots_used(largest, grid, arity) if nodal else (0, n)
+    rows = _kept(grid, lo, hi)
+    position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))].ravel()
+    pivots, factors = independent(table[position])
+    weights = []
+    for axis, weight in enumerate(generic):
+        size = largest.max(axis=tuple(a for a in range(arity) if a != axis)) if arity > 1 else largest
+        weights.append(weight / np.sqrt(np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0)))
+    return Probe(
+        integrand, parts, grid, arity, lo, hi, everything[position[pivots]].reshape(-1, arity),
+        factors.reshape(-1, *(len(rows),) * arity), generic, tuple(weights), reads, symmetric, symmetric and definite,
+        quadrature.sides,
+    )  # fmt: skip
+
+
+def _require_linear(
+    whole: Probe, quadrature: Quadrature, values: FloatArray, arguments: Sequence[Slots], found: FloatArray
+) -> None:
+    """The coefficients must reproduce the form for arguments that vary from point to point, at all sizes."""
+    each = len(whole.parts)
+    slots = [
+        np.concatenate([_flat(a) for a in arguments[k * each : (k + 1) * each]]) for k in reversed(range(whole.arity))
+    ]
+    _, basis = all_entries(whole.n_all, whole.arity)
+    expected, size = _contracted(values, basis, slots)
+    if (np.abs(found - expected) > REPRODUCTION * (size + np.abs(found))).any():
+        raise FormError(f"form {whole.integrand.name!r} {whole._not_linear(quadrature)}")
+    for position in range(whole.arity):
+        for factor in _SCALES:
+            scaled = [factor * s if p == position else s for p, s in enumerate(slots)]
+            try:
+                there = quadrature.evaluate_real(whole.integrand, whole._fields(scaled, quadrature.shape))
+            except FormError:
+                continue  # numbers that are too large for it
+            if (np.abs(there - factor * found) > 1e-9 * abs(factor) * size).any():
+                name = "vu"[position]
+                raise FormError(f"form {whole.integrand.name!r} is not linear in {name} ({_HINT[whole.arity]})")
+
+
+def _at_other_parameters(whole: Probe, quadrature: Quadrature) -> FloatArray:
+    """All entries at other values of the parameters, or none where the form is not defined for them.
+
+    A zero among the declared values must not hide a term. Terms that show up later all the same are found entry by
+    entry.
+    """
     try:
-        return whole.coefficients(quadrature).values.reshape(len(whole.pivots), -1)
+        values = whole._entries(replace(quadrature, parameters=generic_parameters(quadrature.parameters)), whole.pivots)
     except FormError:
-        # not defined there, which is no fault: terms that show up later are still found, entry by entry
         return np.zeros((len(whole.pivots), 0))
+    return values.reshape(len(whole.pivots), -1)
 
 
-def _slots(largest: FloatArray, n_components: int, dim: int, arity: int) -> tuple[int, int]:
+def _kept(grid: tuple[int, int], lo: int, hi: int) -> npt.NDArray[np.int64]:
+    """Numbers of the slots from ``lo`` to ``hi`` of every component."""
+    kept = np.zeros(grid, dtype=bool)
+    kept[:, lo:hi] = True
+    return np.flatnonzero(kept)
+
+
+def asymmetric(tensors: FloatArray, tolerance: float = 1e-13) -> bool:
+    """Whether some of the matrices ``(k, n, n)`` are not symmetric, relative to each row and column."""
+    size, other = np.abs(tensors), np.abs(tensors).transpose(0, 2, 1)
+    gap = np.abs(tensors - tensors.transpose(0, 2, 1))
+    of_slot = np.sqrt(np.maximum(size.max(axis=2, initial=0.0), size.max(axis=1, initial=0.0)))
+    together = of_slot[:, :, None] * of_slot[:, None, :]
+    return bool(((gap > 10 * tolerance * np.maximum(size, other)) & (gap > tolerance * together)).any())
+
+
+def indefinite(tensors: FloatArray) -> bool:
+    """Whether some of the matrices ``(k, n, n)``, made symmetric, have a negative eigenvalue beyond rounding."""
+    size = np.abs(tensors)
+    of_slot = np.sqrt(np.maximum(size.max(axis=2, initial=0.0), size.max(axis=1, initial=0.0)))
+    of_slot = np.where(of_slot > 0, of_slot, 1.0)
+    scaled = 0.5 * (tensors + tensors.transpose(0, 2, 1)) / (of_slot[:, :, None] * of_slot[:, None, :])
+    return bool(np.linalg.eigvalsh(scaled).min(initial=0.0) < -1e-12)
+
+
+def _slots_used(largest: FloatArray, grid: tuple[int, int], arity: int) -> tuple[int, int]:
     """The smallest range of slots, of those the kernels know, with all entries that do not vanish."""
-    used = largest.reshape((n_components, dim + 1) * arity)
+    used = largest.reshape(grid * arity)
     value = derivatives = False
     for axis in range(arity):
         by_slot = used.max(axis=tuple(a for a in range(2 * arity) if a != 2 * axis + 1))
         value |= bool(by_slot[0] > 0)
         derivatives |= bool(by_slot[1:].max() > 0)
     if derivatives:
-        return (0 if value else 1), dim + 1
+        return (0 if value else 1), grid[1]
     return 0, 1
 
 
 def independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Rows of a table that span the others, and the combinations: ``table = factors.T @ table[pivots]``."""
+    """Rows of a table that span the others, and the combinations: ``table = factors.T @ table[pivots]``.
+
+    Rows and columns are scaled first. A row that the combinations miss somewhere, by its size there, stands for itself.
+    """
     scale = np.abs(table).max(axis=1, initial=0.0)
     used = np.flatnonzero(scale > 0)
     if len(used) == 0:
         return np.zeros(0, dtype=np.int64), np.zeros((0, len(table)))
     normal = table[used] / scale[used, None]
+    column = np.abs(normal).max(axis=0)
+    normal = normal[:, column > 0] / column[column > 0]
     r, order = scipy.linalg.qr(normal.T, mode="r", pivoting=True)
     size = np.abs(np.diag(r))
     rank = int((size > _RANK * size[0]).sum())
@@ -388,141 +696,15 @@ def independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
     combine[np.abs(combine) < 1e-14] = 0.0
     factors = np.zeros((rank, len(table)))
     factors[:, used[order]] = combine * scale[used[order]] / scale[pivots][:, None]
-    return pivots, _tidy(factors)
+    factors = _tidy(factors)
+    terms = np.abs(factors.T) @ np.abs(table[pivots])
+    missed = np.abs(table - factors.T @ table[pivots]) > 1e-11 * (terms + np.abs(table))
+    alone = np.flatnonzero(missed.any(axis=1))
+    factors[:, alone] = 0.0
+    return np.concatenate([pivots, alone]), np.vstack([factors, np.eye(len(table))[alone]])
 
 
 def _tidy(factors: FloatArray) -> FloatArray:
     """Replace factors within rounding of a ratio of equal or opposite entries by that ratio."""
     near = np.abs(np.abs(factors) - 1.0) < 1e-12
     return np.where(near, np.sign(factors), factors)
-
-
-def random_arguments(quadrature: Quadrature, components: Sequence[int], arity: int) -> list[Slots]:
-    """Arguments that vary from point to point: trial functions first."""
-    rng = np.random.default_rng(3)
-    dim = quadrature.domain.dim
-    return [
-        Slots(rng.uniform(-1, 1, (nc, *quadrature.shape)), rng.uniform(-1, 1, (nc, dim, *quadrature.shape)))
-        for _ in range(arity)
-        for nc in components
-    ]
-
-
-def _require_local(
-    whole: Probe, quadrature: Quadrature, values: FloatArray, components: Sequence[int], arity: int
-) -> None:
-    """The coefficients must reproduce the form for arguments that vary from point to point."""
-    arguments = random_arguments(quadrature, components, arity)
-    found = quadrature.evaluate_real(whole.integrand, [a.field for a in arguments])
-    hats = [np.concatenate([a.value[:, None], a.gradient], axis=1) for a in arguments]
-    parts = len(components)
-    flat = [
-        np.concatenate(hats[k * parts : (k + 1) * parts]).reshape(-1, *quadrature.shape) for k in range(arity)
-    ]  # trial, test
-    n = flat[0].shape[0]
-    entries = values.reshape((n,) * arity + quadrature.shape)
-    if arity == 1:
-        expected = (entries * flat[0]).sum(axis=0)
-    else:
-        expected = np.einsum("abmq,amq,bmq->mq", entries, flat[1], flat[0])
-    scale = np.abs(entries).max(initial=0.0) * n
-    if np.abs(found - expected).max() > REPRODUCTION * max(scale, float(np.abs(found).max())):
-        reason = whole._not_linear(quadrature)
-        raise FormError(f"form {whole.integrand.name!r} {reason}")
-
-
-def require_differentiable(
-    quadrature: Quadrature,
-    integrand: Integrand,
-    arguments: Sequence[Slots],
-    reads: set[str],
-    by_arguments: bool = False,
-) -> None:
-    """Compare the derivative by everything that a form reads, along a complex step, with differences.
-
-    Raises
-    ------
-    FormError
-        Where they disagree: the form is not differentiable, or drops the complex step in a way that the guarded
-        arrays cannot see (``np.array`` of entries followed by ``abs``, for instance).
-    """
-    fields: list[Any] = [a.field for a in arguments]
-    rng = np.random.default_rng(6)
-    at = quadrature.frame
-
-    def compare(what: str, value: FloatArray, gradient: FloatArray | None, place: str | int) -> None:
-        for part in ("value", "gradient"):
-            array = value if part == "value" else gradient
-            if array is None or (part == "gradient" and isinstance(place, str) and f"{place}.grad" not in reads):
-                continue
-            direction = rng.uniform(-1, 1, array.shape)
-
-            def evaluate(step: Any, part: str = part, array: FloatArray = array, d: FloatArray = direction) -> Any:
-                moved = seed(array, d) if step is None else array + step * d
-                if part == "value":
-                    kind = GuardedField if step is None else Field
-                    inserted = kind(moved, gradient) if np.ndim(moved) >= 2 else moved
-                else:
-                    inserted = Field(value, moved)
-                if isinstance(place, int):
-                    args = [*fields[:place], inserted, *fields[place + 1 :]]
-                    return quadrature.evaluate(integrand, args)
-                return quadrature.evaluate(integrand, fields, {place: inserted})
-
-            suffix = "" if part == "value" else " (gradient)"
-            compare_with_differences(integrand, f"{what}{suffix}", array, evaluate)
-
-    if "x" in reads:
-        compare("w.x", at.x, None, "x")
-    if "n" in reads:
-        compare("w.n", at.normal, None, "n")
-    if "h" in reads:
-        compare("w.h", at.size, None, "h")
-    for name, entry in quadrature.parameters.entries.items():
-        if name not in reads:
-            continue
-        if entry.kind == "nodal":
-            value, gradient = quadrature.nodal(name)
-            scalar = len(value) == 1
-            compare(f"parameter {name!r}", value[0] if scalar else value, gradient[0] if scalar else gradient, name)
-        else:
-            compare(f"parameter {name!r}", np.asarray(quadrature.environment()[name], dtype=float), None, name)
-    if by_arguments:
-        for number, argument in enumerate(arguments):
-            scalar = len(argument.value) == 1
-            value = argument.value[0] if scalar else argument.value
-            gradient = argument.gradient[0] if scalar else argument.gradient
-            compare("the state", value, gradient, number)
-
-
-def compare_with_differences(integrand: Integrand, what: str, array: FloatArray, evaluate: Any) -> None:
-    """Compare ``evaluate(None)``, which carries a complex step, with differences of ``evaluate(step)``.
-
-    ``array`` is what ``evaluate`` moves; FormError where the derivatives disagree.
-    """
-    exact = derivative(evaluate(None))
-    base = real_values(evaluate(0.0))
-    size = float(np.abs(array).max(initial=0.0)) or 1.0
-    agrees = np.zeros(base.shape, dtype=bool)
-    magnitude = float(np.abs(base).max(initial=0.0))
-    for fraction in (1e-4, 1e-5, 1e-6, 1e-3):
-        h = fraction * size
-        try:
-            after, before = real_values(evaluate(h)), real_values(evaluate(-h))
-            twice_after, twice_before = real_values(evaluate(2 * h)), real_values(evaluate(-2 * h))
-        except FormError:
-            continue  # a step out of the domain of the function; the next is shorter
-        bound = 1e-5 * (np.abs(exact) + 1e-2 * np.abs(exact).max(initial=0.0)) + 1e-13 * magnitude / h
-        for quotient in (
-            (after - before) / (2 * h),
-            (4 * after - twice_after - 3 * base) / (2 * h),  # to one side of a kink
-            (3 * base - 4 * before + twice_before) / (2 * h),
-        ):
-            agrees |= np.abs(quotient - exact) <= bound
-        if agrees.all():
-            return
-    raise FormError(
-        f"form {integrand.name!r}: its derivative by {what} disagrees with differences. Write it with smooth "
-        "operations on the arguments themselves (no abs or norm of arrays put together by np.array, no random "
-        "numbers, no state kept between calls)"
-    )

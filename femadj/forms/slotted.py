@@ -1,4 +1,4 @@
-"""Forms on fields of any element: probed by slots, the values and derivatives that describe the fields at a point.
+"""Slots: the values and derivatives that describe fields of any element at a point.
 
 A part of the unknown has the slots ``f, grad f`` (H1, component by component), ``f, div f`` (H(div)) or ``f, curl f``
 (H(curl)). When the mesh moves with ``W = grad V`` they are carried along, at fixed unknowns, as
@@ -11,26 +11,15 @@ A part of the unknown has the slots ``f, grad f`` (H1, component by component), 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import Guarded, seed
-from femadj.errors import FormError
-from femadj.forms.integrand import Field, GuardedField, Integrand, strict_complex
-from femadj.forms.pointwise import Quadrature, Slots, add_transport, unit
-from femadj.forms.probing import (
-    Probe,
-    all_entries,
-    generic_parameters,
-    independent,
-    placeholder,
-    require_differentiable,
-)
-from femadj.space.parameters import Parameters
+from femadj.forms.integrand import Field, GuardedField
+from femadj.forms.pointwise import Slots, add_transport, unit
 from femadj.space.parts import Part
 
 
@@ -159,130 +148,11 @@ def add_carried(force: FloatArray, parts: Sequence[Part], slots: FloatArray, dua
             force[k, 1 + k] -= spread
 
 
-# ------------------------------------------------------------------ probing
-@dataclass(frozen=True)
-class SlotProbe(Probe):
-    """How the coefficients ``C[test slot, trial slot]`` (or ``F[test slot]``) of a form are obtained.
-
-    Attributes
-    ----------
-    parts : tuple of Part
-    """
-
-    parts: tuple[Part, ...] = ()
-
-    def _arguments(self, quadrature: Quadrature, weights: Sequence[FloatArray]) -> list[Any]:
-        """Constant fields; forms take the trial functions first."""
-        fields: list[Any] = []
-        for weight in reversed(weights):
-            slots = np.broadcast_to(weight[:, None, None], (len(weight), *quadrature.shape))
-            fields += fields_of(self.parts, slots)
-        return fields
-
-    def unit_arguments(self, slot: int, shape: tuple[int, int]) -> list[Any]:
-        """Fields that are one in a single slot."""
-        return fields_of(self.parts, np.broadcast_to(np.eye(self.n_slots)[slot][:, None, None], (self.n_slots, *shape)))
-
-    @property
-    def n_components(self) -> int:
-        """One: slots are not divided by components."""
-        return 1
-
-    @property
-    def n_all(self) -> int:
-        """All slots are used."""
-        return self.hi
-
-    @property
-    def kept(self) -> npt.NDArray[np.int64]:
-        """All slots are used."""
-        return np.arange(self.hi)
-
-    def describe(self, parameters: Parameters) -> str:
-        """What the probing found, in words."""
-        reads = ", ".join(sorted(self.reads)) or "nothing"
-        if not self.varies(parameters):
-            return f"reads {reads}; constant coefficients, evaluated once in every pass"
-        n = len(self.pivots)
-        where = "at every quadrature point" if self.varies_within(parameters) else "once in every cell"
-        return f"reads {reads}; {n} independent coefficient{'s' if n != 1 else ''}, evaluated {where}"
-
-
-def probe_slots(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], arity: int) -> SlotProbe:
-    """Find out what a form on the parts of an element is made of, at the quadrature points of a sample.
-
-    Raises
-    ------
-    FormError
-        When the form raises, returns the wrong shape or NaN, is not linear in its arguments, or has a derivative by
-        what it reads that disagrees with differences.
-    """
-    n = parts[-1].slots.stop
-    rng = np.random.default_rng(1)
-    entries, basis = all_entries(n, arity)
-    weights = tuple(rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) for _ in range(arity))
-    components = tuple(part.components for part in parts)
-    dim = parts[0].dim
-    whole = SlotProbe(
-        integrand, components, dim, arity, 0, n, entries, basis, weights, frozenset(), False, False, parts
-    )  # fmt: skip
-    generic = replace(quadrature, parameters=generic_parameters(quadrature.parameters))
-    with strict_complex():
-        values = whole.coefficients(quadrature).values
-        slots = [rng.uniform(-1, 1, (n, *quadrature.shape)) for _ in range(arity)]
-        arguments = [a for each in slots for a in arguments_of(parts, each)]
-        _require_pointwise(whole, quadrature, values, slots, arguments)
-        reads = frozenset(quadrature.reads - {"idx"})
-        require_differentiable(quadrature, integrand, arguments, set(reads))
-        table = values.reshape(len(entries), -1)
-        if any(name in reads for name in quadrature.parameters):
-            table = np.hstack([table, _entries_or_none(whole, generic)])
-    pivots, factors = independent(table)
-    largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
-    balanced = []
-    for axis, weight in enumerate(weights):
-        size = largest.max(axis=tuple(a for a in range(arity) if a != axis))
-        balanced.append(weight / np.sqrt(np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0)))
-    places = np.array(np.unravel_index(pivots, (n,) * arity)).T.reshape(-1, arity)
-    return SlotProbe(
-        integrand, components, dim, arity, 0, n, places, factors.reshape(-1, *(n,) * arity), tuple(balanced), reads,
-        False, False, parts,
-    )  # fmt: skip
-
-
-def _entries_or_none(whole: SlotProbe, generic: Quadrature) -> FloatArray:
-    """All entries at other values of the parameters, or none where the form is not defined for them.
-
-    A zero among the declared values must not hide a term. Terms that show up later all the same are found entry by
-    entry.
-    """
-    try:
-        return whole.coefficients(generic).values.reshape(len(whole.pivots), -1)
-    except FormError:
-        return np.zeros((len(whole.pivots), 0))
-
-
-def _require_pointwise(
-    whole: SlotProbe, quadrature: Quadrature, values: FloatArray, slots: list[FloatArray], arguments: list[Slots]
-) -> None:
-    """The coefficients must reproduce the form for arguments that vary from point to point."""
-    found = quadrature.evaluate_real(whole.integrand, [a.field for a in arguments])
-    n = len(slots[0])
-    tensors = values.reshape((n,) * whole.arity + quadrature.shape)
-    if whole.arity == 1:
-        expected = (tensors * slots[0]).sum(axis=0)
-    else:
-        expected = np.einsum("abeq,aeq,beq->eq", tensors, slots[1], slots[0])
-    scale = max(float(np.abs(tensors).max(initial=0.0)) * n, float(np.abs(found).max()))
-    if np.abs(found - expected).max() > 1e-10 * scale:
-        raise FormError(
-            f"form {whole.integrand.name!r} is not linear in its arguments, or mixes values of different quadrature "
-            "points"
-        )
-
-
-def probing_quadrature(quadrature: Quadrature) -> Quadrature:
-    """The same, with random values for parameters that have none yet."""
-    return Quadrature(
-        quadrature.domain, quadrature.points, placeholder(quadrature.parameters), sides=quadrature.sides
-    )  # fmt: skip
+def nodal_parts(components: Sequence[int], dim: int) -> tuple[Part, ...]:
+    """Fields with values at the mesh nodes as parts: H1, with the slots ``f, grad f`` of every component."""
+    parts: list[Part] = []
+    for number, nc in enumerate(components):
+        first = parts[-1].slots.stop if parts else 0
+        nothing = np.zeros((0, nc), dtype=np.int64)
+        parts.append(Part(f"u{number}", "H1", None, nc > 1, nc, nothing, dim, first))
+    return tuple(parts)

@@ -78,6 +78,10 @@ class TermAt(Protocol):
         """Add ``(dr/du)^T v``."""
         ...
 
+    def require_linear_at(self, u: FloatArray) -> None:
+        """FormError where the term is said to be linear and turns out not to be at ``u``; looks at a few entities."""
+        ...
+
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
         """Add ``scale * v^T dr/dd`` at fixed fields, for the points and parameters that ``into`` holds."""
         ...

@@ -135,6 +135,17 @@ def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: i
     return result
 
 
+def _node_orders(groups: Mapping[str, npt.ArrayLike], sorted_groups: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """For groups of node ids that were not given in ascending order: where every node stands among them."""
+    result: dict[str, IntArray] = {}
+    for name, value in groups.items():
+        given = np.asarray(value)
+        if given.dtype != bool and not np.array_equal(given, sorted_groups[name]):
+            first = np.unique(given, return_index=True)[1]
+            result[name] = frozen(np.argsort(np.argsort(first)).astype(np.int64))
+    return result
+
+
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class Mesh:
     """A frozen mesh of plane or solid cells, of one or several types.
@@ -171,6 +182,7 @@ class Mesh:
     cell_groups: Mapping[str, IntArray]
     node_ids: IntArray
     orientation: npt.NDArray[np.float64] = field(repr=False)
+    node_order: Mapping[str, IntArray] = field(repr=False)
 
     def __init__(
         self,
@@ -203,10 +215,12 @@ class Mesh:
         n_cells = sum(len(b) for b in blocks)
         corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
         facets = matched_facets(corners, blocks, n_nodes) if corners else {}
+        nodes = _index_groups(node_groups, "node", n_nodes)
         self._set(
             points=frozen(x),
             blocks=blocks,
-            node_groups=MappingProxyType(_index_groups(node_groups, "node", n_nodes)),
+            node_groups=MappingProxyType(nodes),
+            node_order=MappingProxyType(_node_orders(node_groups or {}, nodes)),
             facet_groups=MappingProxyType(facets),
             cell_groups=MappingProxyType(_index_groups(cell_groups, "cell", n_cells)),
             node_ids=frozen(ids.astype(np.int64)),
@@ -220,12 +234,13 @@ class Mesh:
     def _copy(self, **changes: Any) -> Mesh:
         """A mesh that shares everything but the changes, none of which is checked again."""
         new = object.__new__(Mesh)
-        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation")
+        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids")
+        names += ("orientation", "node_order")
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        groups = ("node_groups", "facet_groups", "cell_groups")
+        groups = ("node_groups", "facet_groups", "cell_groups", "node_order")
         return {k: dict(v) if k in groups else v for k, v in self.__dict__.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -361,8 +376,11 @@ class Mesh:
                 facets[name] = FacetSet(
                     frozen(boundary.cells[mask]), frozen(boundary.local[mask]), frozen(boundary.interior[mask])
                 )
+        new_nodes = _index_groups(nodes, "node", self.n_nodes)
+        kept = {name: order for name, order in self.node_order.items() if name not in new_nodes}
         return self._copy(
-            node_groups=MappingProxyType({**self.node_groups, **_index_groups(nodes, "node", self.n_nodes)}),
+            node_groups=MappingProxyType({**self.node_groups, **new_nodes}),
+            node_order=MappingProxyType({**kept, **_node_orders(nodes, new_nodes)}),
             facet_groups=MappingProxyType({**self.facet_groups, **facets}),
             cell_groups=MappingProxyType({**self.cell_groups, **_index_groups(cells, "cell", self.n_cells)}),
         )
@@ -517,12 +535,11 @@ def _orientation(points: FloatArray, blocks: Sequence[CellBlock]) -> FloatArray:
             bad.tolist(),
         )
     sign = np.where(low > 0, 1.0, -1.0)
-    if sign.min() < sign.max():
-        pairs = overlapping_cells(blocks, sign)
-        if len(pairs):
-            raise TangledMeshError(
-                f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with "
-                "which they share it: one of each pair is folded over",
-                np.unique(pairs).tolist(),
-            )
+    pairs = overlapping_cells(blocks, sign)
+    if len(pairs):
+        raise TangledMeshError(
+            f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with which "
+            "they share it: one of each pair is folded over, or lies over the other",
+            np.unique(pairs).tolist(),
+        )
     return sign

@@ -136,14 +136,27 @@ def overlapping_cells(blocks: Sequence[CellBlock], orientation: npt.NDArray[np.f
     Two cells on opposite sides of a facet see its corners run in opposite directions once each is turned by the sign of
     its Jacobian.
     """
-    keys, cells, local = facet_keys(blocks)
-    turn = np.empty(len(cells))
-    for place in facets_by_place(blocks, cells, local):
-        turn[place.at] = _turn(place.corners)
-    turn *= orientation[cells]
-    order = np.lexsort((cells, *keys.T[::-1]))
-    same = (keys[order][1:] == keys[order][:-1]).all(axis=1) & (turn[order][1:] == turn[order][:-1])
-    return np.column_stack([cells[order][:-1][same], cells[order][1:][same]])
+    # a facet that two cells see alike is there twice: one sort of sums of random numbers finds candidates
+    numbers = np.random.default_rng(0).integers(0, 2**63, 1 + max(int(b.nodes.max()) for b in blocks), dtype=np.uint64)
+    sums, cells, corners, start = [], [], [], 0
+    for block in blocks:
+        for number, facet in enumerate(block.reference.facets):
+            of_facet = block.nodes[:, list(facet[: cell_type(block.reference.facet_types[number]).n_corners])]
+            turn = _turn(of_facet) * orientation[start : start + len(block)]
+            total = numbers[of_facet].sum(axis=1, dtype=np.uint64)
+            sums.append(np.where(turn > 0, total, ~total))
+            cells.append(np.arange(start, start + len(block)))
+            corners.append(of_facet)
+        start += len(block)
+    each, cell = np.concatenate(sums), np.concatenate(cells)
+    order = np.argsort(each)
+    alike = np.flatnonzero(each[order][1:] == each[order][:-1])
+    if not len(alike):
+        return np.empty((0, 2), dtype=np.int64)
+    keys = np.vstack([padded_key(of_facet) for of_facet in corners])
+    pairs = np.column_stack([order[alike], order[alike + 1]])
+    pairs = pairs[(keys[pairs[:, 0]] == keys[pairs[:, 1]]).all(axis=1)]
+    return np.sort(cell[pairs], axis=1)
 
 
 def _turn(corners: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

@@ -42,6 +42,10 @@ class Integral:
         What the group is; found out by its name when left out.
     name : str, optional
         For messages; the function's own when left out.
+    sides : "pairs" or "each", optional
+        Over interior facets, what a bilinear form is called for: all pairs of the sides of u and v (``w.idx`` has two
+        entries), or each side with itself (``w.idx`` has one), as scikit-fem's ``asm(form, [side0, side1])`` does. Left
+        out: all pairs; FormError for forms that do not read the side of v, which could mean either.
     """
 
     form: Any
@@ -49,10 +53,13 @@ class Integral:
     order: int | None = None
     over: Over | None = None
     name: str | None = None
+    sides: Literal["pairs", "each"] | None = None
 
     def __post_init__(self) -> None:
         if self.over not in (None, "cells", "facets", "interior facets"):
             raise FormError(f"over must be 'cells', 'facets' or 'interior facets', not {self.over!r}")
+        if self.sides not in (None, "pairs", "each"):
+            raise FormError(f"sides must be 'pairs' or 'each', not {self.sides!r}")
         if self.order is not None and (
             isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 0
         ):
@@ -294,7 +301,7 @@ def _terms(
     points = space.mesh.points
     result = []
     for fields in integral.maps(space, order):
-        term = form_term(integral.integrand, fields, points, parameters, arity)
+        term = form_term(integral.integrand, fields, points, parameters, arity, integral.sides)
         if fields.compiled:
             found, domain = probe_of(term), term.domain
             if domain.is_facet:

@@ -192,6 +192,12 @@ class FemAtDesign:
             f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
         )
 
+    def require_linear_at(self, u: FloatArray) -> None:
+        """Look at a few points whether the forms are linear in u at a solution ``(n_nodes, nc)``; FormError if not."""
+        internal, _ = self._terms
+        for term in internal:
+            term.require_linear_at(u)
+
     @property
     def lifting(self) -> FloatArray:
         """A state with the prescribed values, zero elsewhere, ``(n_cases, n)``."""

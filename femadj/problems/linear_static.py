@@ -223,7 +223,15 @@ class LinearStatic:
             solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError) as error:
             raise self._located(error) from error
-        return Solution(self, at, solved, phases.seconds)
+        solution = Solution(self, at, solved, phases.seconds)
+        at.require_linear_at(solution.u)
+        return solution
+
+    def __reduce__(self) -> Any:
+        raise ProblemError(
+            "a LinearStatic cannot be pickled or deep-copied: it holds a solver's memory. Pickle its mesh, and build the "
+            "problem anew where it is needed"
+        )
 
     def _located(
         self, error: SingularSystemError | IndefiniteSystemError

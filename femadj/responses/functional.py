@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from functools import partial
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from femadj.forms.functional import PointFunctional
 from femadj.forms.integrand import Integrand
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Partials, Solution
-from femadj.problems.fem import FemAtDesign
 from femadj.responses.base import CompleteResponse
 from femadj.space.geometry import total as total_size
 from femadj.space.maps import FieldMap
@@ -74,7 +73,6 @@ class Functional(CompleteResponse):
         self._mean = bool(mean)
         self._differentiation: Differentiation = differentiation
         self._by_names: dict[tuple[str, ...], list[Differentiable]] = {}
-        self._checked: WeakKeyDictionary[FemAtDesign, list[frozenset[str]]] = WeakKeyDictionary()
         self._ways(("u",))
         self._parameters = MappingProxyType(dict(parameters or {}))
 
@@ -94,12 +92,9 @@ class Functional(CompleteResponse):
         slopes = parameters.zeros()
         state = np.zeros_like(solution.u)
         nodes = np.zeros_like(solution.points)
-        integrated = list(self._integrated(solution, parameters))
-        if solution.at not in self._checked:
-            self._checked[solution.at] = [_reads_checked(integral, solution, each) for integral, each in integrated]
-        known = self._checked[solution.at]
         total = sum(
-            each.add_partials(reads, state, nodes, slopes) for (_, each), reads in zip(integrated, known, strict=True)
+            integrated.add_partials(state, nodes, slopes, partial(_require_one_side, integral, solution))
+            for integral, integrated in self._integrated(solution, parameters)
         )
         factor = 1.0
         if self._mean:
@@ -184,14 +179,6 @@ def _with_state(integrand: Integrand, names: tuple[str, ...]) -> Integrand:
         return integrand.function(w)
 
     return Integrand(function, integrand.name)
-
-
-def _reads_checked(integral: Integral, solution: Solution, integrated: PointFunctional) -> frozenset[str]:
-    """What a function reads, once its derivatives are found to agree with differences."""
-    reads = integrated.reads()
-    _require_one_side(integral, solution, reads)
-    integrated.check(reads)
-    return reads
 
 
 def _require_one_side(integral: Integral, solution: Solution, reads: Set[str]) -> None:

@@ -25,9 +25,6 @@ IntArray = npt.NDArray[np.int64]
 CHUNK_VALUES = 1_000_000
 """Shape function values that are computed at a time."""
 
-SYMMETRY = 1e-11
-"""Largest relative distance of a matrix from its transpose that still counts as symmetric."""
-
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFunctions:
@@ -227,6 +224,11 @@ class ElementMap:
         """False: everything is done in NumPy."""
         return False
 
+    @property
+    def rows(self) -> Int32Array:
+        """Rows of the unknowns of every entity's cells."""
+        return np.hstack([side.rows for side in self.sides])
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -324,18 +326,12 @@ class ElementFields:
             total[:, rows, columns] += np.matmul(by_test, flux.reshape(m, nq * n_slots, n))
         return total
 
-    def are_symmetric(self, matrices: FloatArray, fraction: float = 1.0) -> bool:
-        """Whether they are, within a fraction of ``SYMMETRY``."""
-        off = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2), initial=0.0)
-        return not (off > fraction * SYMMETRY * np.abs(matrices).max(axis=(1, 2), initial=0.0)).any()
-
     def assemble(self, matrices: FloatArray, entries: MatrixEntries) -> float:
         """Add to the entries of the pattern."""
-        rows = np.hstack([side.rows for side in self.map.sides])
         csr = entries.pattern.csr
         scatter_matrices(
-            rows, self.map.n_components, np.ascontiguousarray(matrices), entries.pattern.positions[self.map.block],
-            self.map.positions, csr.indptr, csr.triangle == "upper", entries.data,
+            self.map.rows, self.map.n_components, np.ascontiguousarray(matrices),
+            entries.pattern.positions[self.map.block], self.map.positions, csr.indptr, csr.triangle == "upper", entries.data,
         )  # fmt: skip
         return self.low
 

@@ -146,11 +146,10 @@ class FieldsAt(Protocol):
         ...
 
     def matrices(self, tensors: Mapping[Sides, PointTensor]) -> Any:
-        """What ``assemble`` takes of ``int v^ : C : u^``; may be called in any thread."""
-        ...
+        """What ``assemble`` takes of ``int v^ : C : u^``: a tensor (compiled), or matrices ``(m, n, n)`` of entities.
 
-    def are_symmetric(self, matrices: Any, fraction: float = 1.0) -> bool:
-        """Whether they are, as far as it can be told from them, within a fraction of the usual tolerance."""
+        May be called in any thread.
+        """
         ...
 
     def assemble(self, matrices: Any, entries: MatrixEntries) -> float:
@@ -182,6 +181,16 @@ class FieldMap(Protocol):
     @property
     def compiled(self) -> bool:
         """Whether tensors and forces have compiled passes of their own (then it is a ``NodalMap``)."""
+        ...
+
+    @property
+    def rows(self) -> npt.NDArray[np.int32]:
+        """Rows ``(m, k)`` of the unknowns, with ``n_components`` in each, that belong to every entity."""
+        ...
+
+    @property
+    def n_components(self) -> int:
+        """Unknowns in a row."""
         ...
 
     def __len__(self) -> int:
@@ -232,6 +241,16 @@ class NodalMap:
     def compiled(self) -> bool:
         """True."""
         return True
+
+    @property
+    def rows(self) -> npt.NDArray[np.int32]:
+        """Nodes of every entity's cell."""
+        return self.domain.field[self.domain.cell]
+
+    @property
+    def n_components(self) -> int:
+        """Components of the field."""
+        return self.part.components
 
     def __len__(self) -> int:
         return len(self.domain)
@@ -299,10 +318,6 @@ class NodalFields:
         """The tensor; the compiled pass does the rest."""
         (tensor,) = tensors.values()
         return tensor.kernel_tensor(self.part.components)
-
-    def are_symmetric(self, matrices: Tensor, fraction: float = 1.0) -> bool:
-        """Probing has looked at the tensor."""
-        return True
 
     def assemble(self, matrices: Tensor, entries: MatrixEntries) -> float:
         """Add to the entries of the pattern."""
