@@ -14,7 +14,7 @@ PACKAGE = Path(femadj.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress"),
     ("base",),
-    ("kernels",),
+    ("kernels", "complex_step"),
     ("mesh",),
     ("solvers", "io"),
     ("algebra", "space"),

@@ -31,7 +31,6 @@ from femadj.forms.pointwise import (
 )
 from femadj.forms.probing import (
     Probe,
-    asymmetric,
     generic_parameters,
     notable,
     placeholder,
@@ -42,6 +41,7 @@ from femadj.forms.probing import (
 )
 from femadj.forms.slotted import add_carried, arguments_of, carried, fields_of
 from femadj.forms.tangent import surroundings_seeds
+from femadj.forms.tensors import asymmetric
 from femadj.kernels.scatter import scatter_matrices, scatter_vectors
 from femadj.space.element import ElementSpace, Part, Side, pieces
 from femadj.space.parameters import Parameters
