@@ -245,7 +245,8 @@ def test_compiled_once_for_every_shape(dialect: Dialect) -> None:
     traced = []
 
     def f(w: Any) -> Any:
-        traced.append(w.u.shape)
+        if w.u.shape == (1, 1):  # that of compilation, point by point
+            traced.append(w.u.shape)
         return dialect.xp.sin(w.u) * w.x[0] * w.k
 
     functional = fa.Functional(f, differentiation="jax")
@@ -255,7 +256,7 @@ def test_compiled_once_for_every_shape(dialect: Dialect) -> None:
     moved = problem.mesh.points * 1.01
     second = functional.evaluate(problem.solve(points=moved))
     assert len(traced) == count
-    assert set(traced) == {(1, 1)}
+    assert count > 0
     again = functional.evaluate(problem.solve())
     assert again.value == first.value != second.value
     np.testing.assert_array_equal(again.parameters["k"], first.parameters["k"])
@@ -366,3 +367,46 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jax_is_imported_only_when_asked_for() -> None:
     code = "import sys, femadj as fa; fa.Functional(lambda w: w.u); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------------- points that see each other, frozen values
+MIXING: dict[str, Callable[[Any, Any], Any]] = {
+    "largest": lambda w, np: (w.u / w.u.value.max()) ** 4,
+    "mean": lambda w, np: (w.x[0] - np.mean(w.x[0])) ** 2 * w.u,
+    "norm without axis": lambda w, np: w.u * np.linalg.norm(w.u.grad),
+    "sum of a parameter": lambda w, np: w.u * w.k.value / np.sum(w.k.value),
+    "order": lambda w, np: np.sort(w.u.value, axis=0),
+    "number of points": lambda w, np: w.u / w.x[0].size,
+}
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_reductions_over_points_are_refused(name: str, jax: ModuleType) -> None:
+    import jax.numpy as jnp
+
+    functional = fa.Functional(fa.Integral(lambda w: MIXING[name](w, jnp), name="mine"), differentiation="jax")
+    for _ in range(2):
+        with pytest.raises(fa.FormError, match=r"form 'mine' mixes points.*axis=0"):
+            functional.evaluate(solution_of("triangle6", 1))
+
+
+def test_reductions_over_components_are_not(dialect: Dialect) -> None:
+    solution = solution_of("triangle6", 2)
+    xp = dialect.xp
+    functions = [
+        fa.Functional(lambda w: np.max(w.x, axis=0) * np.sum(w.u.grad, axis=(0, 1))),
+        fa.Functional(lambda w: xp.max(w.x.value, axis=0) * xp.sum(w.u.grad, axis=(0, 1)), differentiation="jax"),
+    ]
+    assert_same(*(functional.evaluate(solution) for functional in functions))
+
+
+def test_values_that_functions_refer_to_are_the_present_ones(jax: ModuleType) -> None:
+    solution = solution_of("triangle6", 1)
+    factor = [1.0]
+    functional = fa.Functional(lambda w: factor[0] * w.u**2 * w.k, differentiation="jax")
+    first = functional.evaluate(solution)
+    factor[0] = 2.5
+    second = functional.evaluate(solution)
+    assert second.value == pytest.approx(2.5 * first.value, rel=1e-14)
+    np.testing.assert_allclose(second.state, 2.5 * first.state, rtol=1e-13)
+    np.testing.assert_allclose(second.parameters["k"], 2.5 * first.parameters["k"], rtol=1e-13)

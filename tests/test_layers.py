@@ -1,4 +1,4 @@
-"""Modules import downwards only: the floors of the house, kept by walking the imports of every file."""
+"""Modules import downwards only, and never in a circle: kept by walking the imports of every file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = Path(femadj.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress"),
     ("base",),
-    ("kernels",),
+    ("kernels", "complex_step"),
     ("mesh",),
     ("solvers", "io"),
     ("algebra", "space"),
@@ -113,6 +113,63 @@ def test_upward_imports_are_found(code: str, wrong: bool, tmp_path: Path, monkey
     (folder / "mesh.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(f"{__name__}.PACKAGE", folder)
     assert bool(complaints(folder / "mesh.py")) is wrong
+
+
+def module_name(path: Path) -> str:
+    """Full name of the module in a file; that of the package for its ``__init__``."""
+    parts = ("femadj", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(files: list[Path]) -> list[tuple[str, ...]]:
+    """Groups of modules that import each other, directly or through others, wherever in the file they do so."""
+    modules = {module_name(path): path for path in files}
+    arrows: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for _, _, full in targets(path):
+            known = full if full in modules else full.rpartition(".")[0]
+            if known in modules and known != name:
+                arrows[name].add(known)
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = arrows[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    reach = {name: reached(name) for name in modules}
+    inside = [name for name in modules if name in reach[name]]
+    return sorted({tuple(sorted(b for b in inside if b in reach[a] and a in reach[b])) for a in inside})
+
+
+def test_no_modules_import_each_other() -> None:
+    found = circles(FILES)
+    assert not found, "\n".join(" <-> ".join(circle) for circle in found)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (("from femadj.forms import b", "import numpy", ""), []),
+        (("from femadj.forms import b", "def f():\n    from femadj.forms.a import g", ""), [("a", "b")]),
+        (("from femadj.forms.b import g", "from . import c", "import femadj.forms.a"), [("a", "b", "c")]),
+        (("from femadj.forms.b import g", "from femadj.forms.c import h", "from .b import g"), [("b", "c")]),
+    ],
+)
+def test_circles_inside_a_folder_are_found(
+    codes: tuple[str, ...], expected: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "femadj" / "forms"
+    folder.mkdir(parents=True)
+    files = [folder / f"{name}.py" for name in "abc"]
+    for file, code in zip(files, codes, strict=True):
+        file.write_text(code, encoding="utf-8")
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "femadj")
+    named = [tuple(f"femadj.forms.{name}" for name in circle) for circle in expected]
+    assert circles(files) == named
 
 
 def test_no_name_stands_on_two_floors() -> None:

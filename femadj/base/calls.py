@@ -78,6 +78,15 @@ def parts_of(places: npt.NDArray[np.int64], key: int = 0) -> list[npt.NDArray[np
 
 
 # ---------------------------------------------------------------------- calling
+def invoke(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a user's function: this line is the only one that does.
+
+    Storing a complex step in an array of real numbers is an error; what is NaN or infinite is found in the result.
+    """
+    with steps_kept(), np.errstate(all="ignore"):
+        return function(*arguments)
+
+
 def called(
     function: Any, name: str, *arguments: Any, advice: str = "", error: type[FemadjError] = LinearSystemError
 ) -> Any:
@@ -95,10 +104,7 @@ def called(
     if not callable(function):
         return function
     try:
-        if not advice:
-            return function(*arguments)
-        with steps_kept():
-            return function(*arguments)
+        return invoke(function, *arguments)
     except FemadjError as known:
         if not advice or not isinstance(known, ComplexStepError):
             known.add_note(f"raised inside {name}")
@@ -266,10 +272,9 @@ class _OnPoints:
         n, nc = x.shape[1], self.n_components
         shape = x.shape
         try:
-            with steps_kept(), np.errstate(all="ignore"):
-                raw = self.function(x.copy())
-                if isinstance(raw, (list, tuple)):
-                    raw = np.array([np.broadcast_to(np.asarray(part), (n,)) for part in raw])
+            raw = invoke(self.function, x.copy())
+            if isinstance(raw, (list, tuple)):
+                raw = np.array([np.broadcast_to(np.asarray(part), (n,)) for part in raw])
             result = np.asarray(raw).view(np.ndarray)
         except FemadjError as known:
             raise self.error(f"{self.what}: {known}. Write the function with NumPy operations on x") from known

@@ -28,6 +28,9 @@ TOLERANCE = 2e-6
 ROUNDING = 5e-14
 """Rounding error of a user's function, relative to its value."""
 
+SMALLEST = 1e-290
+"""What is smaller may have lost its digits to the limits of floating point."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -83,7 +86,7 @@ def compare(
         known = (forward | backward) if fraction in SHORT_STEPS else np.ones(exact.shape, dtype=bool)
         with np.errstate(all="ignore"):
             largest = np.maximum.reduce([np.abs(a) for a in (base, before2, before, after, after2)])
-            noise = ROUNDING / h * np.maximum(largest, magnitude)
+            noise = ROUNDING / h * np.maximum(largest, magnitude) + SMALLEST
             central = (after - before) / (2 * h)
             if fraction in STEPS:
                 change = np.fmax(change, np.maximum(np.abs(after - base), np.abs(base - before)) / h)

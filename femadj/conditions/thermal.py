@@ -16,7 +16,7 @@ from femadj.forms.term import Term
 from femadj.physics import Elasticity, Physics
 from femadj.physics.base import Regional, finite
 from femadj.space.discretisation import Discretisation
-from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
+from femadj.space.parameters import CellField, GroupValues, NodalField, ParameterLike, Parameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,10 @@
 """Automatic differentiation of integrands by JAX: one reverse sweep gives the derivatives by everything that is read.
 
 The integrand is evaluated at one quadrature point and mapped over all of them, so that every array in it has the shape
-``(..., 1, 1)``, constants have no dimension, and no value can depend on another point. Arrays are double precision
-whatever the global setting of JAX is.
+``(..., 1, 1)``, constants have no dimension, and no value can depend on another point. At a few points it is evaluated
+once more, all of them together and not compiled: a function that reduces over points means something else with NumPy
+and is refused, and one that refers to something that has changed since it was compiled is compiled anew. Arrays are
+double precision whatever the global setting of JAX is.
 
 This module needs JAX and is imported by ``differentiable`` alone.
 """
@@ -18,13 +20,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
+from femadj.base.calls import ONE_POINT, differs, key_of, samples
 from femadj.base.complex_step import STEP, derivative, real_part
 from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, Integrand
 from femadj.forms.pointwise import Quadrature, Slots, add_normal, add_size, add_transport
+from femadj.forms.sampling import Picked, require_differentiable
 from femadj.forms.slopes import PointSlopes
+
+CHECKED = 32
+"""Points at which compiled code is compared with the function itself and with differences."""
 
 Leaves = dict[str, dict[str, Any]]
 """By kind: ``values`` and ``gradients`` of fields, and ``numbers``; each by name. Arguments have their numbers (as
@@ -147,6 +155,10 @@ class Automatic:
     def __init__(self, original: Integrand) -> None:
         self._original = original
         self.integrand = Integrand(self._on_arrays, original.name)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Forget what has been compiled, with the values that were in it."""
 
         def sweep(where: str, leaves: Leaves) -> Any:
             point = jax.value_and_grad(partial(self._at_point, where), has_aux=True)
@@ -174,6 +186,13 @@ class Automatic:
             return np.where(np.logical_and.reduce(finite), values, np.nan)
 
         value = real_part(Integrand(swept, self._original.name)([], w, shape))
+        places = samples(value.size, key_of(value)).choice(value.size, min(value.size, CHECKED), replace=False)
+        if self._outdated(w.where, leaves, value.ravel(), places):
+            self._compile()
+            value = real_part(Integrand(swept, self._original.name)([], w, shape))
+        picked = Picked.of(quadrature, places)
+        local = [picked.slots(argument) for argument in arguments]
+        require_differentiable(picked, self.integrand, local, reads, by_arguments=True, both_sides=True)
 
         def of_slots(name: str, nc: int, here: range) -> FloatArray:
             result = np.empty((nc, len(here), *shape))
@@ -207,6 +226,39 @@ class Automatic:
             else:
                 by_parameters[name] = found["numbers" if name in found["numbers"] else "values"][name]
         return PointSlopes(value, tuple(by_arguments), force, by_parameters)
+
+    def _outdated(self, where: str, leaves: Leaves, value: FloatArray, places: npt.NDArray[np.int64]) -> bool:
+        """Whether compiled code gives other values than the function now; FormError for one that mixes points."""
+        few = jax.tree_util.tree_map(lambda a: a[..., places], leaves)
+        with _double():
+            some = jax.tree_util.tree_map(jnp.asarray, few)
+            try:
+                together = self._together(where, some)
+            except Exception:  # it is not made for several points: that is no fault
+                together = None
+            if together is not None and not differs(together, value[places]).any():
+                return False
+            one_by_one = jax.vmap(lambda at: self._at_point(where, at)[0], in_axes=-1)(some)
+        if differs(np.asarray(one_by_one), value[places]).any():
+            return True
+        if together is not None:
+            raise FormError(
+                f"form {self._original.name!r} mixes points: JAX evaluates it point by point, where a reduction over "
+                f"points has nothing to reduce; {ONE_POINT}"
+            )
+        return False
+
+    def _together(self, where: str, leaves: Leaves) -> FloatArray | None:
+        """The function at several points at once, as arrays ``(..., k, 1)``; None where it returns something else."""
+        fields: dict[str, Any] = {name: array[0] for name, array in leaves["numbers"].items()}
+        for name, array in leaves["values"].items():
+            slope = leaves["gradients"].get(name)
+            fields[name] = JaxField(array[..., None], None if slope is None else slope[..., None])
+        arguments = [fields[name] for name in sorted((n for n in fields if n.isdigit()), key=int)]
+        w = Environment({name: partial(fields.__getitem__, name) for name in fields if not name.isdigit()}, {}, where)
+        result = np.asarray(_plain(self._original.function(*arguments, w)))
+        k = next(iter(leaves["values"].values())).shape[-1]
+        return np.broadcast_to(result, (k, 1))[:, 0] if result.ndim <= 2 else None
 
     def _on_arrays(self, *given: Any) -> AnyArray:
         """The integrand on NumPy arrays, with the derivative along complex steps for imaginary part."""

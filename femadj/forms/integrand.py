@@ -18,7 +18,7 @@ from skfem.assembly.form.form import Form as SkfemForm
 from skfem.assembly.form.form import FormExtraParams
 from skfem.element import DiscreteField
 
-from femadj.base.calls import describe_failure, read_only
+from femadj.base.calls import describe_failure, invoke, read_only
 from femadj.base.complex_step import Guarded, steps_kept
 from femadj.errors import FemadjError, FormError
 
@@ -234,8 +234,7 @@ class Integrand:
             When the function raises, returns something of another shape, or NaN.
         """
         try:
-            with steps_kept(), np.errstate(all="ignore"):
-                result = self.function(*arguments, w)
+            result = invoke(self.function, *arguments, w)
         except (FormError, _UnknownNameError) as error:
             raise FormError(f"form {self.name!r}: {error}") from error
         except FemadjError as error:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import differs, key_of, samples
@@ -27,6 +26,7 @@ from femadj.forms.integrand import Field, Integrand, Reads
 from femadj.forms.pointwise import Quadrature, Slots, parameter_slopes, surroundings_force
 from femadj.forms.sampling import Picked, pick_points, require_differentiable
 from femadj.forms.slotted import arguments_of, fields_of, nodal_parts
+from femadj.forms.tensors import all_entries, asymmetric, contracted, indefinite, independent, spread
 from femadj.space.parameters import Parameters
 from femadj.space.parts import Part
 from femadj.space.region import Domain
@@ -40,7 +40,6 @@ REPRODUCTION = 1e-10
 CONTRAST = 1e4
 """From this ratio of coefficients at different points on, the check is weighted point by point."""
 
-_RANK = 1e-11
 _SCALES = (2.0**10, -(2.0**10), 2.0**30, -(2.0**30), 2.0**-10, 2.0**-30)
 _SEED = 1
 """Of the random arguments."""
@@ -94,6 +93,37 @@ class Memory:
         return self._looked
 
 
+class Grid(NamedTuple):
+    """How the slots of an argument are divided, and which are used.
+
+    Attributes
+    ----------
+    components, slots : int
+        Components and the slots of each (fields at the mesh nodes), or ``1, n`` where slots are not divided.
+    lo, hi : int
+        Slots used, of every component.
+    """
+
+    components: int
+    slots: int
+    lo: int
+    hi: int
+
+    @property
+    def kept(self) -> npt.NDArray[np.int64]:
+        """Numbers of the slots that are used, among all of them."""
+        kept = np.zeros((self.components, self.slots), dtype=bool)
+        kept[:, self.lo : self.hi] = True
+        return np.flatnonzero(kept)
+
+
+class Weights(NamedTuple):
+    """Arguments of the check, ``(n_all,)`` each: random, and these divided by roots of the sizes of coefficients."""
+
+    generic: tuple[FloatArray, ...]
+    balanced: tuple[FloatArray, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Probe:
     """How the coefficients of a form are obtained.
@@ -103,18 +133,16 @@ class Probe:
     integrand : Integrand
     parts : tuple of Part
         Fields that the arguments consist of.
-    grid : (int, int)
-        How the slots are divided: by components and their slots (fields at the mesh nodes), or not at all ``(1, n)``.
+    grid : Grid
+        How the slots are divided, and which are used.
     arity : int
         1: linear form, 2: bilinear form.
-    lo, hi : int
-        Slots used, of every component.
     pivots : (r, arity) int
         Entries that are evaluated, as numbers of slots: test, then trial function.
     basis : (r, *(n,) * arity)
         What an evaluated entry contributes to the entries that are used.
-    generic, weights : tuple of (n_all,) arrays
-        Arguments of the check, and these divided by the roots of the sizes of the coefficients.
+    weights : Weights
+        Arguments of the check.
     reads : Reads
         What the form reads.
     symmetric, definite : bool
@@ -127,14 +155,11 @@ class Probe:
 
     integrand: Integrand
     parts: tuple[Part, ...]
-    grid: tuple[int, int]
+    grid: Grid
     arity: int
-    lo: int
-    hi: int
     pivots: npt.NDArray[np.int64]
     basis: FloatArray
-    generic: tuple[FloatArray, ...]
-    weights: tuple[FloatArray, ...]
+    weights: Weights
     reads: Reads
     symmetric: bool
     definite: bool
@@ -142,6 +167,16 @@ class Probe:
     memory: Memory = field(default_factory=Memory)
 
     # ------------------------------------------------------------------ sizes
+    @property
+    def lo(self) -> int:
+        """First slot used, of every component."""
+        return self.grid.lo
+
+    @property
+    def hi(self) -> int:
+        """End of the slots used."""
+        return self.grid.hi
+
     @property
     def components(self) -> tuple[int, ...]:
         """Components of the parts."""
@@ -155,7 +190,7 @@ class Probe:
     @property
     def n_components(self) -> int:
         """Components of all parts; 1 where slots are not divided by components."""
-        return self.grid[0]
+        return self.grid.components
 
     @property
     def n_slots(self) -> int:
@@ -165,12 +200,12 @@ class Probe:
     @property
     def n_all(self) -> int:
         """Number of slots of an argument, used or not."""
-        return self.grid[0] * self.grid[1]
+        return self.grid.components * self.grid.slots
 
     @property
     def kept(self) -> npt.NDArray[np.int64]:
         """Numbers of the slots that are used, among all of them."""
-        return _kept(self.grid, self.lo, self.hi)
+        return self.grid.kept
 
     def varies_within(self, parameters: Parameters) -> bool:
         """Whether the coefficients vary within an entity."""
@@ -200,13 +235,13 @@ class Probe:
         expected = quadrature.evaluate_real(self.integrand, self._fields(weights, quadrature.shape))
         self._require_known_reads(quadrature)
         kept = [weight[self.kept] for weight in weights]
-        found, size = _contracted(values, self.basis, kept)
+        found, size = contracted(values, self.basis, kept)
         bound = REPRODUCTION * (size + np.abs(expected))
         if (np.abs(found - expected) <= bound).all() and self._look(quadrature, weights, values, expected, self.basis):
             return Coefficients(values, self.basis, self.lo, self.hi)
         everything, basis = all_entries(self.n_all, self.arity)
         values = self._entries(quadrature, everything)
-        found, size = _contracted(values, basis, weights)
+        found, size = contracted(values, basis, weights)
         if not (np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all():
             raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
         if not self._look(quadrature, weights, values, expected, basis):
@@ -216,7 +251,7 @@ class Probe:
                 f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
                 "Form(..., symmetric=False)"
             )
-        return Coefficients(values, basis, 0, self.grid[1])
+        return Coefficients(values, basis, 0, self.grid.slots)
 
     def tensor_slope(self, quadrature: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
         """Derivative of the coefficients at a single point along complex steps of what is read, all slots."""
@@ -224,7 +259,7 @@ class Probe:
         slopes = np.empty(len(everything))
         for number, entry in enumerate(everything):
             slopes[number] = derivative(quadrature.evaluate(self.integrand, self._unit(quadrature, entry), seeds))[0, 0]
-        return slopes.reshape(self.grid * self.arity)
+        return slopes.reshape((self.grid.components, self.grid.slots) * self.arity)
 
     def _entries(self, quadrature: Quadrature, entries: npt.NDArray[np.int64]) -> FloatArray:
         values = np.empty((len(entries), *quadrature.shape))
@@ -238,27 +273,27 @@ class Probe:
 
     def unit_arguments(self, slot: int, shape: tuple[int, int]) -> list[Field]:
         """One argument that is one in a single slot, as the fields of its parts."""
-        return fields_of(self.parts, _spread(np.eye(self.n_all)[slot], shape))
+        return fields_of(self.parts, spread(np.eye(self.n_all)[slot], shape))
 
     def _slots(self, weights: Sequence[FloatArray], shape: tuple[int, int]) -> list[Slots]:
         """Arguments from weights ``(n_all,)`` or ``(n_all, m, nq)``; forms take the trial functions first."""
-        return [slots for weight in reversed(weights) for slots in arguments_of(self.parts, _spread(weight, shape))]
+        return [slots for weight in reversed(weights) for slots in arguments_of(self.parts, spread(weight, shape))]
 
     def _fields(self, weights: Sequence[FloatArray], shape: tuple[int, int]) -> list[Field]:
         return [slots.field for slots in self._slots(weights, shape)]
 
     def arguments(self, shape: tuple[int, int]) -> list[Slots]:
         """Arguments in which all slots count, the same at all points."""
-        return self._slots(self.weights, shape)
+        return self._slots(self.weights.balanced, shape)
 
     def _weights_for(self, values: FloatArray) -> tuple[FloatArray, ...]:
         """Weights that make all coefficients count: point by point where they differ much between points."""
         reach = np.abs(values).max(axis=0, initial=0.0)
         largest = float(reach.max(initial=0.0))
         if largest == 0 or float(np.where(reach > 0, reach, largest).min()) * CONTRAST > largest:
-            return self.weights
+            return self.weights.balanced
         weights = []
-        for axis, generic in enumerate(self.generic):
+        for axis, generic in enumerate(self.weights.generic):
             others = tuple(a + 1 for a in range(self.arity) if a != axis)
             of_slot = np.abs(self.basis).max(axis=others) if others else np.abs(self.basis)
             size = np.zeros((self.n_all, *reach.shape))
@@ -307,10 +342,10 @@ class Probe:
     def _reproduced(self, picked: Picked, values: FloatArray, basis: FloatArray) -> bool:
         """Whether coefficients ``(r, k)`` stand for the form with arguments that vary from point to point."""
         rng = samples(_SEED, len(values), key_of(values))
-        whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights]
+        whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights.balanced]
         kept = [w[self.kept] if basis.shape[-1] < self.n_all else w for w in whole]
         expected = picked.evaluate_real(self.integrand, self._fields(whole, picked.shape))
-        found, size = _contracted(values[..., None], basis, kept)
+        found, size = contracted(values[..., None], basis, kept)
         return bool((np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all())
 
     def _picked(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> Picked:
@@ -378,7 +413,7 @@ class Probe:
         FormError
             When it is not.
         """
-        test = self._slots((self.weights[0],), quadrature.shape)
+        test = self._slots(self.weights.balanced[:1], quadrature.shape)
         found = quadrature.evaluate_real(self.integrand, [a.field for a in (*trial, *test)])
         slots = np.concatenate([_flat(a) for a in trial])
         expected, size = np.zeros(found.shape), np.zeros(found.shape)
@@ -432,11 +467,6 @@ def _key(quadrature: Quadrature) -> tuple[Any, ...]:
     return (domain.block, len(domain), *first, quadrature.one_point)
 
 
-def _spread(weight: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Slots ``(n, m, nq)`` from weights that are the same at all points, or not."""
-    return np.broadcast_to(weight if weight.ndim == 3 else weight[:, None, None], (len(weight), *shape))
-
-
 def _flat(argument: Slots) -> FloatArray:
     """Slots ``(n, m, nq)`` of an argument."""
     if argument.gradient.size == 0:
@@ -445,35 +475,10 @@ def _flat(argument: Slots) -> FloatArray:
     return table.reshape(-1, *table.shape[2:])
 
 
-def _contracted(values: FloatArray, basis: FloatArray, weights: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """A form with given arguments from its coefficients ``(r, m, nq)``, and the size of the terms that are added."""
-    if all(weight.ndim == 1 for weight in weights):
-        factors = basis
-        for weight in reversed(weights):
-            factors = factors @ weight
-        return np.tensordot(factors, values, axes=1), np.tensordot(np.abs(factors), np.abs(values), axes=1)
-    shape = values.shape[1:]
-    spread = [_spread(weight, shape) for weight in weights]
-    found, size = np.zeros(shape), np.zeros(shape)
-    for value, tensor in zip(values, basis, strict=True):
-        for entry in np.argwhere(tensor):
-            term = tensor[tuple(entry)] * value
-            for weight, index in zip(spread, entry, strict=True):
-                term = term * weight[index]
-            found += term
-            size += np.abs(term)
-    return found, size
-
-
-def all_entries(n: int, arity: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Every entry of a tensor ``(n,) * arity``, and the basis in which each stands for itself."""
-    return np.argwhere(np.ones((n,) * arity, dtype=bool)), np.eye(n**arity).reshape(-1, *(n,) * arity)
-
-
 def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[int, ...]) -> list[Field]:
     """Fields that are the same at every point, from ``(component, slot)`` weights."""
     parts = nodal_parts(components, full.shape[1] - 1)
-    return fields_of(parts, _spread(full.ravel(), (shape[0], shape[1])))
+    return fields_of(parts, spread(full.ravel(), (shape[0], shape[1])))
 
 
 # ---------------------------------------------------------------------- samples
@@ -551,23 +556,22 @@ def probe(
     """
     quadrature = Quadrature(sample_of(domain), points, placeholder(parameters))
     parts = nodal_parts(components, domain.dim)
-    return _probed(integrand, quadrature, parts, (sum(components), domain.dim + 1), arity)
+    return _probed(integrand, quadrature, parts, Grid(sum(components), domain.dim + 1, 0, domain.dim + 1), arity)
 
 
 def probe_slots(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], arity: int) -> Probe:
     """Find out what a form on the parts of an element is made of, at the points of a sample; errors as ``probe``."""
-    return _probed(integrand, quadrature, parts, (1, parts[-1].slots.stop), arity)
+    n = parts[-1].slots.stop
+    return _probed(integrand, quadrature, parts, Grid(1, n, 0, n), arity)
 
 
-def _probed(
-    integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], grid: tuple[int, int], arity: int
-) -> Probe:
-    n = grid[0] * grid[1]
+def _probed(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...], grid: Grid, arity: int) -> Probe:
+    n = grid.components * grid.slots
     rng = samples(_SEED)
     everything, basis = all_entries(n, arity)
     generic = tuple(rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) for _ in range(arity))
     whole = Probe(
-        integrand, parts, grid, arity, 0, grid[1], everything, basis, generic, generic, Reads(), False, False,
+        integrand, parts, grid, arity, everything, basis, Weights(generic, generic), Reads(), False, False,
         quadrature.sides,
     )  # fmt: skip
     arguments = whole._slots([rng.uniform(-1, 1, (n, *quadrature.shape)) for _ in range(arity)], quadrature.shape)
@@ -577,28 +581,33 @@ def _probed(
     _require_linear(whole, quadrature, values, arguments, found)
     reads = Reads(name for name in quadrature.reads if not name.startswith("idx"))
     require_differentiable(picked, integrand, [picked.slots(a) for a in arguments], reads)
+    nodal = parts[0].element is None
     table = values.reshape(len(everything), -1)
-    tensors = table.T.reshape(-1, n, n) if arity == 2 else np.zeros((0, 0, 0))
-    definite = arity == 2 and parts[0].element is None and not indefinite(tensors)
+    definite = arity == 2 and nodal and not indefinite(table.T.reshape(-1, n, n))
     if any(name in reads for name in quadrature.parameters):
         table = np.hstack([table, _at_other_parameters(whole, quadrature)])
-        tensors = table.T.reshape(-1, n, n) if arity == 2 else tensors
-    symmetric = arity == 2 and not asymmetric(tensors)
+    symmetric = arity == 2 and not asymmetric(table.T.reshape(-1, n, n))
     largest = np.abs(table).max(axis=1, initial=0.0).reshape((n,) * arity)
-    nodal = parts[0].element is None
-    lo, hi = _slots_used(largest, grid, arity) if nodal else (0, n)
-    rows = _kept(grid, lo, hi)
+    if nodal:
+        grid = _grid_used(largest, grid, arity)
+    rows = grid.kept
     position = np.arange(n**arity).reshape((n,) * arity)[np.ix_(*([rows] * arity))].ravel()
     pivots, factors = independent(table[position])
-    weights = []
+    balanced = []
     for axis, weight in enumerate(generic):
         size = largest.max(axis=tuple(a for a in range(arity) if a != axis)) if arity > 1 else largest
-        weights.append(weight / np.sqrt(np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0)))
-    return Probe(
-        integrand, parts, grid, arity, lo, hi, everything[position[pivots]].reshape(-1, arity),
-        factors.reshape(-1, *(len(rows),) * arity), generic, tuple(weights), reads, symmetric, symmetric and definite,
-        quadrature.sides,
-    )  # fmt: skip
+        balanced.append(weight / np.sqrt(np.where(size > 0, size, float(size.max(initial=0.0)) or 1.0)))
+    return replace(
+        whole,
+        grid=grid,
+        pivots=everything[position[pivots]].reshape(-1, arity),
+        basis=factors.reshape(-1, *(len(rows),) * arity),
+        weights=Weights(generic, tuple(balanced)),
+        reads=reads,
+        symmetric=symmetric,
+        definite=symmetric and definite,
+        memory=Memory(),
+    )
 
 
 def _require_linear(
@@ -610,7 +619,7 @@ def _require_linear(
         np.concatenate([_flat(a) for a in arguments[k * each : (k + 1) * each]]) for k in reversed(range(whole.arity))
     ]
     _, basis = all_entries(whole.n_all, whole.arity)
-    expected, size = _contracted(values, basis, slots)
+    expected, size = contracted(values, basis, slots)
     if (np.abs(found - expected) > REPRODUCTION * (size + np.abs(found))).any():
         raise FormError(f"form {whole.integrand.name!r} {whole._not_linear(quadrature)}")
     for position in range(whole.arity):
@@ -638,73 +647,14 @@ def _at_other_parameters(whole: Probe, quadrature: Quadrature) -> FloatArray:
     return values.reshape(len(whole.pivots), -1)
 
 
-def _kept(grid: tuple[int, int], lo: int, hi: int) -> npt.NDArray[np.int64]:
-    """Numbers of the slots from ``lo`` to ``hi`` of every component."""
-    kept = np.zeros(grid, dtype=bool)
-    kept[:, lo:hi] = True
-    return np.flatnonzero(kept)
-
-
-def asymmetric(tensors: FloatArray, tolerance: float = 1e-13) -> bool:
-    """Whether some of the matrices ``(k, n, n)`` are not symmetric, relative to each row and column."""
-    size, other = np.abs(tensors), np.abs(tensors).transpose(0, 2, 1)
-    gap = np.abs(tensors - tensors.transpose(0, 2, 1))
-    of_slot = np.sqrt(np.maximum(size.max(axis=2, initial=0.0), size.max(axis=1, initial=0.0)))
-    together = of_slot[:, :, None] * of_slot[:, None, :]
-    return bool(((gap > 10 * tolerance * np.maximum(size, other)) & (gap > tolerance * together)).any())
-
-
-def indefinite(tensors: FloatArray) -> bool:
-    """Whether some of the matrices ``(k, n, n)``, made symmetric, have a negative eigenvalue beyond rounding."""
-    size = np.abs(tensors)
-    of_slot = np.sqrt(np.maximum(size.max(axis=2, initial=0.0), size.max(axis=1, initial=0.0)))
-    of_slot = np.where(of_slot > 0, of_slot, 1.0)
-    scaled = 0.5 * (tensors + tensors.transpose(0, 2, 1)) / (of_slot[:, :, None] * of_slot[:, None, :])
-    return bool(np.linalg.eigvalsh(scaled).min(initial=0.0) < -1e-12)
-
-
-def _slots_used(largest: FloatArray, grid: tuple[int, int], arity: int) -> tuple[int, int]:
+def _grid_used(largest: FloatArray, grid: Grid, arity: int) -> Grid:
     """The smallest range of slots, of those the kernels know, with all entries that do not vanish."""
-    used = largest.reshape(grid * arity)
+    used = largest.reshape((grid.components, grid.slots) * arity)
     value = derivatives = False
     for axis in range(arity):
         by_slot = used.max(axis=tuple(a for a in range(2 * arity) if a != 2 * axis + 1))
         value |= bool(by_slot[0] > 0)
         derivatives |= bool(by_slot[1:].max() > 0)
     if derivatives:
-        return (0 if value else 1), grid[1]
-    return 0, 1
-
-
-def independent(table: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Rows of a table that span the others, and the combinations: ``table = factors.T @ table[pivots]``.
-
-    Rows and columns are scaled first. A row that the combinations miss somewhere, by its size there, stands for itself.
-    """
-    scale = np.abs(table).max(axis=1, initial=0.0)
-    used = np.flatnonzero(scale > 0)
-    if len(used) == 0:
-        return np.zeros(0, dtype=np.int64), np.zeros((0, len(table)))
-    normal = table[used] / scale[used, None]
-    column = np.abs(normal).max(axis=0)
-    normal = normal[:, column > 0] / column[column > 0]
-    r, order = scipy.linalg.qr(normal.T, mode="r", pivoting=True)
-    size = np.abs(np.diag(r))
-    rank = int((size > _RANK * size[0]).sum())
-    pivots = used[order[:rank]]
-    combine = scipy.linalg.solve_triangular(r[:rank, :rank], r[:rank])
-    combine[np.abs(combine) < 1e-14] = 0.0
-    factors = np.zeros((rank, len(table)))
-    factors[:, used[order]] = combine * scale[used[order]] / scale[pivots][:, None]
-    factors = _tidy(factors)
-    terms = np.abs(factors.T) @ np.abs(table[pivots])
-    missed = np.abs(table - factors.T @ table[pivots]) > 1e-11 * (terms + np.abs(table))
-    alone = np.flatnonzero(missed.any(axis=1))
-    factors[:, alone] = 0.0
-    return np.concatenate([pivots, alone]), np.vstack([factors, np.eye(len(table))[alone]])
-
-
-def _tidy(factors: FloatArray) -> FloatArray:
-    """Replace factors within rounding of a ratio of equal or opposite entries by that ratio."""
-    near = np.abs(np.abs(factors) - 1.0) < 1e-12
-    return np.where(near, np.sign(factors), factors)
+        return grid._replace(lo=0 if value else 1)
+    return grid._replace(hi=1)

@@ -234,8 +234,9 @@ class Mesh:
     def _copy(self, **changes: Any) -> Mesh:
         """A mesh that shares everything but the changes, none of which is checked again."""
         new = object.__new__(Mesh)
-        names = ("points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids")
-        names += ("orientation", "node_order")
+        names = (
+            "points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation", "node_order"
+        )  # fmt: skip
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
 

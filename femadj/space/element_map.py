@@ -331,7 +331,8 @@ class ElementFields:
         csr = entries.pattern.csr
         scatter_matrices(
             self.map.rows, self.map.n_components, np.ascontiguousarray(matrices),
-            entries.pattern.positions[self.map.block], self.map.positions, csr.indptr, csr.triangle == "upper", entries.data,
+            entries.pattern.positions[self.map.block], self.map.positions, csr.indptr, csr.triangle == "upper",
+            entries.data,
         )  # fmt: skip
         return self.low
 
