@@ -18,6 +18,7 @@ from femadj.base.design import Cotangent, Design
 from femadj.errors import LoadError, MaterialError
 from femadj.forms.integral import IntegralAt, IntegralTerm
 from femadj.forms.law import LoadLaw, PositionData
+from femadj.forms.regional import RegionalTensor
 from femadj.forms.term import Budget, Term
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
@@ -229,11 +230,11 @@ class Gravity:
         _require(physics, "displacement", "Gravity")
         g = constant_components(self.acceleration, space.n_components, "acceleration of Gravity", LoadError)
         try:
-            density, region = np.unique(physics.density_of(space.mesh), return_inverse=True)
+            mass = physics.mass(space.mesh)
         except MaterialError as cause:
             raise LoadError(f"Gravity: {cause}") from cause
-        force = physics.thickness_in(space.mesh.dim) * density[:, None] * g
-        law = LoadLaw(force, np.zeros(len(force)), region.astype(np.int32), name="Gravity")
+        along = np.append(g, 0.0)
+        law = LoadLaw(mass.mapped(lambda density: density[:, None] * along), len(g), pressure=False, name="Gravity")
         return [IntegralTerm.of(fields, law) for fields in space.maps("cells", self.group)]
 
 
@@ -358,7 +359,8 @@ class TotalForce:
             forces = np.zeros((mesh.n_nodes, nc))
             forces[nodes] = force / len(nodes)
             return [NodalForces(forces)]
-        law = LoadLaw(force[None], np.zeros(1), np.zeros(mesh.n_cells, dtype=np.int32), name="TotalForce")
+        whole = RegionalTensor.constant(np.append(force, 0.0)[None], np.zeros(mesh.n_cells, dtype=np.int32))
+        law = LoadLaw(whole, nc, pressure=False, name="TotalForce")
         return [SpreadForce(tuple(IntegralTerm.of(fields, law) for fields in space.maps("facets", self.group)))]
 
 
@@ -391,24 +393,22 @@ def _value_terms(
     along_normal: bool = False,
 ) -> list[IntegralTerm]:
     """``int v . value``, or ``int -value n . v`` along the normal, of a constant or a function of position."""
-    nc, one = space.n_components, np.zeros(space.mesh.n_cells, dtype=np.int32)
-    factor = physics.thickness_in(space.mesh.dim) * (-1.0 if along_normal else 1.0)
+    nc, given, position = space.n_components, np.ones(space.n_components + 1), None
+    given[slice(0, nc) if along_normal else -1] = 0.0
     count = 1 if along_normal else nc
-    force, pressure, position = np.zeros((1, nc)), np.zeros(1), None
     if callable(value):
 
         def slopes(x: FloatArray, values: FloatArray) -> FloatArray:
-            found, kink = slopes_at(value, x, values / factor, what, LoadError)
+            found, kink = slopes_at(value, x, values, what, LoadError)
             if kink:
                 raise LoadError(kink)
-            return factor * found
+            return found
 
-        position = PositionData(
-            lambda x: factor * values_at(value, x, count, what, LoadError), slopes, along_normal
-        )  # fmt: skip
-    elif along_normal:
-        pressure = factor * constant_components(value, 1, what, LoadError)
+        position = PositionData(lambda x: values_at(value, x, count, what, LoadError), slopes)
     else:
-        force = factor * constant_components(value, nc, what, LoadError)[None]
-    law = LoadLaw(force, pressure, one, position, what)
+        given[slice(nc, None) if along_normal else slice(0, nc)] = constant_components(value, count, what, LoadError)
+    if along_normal:
+        given = -given
+    tensor = physics.scaled(space.mesh, lambda: given[None])
+    law = LoadLaw(tensor, nc, along_normal, position, what)
     return [IntegralTerm.of(fields, law) for fields in maps]

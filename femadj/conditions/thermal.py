@@ -14,7 +14,8 @@ from femadj.forms.integrand import Integrand
 from femadj.forms.probed import form_term
 from femadj.forms.term import Term
 from femadj.physics import Elasticity, Physics
-from femadj.physics.base import Regional, finite
+from femadj.physics.base import finite, for_each
+from femadj.physics.material import Regional, item_shape, parameter_of, value_of_cell
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import CellField, GroupValues, NodalField, ParameterLike, Parameters
 
@@ -43,44 +44,84 @@ class ThermalStrain:
 
     @property
     def parameters(self) -> Mapping[str, ParameterLike]:
-        """The temperature."""
-        if self.temperature is None:
-            return {self.name: NodalField()}
-        if isinstance(self.temperature, (NodalField, CellField, GroupValues)) or np.ndim(self.temperature) == 0:
-            return {self.name: self.temperature}
-        return {self.name: NodalField(self.temperature)}
+        """The temperature, and the coefficient of expansion (``"expansion"``)."""
+        temperature = self.temperature
+        if temperature is None:
+            temperature = NodalField()
+        elif not isinstance(temperature, (NodalField, CellField, GroupValues)) and np.ndim(temperature) > 0:
+            temperature = NodalField(temperature)
+        return {self.name: temperature, "expansion": parameter_of(self.expansion)}
 
     def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to an elastic body."""
         if not isinstance(physics, Elasticity):
             raise LoadError(f"ThermalStrain loads an elastic body (Elasticity), not {type(physics).__name__}")
+        mesh = space.mesh
+        constants = {name: value for name, value in physics.constants.items() if name != "density"}
+        constants["expansion"] = self.expansion
         try:
-            stress, region = physics.thermal_stress(space.mesh, self.expansion)
+            for_each(self.expansion, finite, "expansion")
             reference = finite(self.reference, "reference")
+            chosen = {name: value_of_cell(mesh, value, name) for name, value in constants.items()}
+            physics.held_stress(*_ones(physics, constants), dim=mesh.dim)
         except MaterialError as cause:
             raise LoadError(f"ThermalStrain: {cause}") from cause
-        mesh = space.mesh
-        parameters = Parameters.of(mesh, self.parameters, "ThermalStrain")
+        declared = {**physics.parameters_on(mesh), **self.parameters}
+        parameters = Parameters.of(mesh, declared, "ThermalStrain")
         if parameters.entries[self.name].item_shape != ():
             raise LoadError("ThermalStrain: the temperature must be a scalar")
-        thickness = physics.thickness_in(mesh.dim)
+        by_group = {name: index for name, index in chosen.items() if isinstance(constants[name], Mapping)}
         terms: list[Term] = []
         for fields in space.maps("cells", gradients=True):  # the rule that keeps free expansion free of stress
-            here = region[fields.domains[0].global_cells]
-            for number in np.unique(here):
-                part = fields if (here == number).all() else fields.selected(here == number)
-                law = _Expansion(thickness * stress[number], self.name, reference)
+            cells = fields.domains[0].global_cells
+            table = np.array([index[cells] for index in by_group.values()]).reshape(len(by_group), len(cells))
+            for numbers in np.unique(table, axis=1).T:
+                here = (table == numbers[:, None]).all(axis=0)
+                part = fields if here.all() else fields.selected(here)
+                groups = dict(zip(by_group, numbers.tolist(), strict=True))
+                law = _Expansion(physics, mesh.dim, tuple(constants), groups, self.name, reference)
                 terms.append(form_term(Integrand(law, "ThermalStrain"), part, mesh.points, parameters, 1))
         return terms
 
 
-class _Expansion:
-    """``(T - T0) beta : grad v``."""
+def _ones(physics: Elasticity, constants: Mapping[str, Regional]) -> list[FloatArray]:
+    """Constants of some shape, to see whether it serves."""
+    shapes = [item_shape(value) for name, value in constants.items() if name != "expansion"]
+    return [np.eye(shape[0])[None] if shape else np.full(1, 0.25) for shape in shapes]
 
-    def __init__(self, stress: FloatArray, name: str, reference: float) -> None:
-        self.stress, self.name, self.reference = stress, name, reference
+
+@dataclass(frozen=True)
+class _Expansion:
+    """``(T - T0) alpha (C : I) : grad v``, times the thickness of a plane body; constants are read by name.
+
+    Attributes
+    ----------
+    physics : Elasticity
+    dim : int
+    names : tuple of str
+        Constants of the material, then the coefficient of expansion.
+    groups : mapping of name to int
+        Which value the cells have of a constant that is given by groups.
+    temperature : str
+    reference : float
+    """
+
+    physics: Elasticity
+    dim: int
+    names: tuple[str, ...]
+    groups: Mapping[str, int]
+    temperature: str
+    reference: float
 
     def __call__(self, v: Any, w: Any) -> Any:
-        dim = len(self.stress)
-        work = sum(self.stress[i, j] * v.grad[i, j] for i in range(dim) for j in range(dim) if self.stress[i, j] != 0.0)
-        return (w[self.name] - self.reference) * work
+        *values, alpha = (w[name][self.groups[name]] if name in self.groups else w[name] for name in self.names)
+        factor = alpha * (w[self.temperature] - self.reference)
+        if self.dim == 2:
+            factor = factor * w.thickness
+        if len(values) == 2:
+            E, nu = values
+            held = 1 - nu if self.dim == 2 and self.physics.plane == "stress" else 1 - 2 * nu
+            return factor * E / held * sum(v.grad[i, i] for i in range(self.dim))
+        matrix = np.asarray(values[0]).reshape(1, *np.shape(values[0])[:2])  # analytic operations alone follow
+        stress = self.physics.held_stress(matrix, dim=self.dim)[0]
+        return factor * sum(stress[i, j] * v.grad[i, j] for i in range(self.dim) for j in range(self.dim))

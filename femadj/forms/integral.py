@@ -18,12 +18,13 @@ from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.errors import FormError
 from femadj.forms.integrand import strict_complex
-from femadj.forms.law import Law, LinearLaw, NonlinearLaw, parameter_seed, parameters_read
+from femadj.forms.law import Law, LinearLaw, NonlinearLaw, parameters_read
 from femadj.forms.pointwise import (
     Quadrature,
     add_measure,
@@ -395,37 +396,44 @@ class IntegralAt:
             add_carried(forces.at(sides[0], force.shape), self._parts, u, by_u)
 
     def _by_moments(self, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float) -> None:
-        """Derivatives by parameters of coefficients that do not vary: ``dC/dm`` times ``int v^ (x) u^``."""
+        """Derivatives by parameters of coefficients that do not vary within regions: ``dC/dm`` times ``v^ (x) u^``."""
+        for sides, moments in self._moments(u, v).items():
+            law = cast(LinearLaw, self.term.laws[sides])
+            at = Quadrature(self.term.domain, self.points, self.parameters, sides=law.idx)
+            law.pull_constants(at, self.kept, moments, into, scale)
+
+    def _moments(self, u: FloatArray, v: FloatArray) -> dict[Sides, FloatArray]:
+        """Integrals over the regions of each law: of ``v^ (x) u^``, or of what a load is paired with."""
+        law = self.compiled
+        if law is not None and law.arity == 2:
+            (sides,) = self.term.laws
+            domain, nc = self.term.domain, u.shape[1]
+            stride = domain.dim + 1
+            lo, hi = law.moment_slots(domain.dim)
+            region, n_regions = law.regions(domain)
+            full = np.zeros((n_regions, nc, stride, nc, stride))
+            full[:, :, lo:hi, :, lo:hi] = nodal.moments(domain, self.points, region, n_regions, lo, hi, u, v)
+            return {sides: full.reshape(n_regions, nc * stride, nc * stride)}
         joined = self.term.fields.join(u, v)
 
-        def moments(piece: _Piece) -> dict[Sides, FloatArray]:
-            slots = piece.slots(joined)
-            result: dict[Sides, FloatArray] = {}
+        def sums(piece: _Piece) -> dict[Sides, tuple[FloatArray, npt.NDArray[np.int32], int]]:
+            slots, result = piece.slots(joined), {}
             for sides in self.term.laws:
-                weighted = slots[sides[-1]][1] * piece.fields.frame.measure
-                if len(sides) == 1:
-                    result[sides] = weighted.sum(axis=(1, 2))
+                law = cast(LinearLaw, self.term.laws[sides])
+                at, at_v = piece.quadrature(sides), slots[sides[-1]][1]
+                if law.arity == 1:
+                    by_entity = (law.paired(at, piece.kept(sides), at_v) * at.frame.measure).sum(axis=-1).T
                 else:
-                    by_u = slots[sides[0]][0]
-                    result[sides] = np.array([[(a * b).sum() for b in by_u] for a in weighted])
+                    by_entity = np.einsum("aeq,beq->eab", at_v * at.frame.measure, slots[sides[0]][0])
+                result[sides] = (by_entity, *law.regions(at.domain))
             return result
 
         total: dict[Sides, FloatArray] = {}
-        for _, found in self._each(moments):
-            for sides, moment in (found or {}).items():
-                total[sides] = total.get(sides, 0.0) + moment
-        for sides, moment in total.items():
-            law = cast(LinearLaw, self.term.laws[sides])
-            at = Quadrature(
-                self.term.domain.chunk(0, 1), self.points, self.parameters, one_point=True, sides=law.idx
-            )  # fmt: skip
-            with strict_complex():
-                law.require_derivative(at, self.kept, set(into) & law.reads)
-                for name in set(into) & law.reads:
-                    target = into[name]
-                    for index in np.ndindex(*target.shape):
-                        slope = law.parameter_slope(at, {name: parameter_seed(at, name, index, target.shape)})
-                        target[index] += scale * float((slope * moment).sum())
+        for _, found in self._each(sums):
+            for sides, (by_entity, region, n_regions) in (found or {}).items():
+                target = total.setdefault(sides, np.zeros((n_regions, *by_entity.shape[1:])))
+                np.add.at(target, region, by_entity)
+        return total
 
     def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
         """Add ``(dr/dd) direction`` at a fixed field, along node velocities and rates of parameters."""
@@ -437,11 +445,27 @@ class IntegralAt:
                     nodal.tangent(domain, self.points, data, velocity, u, into)
                 else:
                     nodal.load_tangent(domain, self.points, data, velocity, into)
+        if rates:
+            rates = self._push_constants(u, rates, into)
         transport = velocity is not None and law is None
         moved = velocity is not None and not (law is not None and law.complete(self.parameters))
         explicit = moved and (transport or reads_geometry(self.term.reads, self.parameters))
         if transport or explicit or rates:
             self._composed_pushforward(u, velocity if moved else None, rates, into, transport=transport)
+
+    def _push_constants(
+        self, u: FloatArray, rates: Mapping[str, FloatArray], into: FloatArray
+    ) -> dict[str, FloatArray]:
+        """Add rates along parameters of coefficients that are laws themselves; returns the rates that are left."""
+        moved = {
+            sides: cast(LinearLaw, law).along(self.parameters, rates) if law.linear else None
+            for sides, law in self.term.laws.items()
+        }
+        if any(law is None for law in moved.values()):
+            return dict(rates)
+        laws = {sides: law for sides, law in moved.items() if law is not None}
+        replace(self.term, laws=laws).at(self.points, self.parameters).residual(u, into)
+        return {}
 
     def _composed_pushforward(
         self, u: FloatArray, velocity: FloatArray | None, rates: Mapping[str, FloatArray], into: FloatArray, *,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative, seed
-from femadj.forms.integrand import Integrand
+from femadj.forms.integrand import Integrand, strict_complex
 from femadj.forms.pointwise import (
     Quadrature,
     add_normal,
@@ -26,11 +26,13 @@ from femadj.forms.pointwise import (
     surroundings_force,
 )
 from femadj.forms.probing import Probe
+from femadj.forms.regional import RegionalTensor
 from femadj.forms.slotted import arguments_of, dual_of, fields_of, slots_read
 from femadj.space.maps import PointTensor
 from femadj.space.nodal import Force, Tensor
 from femadj.space.parameters import RESERVED, Parameters
 from femadj.space.parts import Part
+from femadj.space.region import Domain
 
 Keep = Callable[[str, Callable[[], Any]], Any]
 """``keep(name, compute)`` is what ``compute`` gives, from an earlier call at the same design where it was kept."""
@@ -102,8 +104,29 @@ class LinearLaw(Law, Protocol):
         """The same for compiled passes; ``slopes``: with its derivatives by position, where it has them."""
         ...
 
-    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
-        """Derivative ``(n, n)`` or ``(n,)`` of coefficients that do not vary, along complex steps of parameters."""
+    def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
+        """Regions with coefficients of their own, where these do not vary within: of every entity, and how many."""
+        ...
+
+    def moment_slots(self, dim: int) -> tuple[int, int]:
+        """Range of slots outside of which moments do not matter to ``pull_constants``."""
+        ...
+
+    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
+        """What coefficients of an external force multiply at the points, ``(k, m, nq)``."""
+        ...
+
+    def pull_constants(
+        self, at: Quadrature, keep: Keep, moments: FloatArray, into: Mapping[str, FloatArray], scale: float
+    ) -> None:
+        """Add derivatives by parameters of coefficients that do not vary within regions.
+
+        ``moments`` ``(n_regions, n, n)`` (``v^ (x) u^``) or ``(n_regions, k)`` (``paired``) are integrals over regions.
+        """
+        ...
+
+    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> LinearLaw | None:
+        """The rate of the law along rates of parameters, as a law, where there is one; else ``rate`` gives it."""
         ...
 
     @property
@@ -113,10 +136,6 @@ class LinearLaw(Law, Protocol):
 
     def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
         """FormError where the law is not linear at a field."""
-        ...
-
-    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
-        """FormError where coefficients that do not vary have no derivative by some parameters."""
         ...
 
 
@@ -132,72 +151,68 @@ class NonlinearLaw(Law, Protocol):
         ...
 
 
-# ------------------------------------------------------------------ tensors and forces that are known
-class WithoutDependence:
-    """A law that reads nothing but normals, and no parameter."""
+# ------------------------------------------------------------------ tensors and forces of regions
+class RegionalLaw:
+    """What laws share whose coefficients are constant in regions and functions of parameters."""
 
     linear = True
     idx: tuple[int, ...] | None = None
+    tensor: RegionalTensor
 
     def at_design(self) -> Self:
-        """Itself."""
+        """The same."""
         return self
 
     def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """It is."""
-
-    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
-        """No parameters."""
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
+        """It is linear everywhere."""
 
     def varies(self, parameters: Parameters) -> bool:
-        """False: one pass does the whole region."""
+        """False: one pass does the whole domain."""
         return False
 
     def complete(self, parameters: Parameters) -> bool:
-        """True."""
+        """True: compiled passes know position, normal and measure."""
         return True
-
-    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
-        """No dependence."""
-        return None
-
-    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
-        """No dependence."""
-        return np.zeros(u.shape)
 
     def by_parameters(
         self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
     ) -> Mapping[str, FloatArray]:
-        """No parameters."""
+        """``pull_constants`` has all of them."""
         return {}
 
-    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
-        """No parameters."""
-        raise NotImplementedError
+    def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
+        """Those of the tensor."""
+        return self.tensor.region[domain.global_cells], self.tensor.n_regions
+
+    def pull_constants(
+        self, at: Quadrature, keep: Keep, moments: FloatArray, into: Mapping[str, FloatArray], scale: float
+    ) -> None:
+        """By the chain rule through the tensors of the regions."""
+        self.tensor.pullback(at.parameters, moments, into, scale)
+
+    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> Self:
+        """The same law with the rate of the tensor."""
+        return replace(self, tensor=self.tensor.along(parameters, rates))  # type: ignore[type-var]
+
+    def _tensors(self, at: Quadrature, keep: Keep) -> FloatArray:
+        tensors: FloatArray = keep("tensors", lambda: self.tensor.at(at.parameters))
+        return tensors
 
 
 @dataclass(frozen=True, eq=False)
-class TensorLaw(WithoutDependence):
+class TensorLaw(RegionalLaw):
     """``P = C : u^`` with a tensor for every region.
 
     Attributes
     ----------
-    tensors : (n_regions, n, n)
-        Test slots, then trial slots.
-    region : (n_cells,) int32
-        Region of every cell of the mesh.
+    tensor : RegionalTensor
+        ``(n_regions, n, n)``: test slots, then trial slots.
     lo, hi : int
         Range that the slots lie in.
     symmetric : bool
     """
 
-    tensors: FloatArray
-    region: npt.NDArray[np.int32]
+    tensor: RegionalTensor
     lo: int
     hi: int
     symmetric: bool
@@ -209,35 +224,63 @@ class TensorLaw(WithoutDependence):
         """Range of slots."""
         return self.lo, self.hi
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The constants."""
+        return frozenset(self.tensor.names)
+
     def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
         """The tensors."""
-        return PointTensor(
-            np.eye(len(self.tensors))[:, :, None], self.tensors, self.region[at.domain.global_cells], self.lo, self.hi,
-            self.symmetric,
-        )  # fmt: skip
+        tensors, (region, n) = self._tensors(at, keep), self.regions(at.domain)
+        entries = tensors.shape[1] ** 2
+        if n <= entries:
+            return PointTensor(np.eye(n)[:, :, None], tensors, region, self.lo, self.hi, self.symmetric)
+        basis = np.eye(entries).reshape(-1, *tensors.shape[1:])
+        values = np.ascontiguousarray(tensors.reshape(n, entries).T)[:, :, None]
+        return PointTensor(values, basis, region, self.lo, self.hi, self.symmetric)
 
     def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
         """The tensors by region."""
-        return self.coefficients(at, keep).kernel_tensor(n_components)
+        stride, (region, n) = at.domain.dim + 1, self.regions(at.domain)
+        full = self._tensors(at, keep).reshape(n, 1, n_components, stride, n_components, stride)
+        used = full[:, :, :, self.lo : self.hi, :, self.lo : self.hi]
+        return Tensor(np.ascontiguousarray(used), region, self.lo, self.hi, self.symmetric)
+
+    def moment_slots(self, dim: int) -> tuple[int, int]:
+        """Those of the tensor."""
+        return self.lo, self.hi
+
+    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
+        """An internal law has moments of both fields."""
+        raise NotImplementedError
+
+    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
+        """No dependence but through the fields."""
+        return None
+
+    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
+        """No dependence but through the fields; along parameters see ``along``."""
+        return np.zeros(u.shape)
 
 
 @dataclass(frozen=True, eq=False)
-class LoadLaw(WithoutDependence):
-    """A given force ``v . (F + p n)``, a constant for every region or a function of position.
+class LoadLaw(RegionalLaw):
+    """A given force ``v . (F + p n)``, a constant for every region, times a function of position.
 
     Attributes
     ----------
-    force : (n_regions, nc)
-    pressure : (n_regions,)
-        Along the outward normal; on facets of a field with as many components as dimensions.
-    region : (n_cells,) int32
+    tensor : RegionalTensor
+        ``(n_regions, nc + 1)``: the components ``F``, and the pressure ``p`` along the outward normal (on facets of a
+        field with as many components as dimensions).
+    pressure : bool
+        Whether there is a pressure.
     position : PositionData, optional
-        Function of position that multiplies: a force of ``nc`` components, or one pressure.
+        Function of position that multiplies: ``nc`` components, or the pressure.
     """
 
-    force: FloatArray
-    pressure: FloatArray
-    region: npt.NDArray[np.int32]
+    tensor: RegionalTensor
+    n_components: int
+    pressure: bool
     position: PositionData | None = None
     name: str = "load"
     arity: int = 1
@@ -247,26 +290,45 @@ class LoadLaw(WithoutDependence):
         """Values alone."""
         return 0, 1
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Position, normal and constants, where they matter."""
+        geometry = (name for name, read in (("x", self.position is not None), ("n", self.pressure)) if read)
+        return frozenset((*geometry, *self.tensor.names))
+
+    def moment_slots(self, dim: int) -> tuple[int, int]:
+        """Values alone."""
+        return 0, 1
+
+    def _position(self, at: Quadrature, keep: Keep, *, slopes: bool) -> tuple[FloatArray, FloatArray | None]:
+        """The function at the points, ``(m, nq, count)``, and its derivatives ``(m, nq, count, dim)``."""
+        data = self.position
+        assert data is not None
+        x = at.domain.quadrature_points(at.points).reshape(-1, at.domain.dim)
+        value = keep("value", lambda: data.values(x))
+        slope = keep("slope", lambda: data.slopes(x, value)) if slopes else None
+        m, nq = at.shape
+        return value.reshape(m, nq, -1), None if slope is None else slope.reshape(m, nq, -1, at.domain.dim)
+
     def _data(self, at: Quadrature, keep: Keep, *, slopes: bool) -> Force:
         """The force of every entity's region, or at every point."""
-        region = self.region[at.domain.global_cells]
-        data = self.position
-        if data is None:
-            n = len(self.force)
-            return Force(self.force[:, None, :, None], self.pressure[:, None], np.zeros(n), region, 0, 1)
-        m, nq, dim, nc = *at.shape, at.domain.dim, self.force.shape[1]
-        x = at.domain.quadrature_points(at.points).reshape(-1, dim)
-        value = keep("value", lambda: data.values(x)).reshape(m, nq, -1)
-        slope = keep("slope", lambda: data.slopes(x, value.reshape(len(x), -1))) if slopes else None
-        zero, zeros = np.zeros((m, nq)), np.zeros((m, nq, nc, 1))
+        given, (region, n), nc = self._tensors(at, keep), self.regions(at.domain), self.n_components
+        force, pressure = np.ascontiguousarray(given[:, None, :nc, None]), np.ascontiguousarray(given[:, None, nc])
+        if self.position is None:
+            return Force(force, pressure, np.zeros(n), region, 0, 1)
+        value, slope = self._position(at, keep, slopes=slopes)
+        m, nq, dim = *at.shape, at.domain.dim
         of_points = np.arange(m, dtype=np.int32)
-        if data.along_normal:
-            force_x = None if slope is None else np.zeros((m, nq, nc, 1, dim))
-            pressure_x = None if slope is None else slope.reshape(m, nq, dim)
-            return Force(zeros, value[..., 0], np.zeros(m), of_points, 0, 1, force_x, pressure_x)
-        force_x = None if slope is None else slope.reshape(m, nq, nc, 1, dim)
-        pressure_x = None if slope is None else np.zeros((m, nq, dim))
-        return Force(value[..., None], zero, np.zeros(m), of_points, 0, 1, force_x, pressure_x)
+        if self.pressure:
+            factor = pressure[region]  # (m, 1)
+            p_x = None if slope is None else factor[..., None] * slope[:, :, 0]
+            f_x = None if slope is None else np.zeros((m, nq, nc, 1, dim))
+            zeros = np.zeros((m, nq, nc, 1))
+            return Force(zeros, factor * value[..., 0], np.zeros(m), of_points, 0, 1, f_x, p_x)
+        factors = force[region][..., 0]  # (m, 1, nc)
+        f_x = None if slope is None else (factors[..., None] * slope)[:, :, :, None]
+        p_x = None if slope is None else np.zeros((m, nq, dim))
+        return Force((factors * value)[..., None], np.zeros((m, nq)), np.zeros(m), of_points, 0, 1, f_x, p_x)
 
     def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
         """The force, with its derivatives by position."""
@@ -274,52 +336,53 @@ class LoadLaw(WithoutDependence):
 
     def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
         """``F + p n`` at the points."""
-        data, (m, nq), nc = self._data(at, keep, slopes=False), at.shape, self.force.shape[1]
+        data, (m, nq), nc = self._data(at, keep, slopes=False), at.shape, self.n_components
         force = np.moveaxis(data.force[data.region][..., 0], -1, 0)
-        if self._has_pressure:
+        if self.pressure:
             force = force + data.pressure[data.region] * at.frame.normal
         stride = at.domain.dim + 1
         region = np.arange(m, dtype=np.int32)
         values = np.ascontiguousarray(np.broadcast_to(force, (nc, m, nq)))
         return PointTensor(values, np.eye(nc * stride)[::stride], region, 0, 1)
 
-    @property
-    def _has_pressure(self) -> bool:
-        return bool(self.pressure.any()) if self.position is None else self.position.along_normal
+    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
+        """``v``, and ``v . n``, times the function of position."""
+        value = v[:: at.domain.dim + 1]
+        result = np.zeros((self.n_components + 1, *at.shape))
+        result[:-1] = value
+        if self.pressure:
+            result[-1] = (value * at.frame.normal).sum(axis=0)
+        if self.position is not None:
+            function = np.moveaxis(self._position(at, keep, slopes=False)[0], -1, 0)
+            result[-1 if self.pressure else slice(0, -1)] *= function[0] if self.pressure else function
+        return result
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
         """Through position and normal."""
-        data, dim = self._data(at, keep, slopes=True), at.domain.dim
+        data, dim = self._data(at, keep, slopes=self.position is not None), at.domain.dim
         value = v[:: dim + 1]
         force = np.zeros((dim, 1 + dim, *at.shape))
-        if self._has_pressure:
+        if self.pressure:
             add_normal(force, at.frame.normal, data.pressure[data.region] * value)
         if data.force_x is not None and data.pressure_x is not None:
             force[:, 0] += np.einsum("eqij,ieq->jeq", data.force_x[:, :, :, 0], value)
-            if self._has_pressure:
+            if self.pressure:
                 force[:, 0] += np.moveaxis(data.pressure_x, -1, 0) * (value * at.frame.normal).sum(axis=0)
         return force
 
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
-        """Along steps of position and normal."""
-        data, dim = self._data(at, keep, slopes=True), at.domain.dim
-        result = np.zeros((self.force.shape[1] * (dim + 1), *at.shape))
+        """Along steps of position and normal; along parameters see ``along``."""
+        data, dim = self._data(at, keep, slopes=self.position is not None), at.domain.dim
+        result = np.zeros((self.n_components * (dim + 1), *at.shape))
         value = result[:: dim + 1]
-        if self._has_pressure and "n" in seeds:
+        if self.pressure and "n" in seeds:
             value += data.pressure[data.region] * derivative(seeds["n"])
         if data.force_x is not None and data.pressure_x is not None and "x" in seeds:
             step = derivative(seeds["x"])
             value += np.einsum("eqij,jeq->ieq", data.force_x[:, :, :, 0], step)
-            if self._has_pressure:
+            if self.pressure:
                 value += np.einsum("eqj,jeq->eq", data.pressure_x, step) * at.frame.normal
         return result
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """Position and normal, where they matter."""
-        return frozenset(
-            name for name, read in (("x", self.position is not None), ("n", self._has_pressure)) if read
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,13 +395,10 @@ class PositionData:
         ``(n, dim)`` coordinates to ``(n, components)`` values.
     slopes : callable
         Coordinates and values to ``(n, components, dim)`` derivatives.
-    along_normal : bool
-        Whether it is a pressure.
     """
 
     values: Callable[[FloatArray], FloatArray]
     slopes: Callable[[FloatArray, FloatArray], FloatArray]
-    along_normal: bool
 
 
 # ------------------------------------------------------------------ functions that users write
@@ -437,11 +497,6 @@ class FormLaw(IntegrandLaw):
         if self.arity == 2:
             self.probe.require_linear_at(at, arguments_of(self.parts, u))
 
-    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
-        """Compare with differences, and coefficients with those that were found before."""
-        self.probe.coefficients(at)
-        self.probe.require_derivative(at, self.probe.arguments((1, 1)), wanted)
-
     def varies(self, parameters: Parameters) -> bool:
         """Whether coefficients differ from point to point."""
         return self.probe.varies(parameters)
@@ -484,8 +539,39 @@ class FormLaw(IntegrandLaw):
         """Range of slots that probing found."""
         return self.probe.lo, self.probe.hi
 
-    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
-        """From a single point."""
+    def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
+        """One: coefficients that do not vary are the same everywhere."""
+        return domain.one_region, 1
+
+    def moment_slots(self, dim: int) -> tuple[int, int]:
+        """All: a parameter that is zero hides slots that its derivative has."""
+        return 0, dim + 1
+
+    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
+        """The test function."""
+        return v
+
+    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> None:
+        """``rate`` gives it."""
+        return
+
+    def pull_constants(
+        self, at: Quadrature, keep: Keep, moments: FloatArray, into: Mapping[str, FloatArray], scale: float
+    ) -> None:
+        """From a single point; FormError where the form has no derivative, or has changed since."""
+        here = replace(at, domain=at.domain.chunk(0, 1), one_point=True, known_frame=None)
+        wanted = set(into) & self.reads
+        with strict_complex():
+            self.probe.coefficients(here)
+            self.probe.require_derivative(here, self.probe.arguments((1, 1)), wanted)
+            for name in wanted:
+                target = into[name]
+                for index in np.ndindex(*target.shape):
+                    slope = self._slope(here, {name: parameter_seed(here, name, index, target.shape)})
+                    target[index] += scale * float((slope * moments[0]).sum())
+
+    def _slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
+        """Derivative ``(n, n)`` or ``(n,)`` of coefficients that do not vary, along complex steps of parameters."""
         n = self.parts[-1].slots.stop
         here = replace(at, domain=at.domain.chunk(0, 1), one_point=True, known_frame=None)
         return self.probe.tensor_slope(here, seeds).reshape((n,) * self.arity)
@@ -508,7 +594,7 @@ class FormLaw(IntegrandLaw):
         """One evaluation for each test slot; from a single point where coefficients do not vary."""
         if self.varies(at.parameters):
             return super().rate(at, keep, u, seeds)
-        slope = self.parameter_slope(at, seeds)
+        slope = self._slope(at, seeds)
         if self.arity == 2:
             return np.einsum("st,teq->seq", slope, u)
         return np.broadcast_to(slope[:, None, None], (len(slope), *at.shape)).copy()

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
-from femadj.physics.base import Body, BoundPhysics, NullModes, Regional, by_cell, finite, for_each, positive
-from femadj.physics.diffusion import checked_conductivity
+from femadj.physics.base import Body, BoundPhysics, NullModes, finite, for_each, positive
+from femadj.physics.diffusion import alike, checked_conductivity
 from femadj.physics.form import Form, Integral
+from femadj.physics.material import Regional, item_shape, value_of_cell
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import CellField, NodalField, ParameterLike, Parameters
 
@@ -28,8 +29,8 @@ class AdvectionDiffusion(Body):
 
     Parameters
     ----------
-    conductivity : number, (dim, dim) array, or mapping of cell group to either
-        ``k``, positive (definite). A number is the parameter ``"conductivity"``.
+    conductivity : number, (dim, dim) array, mapping of cell group to either, or CellField of numbers
+        ``k``, positive (definite): the parameter ``"conductivity"``.
     velocity : (dim,), NodalField, CellField or function of x
         ``b``, times the capacity in heat transport. Unless it is a function it is the parameter ``"velocity"``.
     supg : bool
@@ -71,21 +72,22 @@ class AdvectionDiffusion(Body):
             self._velocity = vector
         if source is not None and not callable(source):
             finite(source, "source")
-        self._conductivity = conductivity
+        self._conductivity = alike(conductivity)
         self._supg = bool(supg)
         self._source = source
         self.thickness = float(thickness)
         self.density = density
 
     @property
+    def constants(self) -> Mapping[str, Regional]:
+        """Constants of the material by name, without the thickness."""
+        return {"conductivity": self._conductivity, **super().constants}
+
+    @property
     def parameters(self) -> Mapping[str, ParameterLike]:
-        """``"conductivity"`` (a number) and ``"velocity"`` (unless a function)."""
-        declared: dict[str, ParameterLike] = {}
-        if not isinstance(self._conductivity, Mapping) and np.ndim(self._conductivity) == 0:
-            declared["conductivity"] = self._conductivity
-        if not callable(self._velocity):
-            declared["velocity"] = self._velocity
-        return declared
+        """``"conductivity"``, ``"velocity"`` (unless a function), ``"density"`` (where given)."""
+        velocity = {} if callable(self._velocity) else {"velocity": self._velocity}
+        return {**super().parameters, **velocity}
 
     @property
     def quantity(self) -> Literal["scalar"]:
@@ -104,21 +106,19 @@ class AdvectionDiffusion(Body):
         """The forms of the physics on a mesh."""
         dim = mesh.dim
         self._check_velocity(mesh)
-        scale = self.thickness_in(dim)
+        value_of_cell(mesh, self._conductivity, "conductivity")  # every cell once
+        shape = item_shape(self._conductivity)
+        if shape and shape != (dim, dim):
+            raise MaterialError(f"conductivity must be a number or {(dim, dim)}, not {shape}")
         bilinear: list[Integral] = []
         linear: list[Integral] = []
-        by_cell(mesh, self._conductivity, "conductivity")  # every cell once
-        named = self._conductivity if isinstance(self._conductivity, Mapping) else {None: self._conductivity}
-        for group, value in named.items():
-            tensor = checked_conductivity(value, "conductivity")
-            if tensor.ndim == 2 and tensor.shape != (dim, dim):
-                raise MaterialError(f"conductivity must be a number or {(dim, dim)}, not {tensor.shape}")
-            constant = None if "conductivity" in self.parameters else tensor
-            terms = _Terms(constant, self._velocity, self._source, scale, dim, self._supg)
+        groups = list(self._conductivity) if isinstance(self._conductivity, Mapping) else [None]
+        for number, group in enumerate(groups):
+            terms = _Terms(None if group is None else number, shape, self._velocity, self._source, dim, self._supg)
             bilinear.append(Integral(terms.advection_diffusion, group, over="cells", name="advection-diffusion"))
             if self._source is not None:
                 linear.append(Integral(terms.source_term, group, over="cells", name="source"))
-        return Form(bilinear, linear, parameters=self.parameters)
+        return Form(bilinear, linear, parameters=self.parameters_on(mesh))
 
     def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
         """An isoparametric field."""
@@ -148,11 +148,18 @@ class _Terms:
     """The integrands, with what they have of constants."""
 
     def __init__(
-        self, tensor: FloatArray | None, velocity: Velocity, source: Any, scale: float, dim: int, supg: bool
+        self, number: int | None, shape: tuple[int, ...], velocity: Velocity, source: Any, dim: int, supg: bool
     ) -> None:
-        self.tensor, self.velocity, self.source, self.scale, self.dim, self.supg = (
-            tensor, velocity, source, scale, dim, supg,
+        self.number, self.shape, self.velocity, self.source, self.dim, self.supg = (
+            number, shape, velocity, source, dim, supg,
         )  # fmt: skip
+
+    def _conductivity(self, w: Any) -> Any:
+        """The value of this group."""
+        k = w.conductivity if self.number is None else w.conductivity[self.number]
+        if not self.shape and not np.all(k > 0):
+            raise MaterialError("the parameter 'conductivity' must be positive")
+        return k
 
     def _flow(self, w: Any) -> list[Any]:
         """Components of the velocity at the points."""
@@ -166,24 +173,20 @@ class _Terms:
         return list(found)
 
     def _flux(self, w: Any, gradient: Any) -> list[Any]:
-        if self.tensor is None:
-            k = w.conductivity
-            if not k > 0:
-                raise MaterialError("the parameter 'conductivity' must be positive")
+        k = self._conductivity(w)
+        if not self.shape:
             return [k * gradient[i] for i in range(self.dim)]
-        if self.tensor.ndim == 0:
-            return [float(self.tensor) * gradient[i] for i in range(self.dim)]
-        return [
-            sum(self.tensor[i, j] * gradient[j] for j in range(self.dim)) for i in range(self.dim)
-        ]  # fmt: skip
+        return [sum(k[i, j] * gradient[j] for j in range(self.dim)) for i in range(self.dim)]
 
     def _tau(self, w: Any, b: list[Any]) -> Any:
-        if self.tensor is None:
-            k = w.conductivity
-        else:
-            k = float(self.tensor) if self.tensor.ndim == 0 else np.trace(self.tensor) / self.dim
+        k = self._conductivity(w)
+        if self.shape:
+            k = sum(k[i, i] for i in range(self.dim)) / self.dim
         speed = sum(c * c for c in b)
         return 1.0 / np.sqrt(4.0 * speed / w.h**2 + (12.0 * k / w.h**2) ** 2)
+
+    def _scaled(self, w: Any, value: Any) -> Any:
+        return w.thickness * value if self.dim == 2 else value
 
     def advection_diffusion(self, u: Any, v: Any, w: Any) -> Any:
         """``v b . grad u + grad v . (k grad u)``, stabilised where asked for."""
@@ -193,7 +196,7 @@ class _Terms:
         result = v * transport + sum(v.grad[i] * flux[i] for i in range(self.dim))
         if self.supg:
             result = result + self._tau(w, b) * sum(b[i] * v.grad[i] for i in range(self.dim)) * transport
-        return self.scale * result
+        return self._scaled(w, result)
 
     def source_term(self, v: Any, w: Any) -> Any:
         """``s v``, stabilised where asked for."""
@@ -202,7 +205,7 @@ class _Terms:
         if self.supg:
             b = self._flow(w)
             test = test + self._tau(w, b) * sum(b[i] * v.grad[i] for i in range(self.dim))
-        return self.scale * s * test
+        return self._scaled(w, s * test)
 
 
 def _at(function: Callable[[Any], Any], x: Any) -> Any:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arrays import FloatArray, listing
+from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.integral import IntegralTerm
 from femadj.forms.law import TensorLaw
+from femadj.forms.regional import RegionalTensor, TensorFunction
 from femadj.forms.term import Term
 from femadj.mesh import Mesh
+from femadj.physics.material import (
+    Regional,
+    checked_values,
+    item_shape,
+    parameter_of,
+    regional_tensor,
+    require_positive,
+    value_of_cell,
+)
 from femadj.space.discretisation import Discretisation
-from femadj.space.parameters import ParameterLike, Parameters
-
-Regional = float | npt.ArrayLike | Mapping[str, Any]
-"""A material constant: one value, or a value for each cell group by name (together they cover every cell once)."""
+from femadj.space.parameters import CellField, ParameterLike, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,8 @@ class Coefficient:
         n = nc * (dim + 1)
         full = np.zeros((n_regions, nc, dim + 1, nc, dim + 1))
         full[:, :, self.lo : self.hi, :, self.lo : self.hi] = factor * self.values
-        return TensorLaw(full.reshape(n_regions, n, n), self.region, self.lo, self.hi, self.symmetric)
+        tensor = RegionalTensor.constant(full.reshape(n_regions, n, n), self.region)
+        return TensorLaw(tensor, self.lo, self.hi, self.symmetric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +112,10 @@ class Physics(Protocol):
         """Declared parameters by name."""
         ...
 
+    def parameters_on(self, mesh: Mesh) -> Mapping[str, ParameterLike]:
+        """All parameters on a mesh, by name; those of a plane body may be more."""
+        ...
+
     def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
         """The unknowns of the physics on a mesh."""
         ...
@@ -124,8 +137,12 @@ class Physics(Protocol):
         """Factor of all integrals: the thickness of a plane body, one for solids."""
         ...
 
-    def density_of(self, mesh: Mesh) -> FloatArray:
-        """Mass density of every cell, shape ``(n_cells,)``; MaterialError when the physics has none."""
+    def scaled(self, mesh: Mesh, function: TensorFunction, names: Sequence[str] = ()) -> RegionalTensor:
+        """A tensor by region as a function of named constants, times the factor of all integrals."""
+        ...
+
+    def mass(self, mesh: Mesh) -> RegionalTensor:
+        """Mass density by region, times the factor of all integrals; MaterialError when the physics has none."""
         ...
 
     def null_modes(self, points: FloatArray) -> NullModes:
@@ -134,18 +151,35 @@ class Physics(Protocol):
 
 
 class Body:
-    """What materials say of themselves besides their forms.
+    """Thickness and density of a body, next to what its physics is.
 
     Attributes
     ----------
     thickness : float
-        Of a plane body.
-    density : number, mapping of cell group to number, or None
-        Mass per volume.
+        Of a plane body: a factor of all integrals, and the parameter ``"thickness"``.
+    density : number, mapping of cell group to number, CellField, or None
+        Mass per volume, the parameter ``"density"``.
     """
 
     thickness: float
     density: Regional | None
+
+    @property
+    def constants(self) -> Mapping[str, Regional]:
+        """Constants of the material by name, without the thickness."""
+        return {} if self.density is None else {"density": self.density}
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterLike]:
+        """The constants as parameters."""
+        return {name: parameter_of(value) for name, value in self.constants.items()}
+
+    def parameters_on(self, mesh: Mesh) -> Mapping[str, ParameterLike]:
+        """The constants as parameters; of a plane body the thickness too."""
+        return {**self.parameters, **self._thickness_on(mesh)}
+
+    def _thickness_on(self, mesh: Mesh) -> dict[str, float]:
+        return {"thickness": self.thickness} if self.thickness_in(mesh.dim) and mesh.dim == 2 else {}
 
     def thickness_in(self, dim: int) -> float:
         """The thickness of a plane body; a solid has none."""
@@ -153,15 +187,69 @@ class Body:
             raise MaterialError("thickness belongs to plane (two-dimensional) meshes only")
         return float(self.thickness)
 
+    def scaled(self, mesh: Mesh, function: TensorFunction, names: Sequence[str] = ()) -> RegionalTensor:
+        """A tensor as a function of some constants, times the thickness of a plane body."""
+        given = {name: self.constants[name] for name in names}
+        shapes = {name: item_shape(value) for name, value in given.items()}
+        thickness = self._thickness_on(mesh)
+        if not thickness:
+            if not given:
+                return RegionalTensor.constant(np.asarray(function()), np.zeros(mesh.n_cells, dtype=np.int32))
+            return regional_tensor(mesh, function, given, shapes)
+
+        def times_thickness(*values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            *constants, factor = values
+            result = function(*constants)
+            return result * factor.reshape(-1, *(1,) * (result.ndim - 1))
+
+        return regional_tensor(mesh, times_thickness, {**given, **thickness}, shapes)
+
+    def mass(self, mesh: Mesh) -> RegionalTensor:
+        """Mass density by region, times the thickness of a plane body; MaterialError when there is none."""
+        if self.density is None:
+            raise MaterialError(f"the material has no density: {type(self).__name__}(..., density=...)")
+        return self.scaled(mesh, partial(checked_values, require_positive, "density"), ["density"])
+
     def density_of(self, mesh: Mesh) -> FloatArray:
         """Mass density of every cell."""
         if self.density is None:
             raise MaterialError(f"the material has no density: {type(self).__name__}(..., density=...)")
-        values, index = by_cell(mesh, self.density, "density")
-        return np.array([float(v) for v in values])[index]
+        values = Parameters.of(mesh, {"density": parameter_of(self.density)}, "material").value("density")
+        return np.asarray(values.reshape(-1)[value_of_cell(mesh, self.density, "density")])
 
 
-class CoefficientPhysics:
+class Unscaled:
+    """What a physics says whose factor of integrals and whose density are no parameters."""
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterLike]:
+        """None."""
+        return {}
+
+    def thickness_in(self, dim: int) -> float:
+        """Factor of all integrals."""
+        raise NotImplementedError
+
+    def density_of(self, mesh: Mesh) -> FloatArray:
+        """Mass density of every cell."""
+        raise NotImplementedError
+
+    def parameters_on(self, mesh: Mesh) -> Mapping[str, ParameterLike]:
+        """The same on every mesh."""
+        return self.parameters
+
+    def scaled(self, mesh: Mesh, function: TensorFunction, names: Sequence[str] = ()) -> RegionalTensor:
+        """A constant tensor ``(1, ...)``, times the factor of all integrals."""
+        values = self.thickness_in(mesh.dim) * np.asarray(function(), dtype=float)
+        return RegionalTensor.constant(values, np.zeros(mesh.n_cells, dtype=np.int32))
+
+    def mass(self, mesh: Mesh) -> RegionalTensor:
+        """Mass density by region, times the factor of all integrals; MaterialError when there is none."""
+        density, region = np.unique(self.density_of(mesh), return_inverse=True)
+        return RegionalTensor.constant(self.thickness_in(mesh.dim) * density, region.astype(np.int32))
+
+
+class CoefficientPhysics(Unscaled):
     """A physics that is one bilinear form over all cells, with coefficients that are constant in regions."""
 
     def coefficient(self, mesh: Mesh) -> Coefficient:
@@ -172,14 +260,9 @@ class CoefficientPhysics:
         """Names of the components of the unknown."""
         raise NotImplementedError
 
-    def thickness_in(self, dim: int) -> float:
-        """Factor of all integrals."""
-        raise NotImplementedError
-
-    @property
-    def parameters(self) -> Mapping[str, ParameterLike]:
-        """None."""
-        return {}
+    def law(self, mesh: Mesh) -> TensorLaw:
+        """The law of the bilinear form."""
+        return self.coefficient(mesh).law(mesh.dim, self.thickness_in(mesh.dim))
 
     def discretise(self, mesh: Mesh, threads: int | None) -> Discretisation:
         """An isoparametric field."""
@@ -187,58 +270,12 @@ class CoefficientPhysics:
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """The bilinear form, block by block."""
-        law = self.coefficient(space.mesh).law(space.mesh.dim, self.thickness_in(space.mesh.dim))
+        law = self.law(space.mesh)
         terms = [
             IntegralTerm.of(fields, law, symmetric=law.symmetric)
             for fields in space.maps("cells", order=order, gradients=True)
         ]
         return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric)
-
-
-def by_cell(mesh: Mesh, value: Regional, what: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """Distinct values of a regional constant and, for every cell, which of them holds.
-
-    Raises
-    ------
-    MaterialError
-        When the groups leave cells out or share some.
-    UnknownGroupError
-        For a group that the mesh does not have.
-    """
-    if not isinstance(value, Mapping):
-        return [value], np.zeros(mesh.n_cells, dtype=np.int64)
-    index = np.full(mesh.n_cells, -1, dtype=np.int64)
-    values = []
-    for number, (group, entry) in enumerate(value.items()):
-        cells = mesh.cells_of(group)
-        taken = cells[index[cells] >= 0]
-        if len(taken):
-            other = list(value)[int(index[taken[0]])]
-            raise MaterialError(f"{what}: cell groups {other!r} and {group!r} share cells {listing(taken)}")
-        index[cells] = number
-        values.append(entry)
-    missing = np.flatnonzero(index < 0)
-    if len(missing):
-        raise MaterialError(f"{what} is not given for cells {listing(missing)} (groups given: {', '.join(value)})")
-    return values, index
-
-
-def combine(
-    indices: list[npt.NDArray[np.int64]], counts: list[int]
-) -> tuple[list[tuple[int, ...]], npt.NDArray[np.int32]]:
-    """Distinct combinations of several constants, and the combination of every cell."""
-    code = np.zeros_like(indices[0])
-    for index, count in zip(indices, counts, strict=True):
-        code = code * count + index
-    unique, region = np.unique(code, return_inverse=True)
-    combinations = []
-    for value in unique.tolist():
-        rest, parts = value, []
-        for count in reversed(counts):
-            rest, part = divmod(rest, count)
-            parts.append(part)
-        combinations.append(tuple(reversed(parts)))
-    return combinations, region.astype(np.int32)
 
 
 def positive(value: Any, what: str) -> float:
@@ -262,7 +299,10 @@ def finite(value: Any, what: str) -> float:
 
 def for_each(value: Regional | None, check: Callable[[Any, str], Any], what: str) -> None:
     """Check every value of a regional constant."""
-    if isinstance(value, Mapping):
+    if isinstance(value, CellField):
+        for entry in np.unique(np.asarray(value.values, dtype=float)) if value.values is not None else ():
+            check(entry, what)
+    elif isinstance(value, Mapping):
         if not value:
             raise MaterialError(f"{what} is an empty mapping; give a value for every cell group")
         for group, entry in value.items():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
+from femadj.forms.law import TensorLaw
 from femadj.mesh import Mesh
-from femadj.physics.base import Body, Coefficient, CoefficientPhysics, NullModes, Regional, by_cell, for_each, positive
+from femadj.physics.base import Body, CoefficientPhysics, NullModes, for_each, positive
+from femadj.physics.material import Regional, isotropic_conductivity, item_shape, of_gradients, tensor_conductivity
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Diffusion(Body, CoefficientPhysics):
 
     Parameters
     ----------
-    conductivity : number, (dim, dim) array, or mapping of cell group to either
+    conductivity : number, (dim, dim) array, mapping of cell group to either, or CellField of numbers
         ``k[i, j]``; a tensor needs a positive definite symmetric part. A tensor that is not symmetric makes the
         system general (its adjoint is the transposed system).
     thickness : float
@@ -52,22 +56,40 @@ class Diffusion(Body, CoefficientPhysics):
         """The one component."""
         return ("u",)
 
-    def coefficient(self, mesh: Mesh) -> Coefficient:
-        """Conductivity tensors of the regions."""
-        values, region = by_cell(mesh, self.conductivity, "conductivity")
-        tensors = np.empty((len(values), 1, mesh.dim, 1, mesh.dim))
-        for number, value in enumerate(values):
-            k = checked_conductivity(value, "conductivity")
-            if k.ndim == 0:
-                k = k * np.eye(mesh.dim)
-            if k.shape != (mesh.dim, mesh.dim):
-                raise MaterialError(f"conductivity must be a number or {(mesh.dim, mesh.dim)}, not {k.shape}")
-            tensors[number, 0, :, 0, :] = k
-        return Coefficient(tensors, region.astype(np.int32), 1, mesh.dim + 1)
+    @property
+    def constants(self) -> Mapping[str, Regional]:
+        """Constants of the material by name, without the thickness."""
+        return {"conductivity": alike(self.conductivity), **super().constants}
+
+    def law(self, mesh: Mesh) -> TensorLaw:
+        """The law of the material, a function of its conductivity."""
+        dim = mesh.dim
+        shape = item_shape(self.constants["conductivity"])
+        make = tensor_conductivity if shape else isotropic_conductivity
+
+        def tensors(k: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return of_gradients(make(k, dim)[:, None, :, None, :], dim)
+
+        tensor = self.scaled(mesh, tensors, ["conductivity"])
+        given = self.constants["conductivity"]
+        values: list[Any] = list(given.values()) if isinstance(given, Mapping) else [given]
+        symmetric = not shape or all(np.array_equal(k, np.transpose(k)) for k in values)
+        return TensorLaw(tensor, 1, dim + 1, symmetric, name="diffusion")
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """The constant."""
         return NullModes(("constant value",), np.ones((1, len(points), 1)))
+
+
+def alike(value: Regional) -> Regional:
+    """Conductivities of groups as tensors where one of them is."""
+    if not isinstance(value, Mapping):
+        return value
+    sizes = {np.shape(entry)[0] for entry in value.values() if np.ndim(entry)}
+    if not sizes:
+        return value
+    identity = np.eye(max(sizes))
+    return {group: np.asarray(entry) if np.ndim(entry) else entry * identity for group, entry in value.items()}
 
 
 def checked_conductivity(value: Any, what: str) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,21 +12,17 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
+from femadj.forms.law import TensorLaw
 from femadj.mesh import Mesh
-from femadj.physics.base import (
-    Body,
-    Coefficient,
-    CoefficientPhysics,
-    NullModes,
+from femadj.physics.base import Body, CoefficientPhysics, NullModes, finite, for_each, positive
+from femadj.physics.material import (
+    VOIGT,
     Regional,
-    by_cell,
-    combine,
-    finite,
-    for_each,
-    positive,
+    anisotropic_stiffness,
+    isotropic_stiffness,
+    of_gradients,
+    plane_voigt,
 )
-
-_VOIGT = {3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), 2: ((0, 0), (1, 1), (0, 1))}
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,10 @@ class Elasticity(Body, CoefficientPhysics):
 
     Parameters
     ----------
-    E, nu : number, or mapping of cell group to number
-        Young's modulus [force/length^2] and Poisson's ratio of an isotropic material.
+    E, nu : number, mapping of cell group to number, or CellField
+        Young's modulus [force/length^2] and Poisson's ratio of an isotropic material. They are parameters of the
+        problem, as are ``stiffness``, ``density`` and (of a plane body) ``thickness``: ``solve`` takes other values,
+        and ``Gradient.parameters`` has the derivatives. Values by group are one array, in the order of the mapping.
     stiffness : (6, 6) or (3, 3) array, or mapping of cell group to such arrays
         Full anisotropic stiffness instead of ``E`` and ``nu``, in Voigt order xx, yy, zz, yz, xz, xy (plane: xx, yy,
         xy) for engineering shear strains. A (6, 6) stiffness serves plane problems too.
@@ -84,59 +83,41 @@ class Elasticity(Body, CoefficientPhysics):
         """Names of the displacement components."""
         return ("x", "y", "z")[:dim]
 
-    def coefficient(self, mesh: Mesh) -> Coefficient:
-        """Elasticity tensors of the regions."""
-        dim = mesh.dim
+    @property
+    def constants(self) -> Mapping[str, Regional]:
+        """Constants of the material by name, without the thickness."""
+        given: dict[str, Any] = {"E": self.E, "nu": self.nu, "stiffness": self.stiffness, "density": self.density}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("E", "nu") if self.stiffness is None else ("stiffness",)
+
+    def _stiffness(self, *values: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
+        """Elasticity tensors of regions."""
         if self.stiffness is not None:
-            matrices, region = by_cell(mesh, self.stiffness, "stiffness")
-            checked = [_checked_stiffness(m, "stiffness") for m in matrices]
-            tensors = [_tensor(_plane_voigt(m, dim, self.plane), dim) for m in checked]
-            return Coefficient(np.array(tensors), region.astype(np.int32), 1, dim + 1)
-        assert self.E is not None
-        assert self.nu is not None
-        moduli, of_E = by_cell(mesh, self.E, "E")
-        ratios, of_nu = by_cell(mesh, self.nu, "nu")
-        pairs, region32 = combine([of_E, of_nu], [len(moduli), len(ratios)])
-        tensors = [_isotropic(float(moduli[i]), float(ratios[j]), dim, self.plane) for i, j in pairs]
-        return Coefficient(np.array(tensors), region32, 1, dim + 1)
+            return anisotropic_stiffness(values[0], dim, self.plane)
+        return isotropic_stiffness(values[0], values[1], dim, self.plane)
 
-    def thermal_stress(self, mesh: Mesh, expansion: Regional) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """Stress that a fully held body takes on for each degree of warming, with the sign of a tension.
+    def law(self, mesh: Mesh) -> TensorLaw:
+        """The law of the material, a function of its constants."""
+        dim = mesh.dim
+        tensor = self.scaled(mesh, partial(self._stiffness, dim=dim), self._names)
+        return TensorLaw(tensor.mapped(partial(of_gradients, dim=dim)), 1, dim + 1, symmetric=True, name="elasticity")
 
-        ``C : alpha I`` with the stiffness of the solid; in plane strain the expansion across the plane is held too, in
-        plane stress it is free.
+    def held_stress(self, *values: Any, dim: int) -> Any:
+        """Stress that a body takes on which is held against a unit of isotropic expansion, ``(n, dim, dim)``.
 
-        Parameters
-        ----------
-        mesh : Mesh
-        expansion : number, or mapping of cell group to number
-            Coefficient of thermal expansion [1/temperature].
-
-        Returns
-        -------
-        stress : (n_regions, dim, dim)
-            [force/length^2/temperature]
-        region : (n_cells,) int32
+        ``C : I`` with the stiffness of the solid, with the sign of a tension; in plane strain the expansion across the
+        plane is held too, in plane stress it is free. ``values`` are the constants ``E, nu`` or ``stiffness`` of ``n``
+        regions.
         """
-        alphas, of_alpha = by_cell(mesh, expansion, "expansion")
-        for_each(expansion, finite, "expansion")
-        dim = mesh.dim
-        if self.stiffness is not None:
-            matrices, of_matrix = by_cell(mesh, self.stiffness, "stiffness")
-            unit = [_held_stress(_checked_stiffness(m, "stiffness"), dim, self.plane) for m in matrices]
-            pairs, region = combine([of_matrix, of_alpha], [len(matrices), len(alphas)])
-            return np.array([float(alphas[j]) * unit[i] for i, j in pairs]), region
-        assert self.E is not None
-        assert self.nu is not None
-        moduli, of_E = by_cell(mesh, self.E, "E")
-        ratios, of_nu = by_cell(mesh, self.nu, "nu")
-        triples, region = combine([of_E, of_nu, of_alpha], [len(moduli), len(ratios), len(alphas)])
-        stress = []
-        for i, j, k in triples:
-            E, nu, alpha = float(moduli[i]), float(ratios[j]), float(alphas[k])
+        if self.stiffness is None:
+            E, nu = values
             held = 1 - nu if dim == 2 and self.plane == "stress" else 1 - 2 * nu
-            stress.append(E * alpha / held * np.eye(dim))
-        return np.array(stress), region
+            return (E / held)[:, None, None] * np.eye(dim)
+        (matrix,) = values
+        return _held_stress(0.5 * (matrix + matrix.swapaxes(1, 2)), dim, self.plane)
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """Translations and infinitesimal rotations."""
@@ -176,53 +157,18 @@ def _checked_stiffness(value: Any, what: str) -> FloatArray:
     return 0.5 * (matrix + matrix.T)
 
 
-def _held_stress(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
-    """Stress of a body that is held against a unit of isotropic expansion."""
+def _held_stress(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[Any]:
+    """Stress of bodies that are held against a unit of isotropic expansion, from ``(n, k, k)`` Voigt matrices."""
     if dim == 3 or plane == "stress":
-        voigt = _plane_voigt(matrix, dim, plane)
-        stress = voigt @ np.array([1.0] * dim + [0.0] * (len(voigt) - dim))
-    elif matrix.shape == (6, 6):
-        stress = (matrix @ np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))[[0, 1, 5]]
+        voigt = plane_voigt(matrix, dim, plane)
+        stress = voigt[:, :, :dim].sum(axis=2)
+    elif matrix.shape[1:] == (6, 6):
+        stress = matrix[:, np.array([0, 1, 5]), :3].sum(axis=2)
     else:
         raise MaterialError(
             "thermal expansion in plane strain acts across the plane too and needs the (6, 6) stiffness"
         )
-    result = np.zeros((dim, dim))
-    for value, (i, j) in zip(stress, _VOIGT[dim], strict=True):
-        result[i, j] = result[j, i] = value
+    result = np.zeros((len(matrix), dim, dim), dtype=matrix.dtype)
+    for number, (i, j) in enumerate(VOIGT[dim]):
+        result[:, i, j] = result[:, j, i] = stress[:, number]
     return result
-
-
-def _plane_voigt(matrix: FloatArray, dim: int, plane: str) -> FloatArray:
-    if dim == 3:
-        if matrix.shape != (6, 6):
-            raise MaterialError("a solid needs a (6, 6) stiffness")
-        return matrix
-    if matrix.shape == (3, 3):
-        return matrix
-    kept = [0, 1, 5]
-    if plane == "strain":
-        return matrix[np.ix_(kept, kept)]
-    compliance = np.linalg.inv(matrix)
-    return np.linalg.inv(compliance[np.ix_(kept, kept)])
-
-
-def _tensor(voigt: FloatArray, dim: int) -> FloatArray:
-    tensor = np.zeros((dim, dim, dim, dim))
-    for a, (i, j) in enumerate(_VOIGT[dim]):
-        for b, (k, m) in enumerate(_VOIGT[dim]):
-            for p, q in {(i, j), (j, i)}:
-                for r, s in {(k, m), (m, k)}:
-                    tensor[p, q, r, s] = voigt[a, b]
-    return tensor
-
-
-def _isotropic(E: float, nu: float, dim: int, plane: str) -> FloatArray:
-    mu = E / (2 * (1 + nu))
-    lame = E * nu / ((1 + nu) * (1 - 2 * nu))
-    if dim == 2 and plane == "stress":
-        lame = 2 * lame * mu / (lame + 2 * mu)
-    d = np.eye(dim)
-    return np.asarray(
-        lame * np.einsum("ij,kl->ijkl", d, d) + mu * (np.einsum("ik,jl->ijkl", d, d) + np.einsum("il,jk->ijkl", d, d))
-    )

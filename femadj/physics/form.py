@@ -18,7 +18,7 @@ from femadj.forms.probed import as_general, form_term, probe_of
 from femadj.forms.probing import Probe
 from femadj.mesh import Mesh
 from femadj.mesh.reference import skfem_element
-from femadj.physics.base import BoundPhysics, NullModes
+from femadj.physics.base import BoundPhysics, NullModes, Unscaled
 from femadj.space.discretisation import Discretisation
 from femadj.space.element import ElementSpace, default_names, describe, parts_of
 from femadj.space.maps import FieldMap, Over
@@ -108,7 +108,7 @@ def integrals_of(given: IntegralLike, what: str) -> tuple[Integral, ...]:
     return tuple(result)
 
 
-class Form:
+class Form(Unscaled):
     """A linear PDE given by scikit-fem forms, with exact derivatives by nodes and parameters.
 
     ``bilinear(u, v, w)`` and ``linear(v, w)`` are written with NumPy and ``skfem.helpers``: values and gradients of u

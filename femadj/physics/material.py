@@ -2,24 +2,22 @@
 
 A constant is one number (or tensor) for the whole mesh, one for each cell group, or one for each cell; all three are
 parameters of the problem. A tensor ``C(m)`` is a function of some constants, evaluated for all regions at once: cells
-with the same values share a region. Since ``int v^ : C : u^`` is linear in ``C``, the derivative of a response by a
-constant is the derivative by the tensor (the integrals of ``v^ (x) u^`` over each region) contracted with ``dC/dm``.
+with the same values share a region (see ``femadj.forms.regional``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, listing
-from femadj.base.complex_step import STEP
 from femadj.errors import MaterialError
+from femadj.forms.regional import RegionalTensor, TensorFunction
 from femadj.mesh import Mesh
-from femadj.space.parameters import CellField, GroupValues, ParameterLike, Parameters
+from femadj.space.parameters import CellField, GroupValues, ParameterLike
 
 IntArray = npt.NDArray[np.int64]
 Regional = float | npt.ArrayLike | CellField | Mapping[str, Any]
@@ -32,6 +30,13 @@ def parameter_of(value: Regional) -> ParameterLike:
     if isinstance(value, Mapping):
         return GroupValues([np.asarray(entry, dtype=float) for entry in value.values()])
     return value
+
+
+def item_shape(value: Regional) -> tuple[int, ...]:
+    """Shape of one value of a constant."""
+    if isinstance(value, CellField):
+        return ()
+    return np.shape(next(iter(value.values()))) if isinstance(value, Mapping) else np.shape(value)
 
 
 def value_of_cell(mesh: Mesh, value: Regional, what: str) -> IntArray:
@@ -62,98 +67,57 @@ def value_of_cell(mesh: Mesh, value: Regional, what: str) -> IntArray:
     return index
 
 
-TensorFunction = Callable[..., npt.NDArray[Any]]
-"""Values of the constants by region, each ``(n_regions, *item_shape)``, to tensors ``(n_regions, ...)``; for real and
-complex values, each region on its own."""
+def regional_tensor(
+    mesh: Mesh,
+    function: TensorFunction,
+    constants: Mapping[str, Regional],
+    item_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> RegionalTensor:
+    """A tensor as a function of constants; regions are the distinct combinations of their values.
 
-
-@dataclass(frozen=True, eq=False)
-class RegionalTensor:
-    """A tensor that is a function of named constants, constant in regions.
-
-    Attributes
+    Parameters
     ----------
+    mesh : Mesh
     function : callable
-        See ``TensorFunction``; takes the constants in the order of ``names``.
-    names : tuple of str
-        Parameters that it is a function of.
-    item_shapes : tuple of shapes
-        Of one value of each of them.
-    region : (n_cells,) int32
-        Region of every cell.
-    chosen : tuple of (n_regions,) int64
-        For each parameter, which of its values a region has.
+        See ``femadj.forms.regional.TensorFunction``.
+    constants : mapping of parameter name to values
+    item_shapes : mapping of parameter name to shape, optional
+        Of one value, where it is not a number.
     """
+    indices = [value_of_cell(mesh, value, name) for name, value in constants.items()]
+    combinations, region = np.unique(np.stack(indices, axis=1), axis=0, return_inverse=True)
+    shapes = tuple((item_shapes or {}).get(name, ()) for name in constants)
+    chosen = tuple(np.ascontiguousarray(column) for column in combinations.T)
+    return RegionalTensor(
+        function, tuple(constants), shapes, region.ravel().astype(np.int32), chosen, len(combinations)
+    )
 
-    function: TensorFunction
-    names: tuple[str, ...]
-    item_shapes: tuple[tuple[int, ...], ...]
-    region: npt.NDArray[np.int32]
-    chosen: tuple[IntArray, ...]
 
-    @classmethod
-    def of(
-        cls,
-        mesh: Mesh,
-        function: TensorFunction,
-        constants: Mapping[str, Regional],
-        item_shapes: Sequence[tuple[int, ...]] | None = None,
-    ) -> RegionalTensor:
-        """Number the regions: distinct combinations of the values of all constants."""
-        indices = [value_of_cell(mesh, value, name) for name, value in constants.items()]
-        combinations, region = np.unique(np.stack(indices, axis=1), axis=0, return_inverse=True)
-        shapes = tuple(item_shapes) if item_shapes is not None else ((),) * len(constants)
-        chosen = tuple(np.ascontiguousarray(column) for column in combinations.T)
-        return cls(function, tuple(constants), shapes, region.ravel().astype(np.int32), chosen)
+# ------------------------------------------------------------------ checks of values
+def checked_values(check: Callable[[FloatArray, str], None], name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values of a constant by region, real or complex, checked."""
+    check(np.real(values), name)
+    return values
 
-    @property
-    def n_regions(self) -> int:
-        """Number of regions."""
-        return len(self.chosen[0])
 
-    def at(self, parameters: Parameters) -> FloatArray:
-        """The tensors of all regions, ``(n_regions, ...)``."""
-        return np.ascontiguousarray(self.function(*self._values(parameters)))
+def require_positive(values: FloatArray, name: str) -> None:
+    """MaterialError where a value is not positive."""
+    if not (values > 0).all():
+        raise MaterialError(f"{name} must be positive, not {values[~(values > 0)][0]:g}")
 
-    def pushforward(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> FloatArray:
-        """Rate of the tensors ``(n_regions, ...)`` along rates of the parameters; those left out do not change."""
-        moved = []
-        for name, shape, chosen, value in self._each(parameters):
-            rate = rates.get(name)
-            step = 0.0 if rate is None else rate.reshape(-1, *shape)[chosen]
-            moved.append(value + 1j * STEP * step)
-        return np.ascontiguousarray(self.function(*moved).imag / STEP)
 
-    def pullback(
-        self, parameters: Parameters, by_tensor: FloatArray, into: Mapping[str, FloatArray], scale: float = 1.0
-    ) -> None:
-        """Add ``scale * by_tensor : dC/dm`` to the arrays of the parameters that ``into`` holds.
+def require_poisson(values: FloatArray, name: str) -> None:
+    """MaterialError where Poisson's ratio is not possible."""
+    wrong = ~((values > -1) & (values < 0.5))
+    if wrong.any():
+        raise MaterialError(f"{name} must lie between -1 and 0.5 (both excluded), not {values[wrong][0]:g}")
 
-        ``by_tensor`` ``(n_regions, ...)`` is the derivative of a scalar by the tensors.
-        """
-        weights = by_tensor.reshape(self.n_regions, -1)
-        values = self._values(parameters)
-        for number, (name, shape, chosen, value) in enumerate(self._each(parameters)):
-            if name not in into:
-                continue
-            target = into[name].reshape(-1, *shape)  # a view: parameters are contiguous
-            for item in np.ndindex(*shape):
-                moved: list[npt.NDArray[Any]] = list(values)
-                seeded = value.astype(complex)
-                seeded[(slice(None), *item)] += 1j * STEP
-                moved[number] = seeded
-                slope = self.function(*moved).imag.reshape(self.n_regions, -1) / STEP
-                np.add.at(target, (chosen, *item), scale * (slope * weights).sum(axis=1))
 
-    def _each(self, parameters: Parameters) -> list[tuple[str, tuple[int, ...], IntArray, FloatArray]]:
-        return list(zip(self.names, self.item_shapes, self.chosen, self._values(parameters), strict=True))
-
-    def _values(self, parameters: Parameters) -> list[FloatArray]:
-        """Values of the constants by region."""
-        return [
-            parameters.value(name).reshape(-1, *shape)[chosen]
-            for name, shape, chosen in zip(self.names, self.item_shapes, self.chosen, strict=True)
-        ]
+def require_definite(matrices: FloatArray, name: str) -> None:
+    """MaterialError where the symmetric part of a matrix is not positive definite."""
+    low = np.linalg.eigvalsh(0.5 * (matrices + matrices.swapaxes(1, 2)))[:, 0]
+    if not (low > 1e-14 * np.abs(matrices).max(axis=(1, 2))).all():
+        raise MaterialError(f"{name} is not positive definite")
 
 
 # ------------------------------------------------------------------ tensors
@@ -165,6 +129,8 @@ VOIGT: Mapping[int, tuple[tuple[int, int], ...]] = {
 
 def isotropic_stiffness(E: npt.NDArray[Any], nu: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[Any]:
     """Elasticity tensors ``(n, dim, dim, dim, dim)`` of isotropic materials, ``E`` and ``nu`` ``(n,)``."""
+    require_positive(np.real(E), "E")
+    require_poisson(np.real(nu), "nu")
     mu = E / (2 * (1 + nu))
     lame = E * nu / ((1 + nu) * (1 - 2 * nu))
     if dim == 2 and plane == "stress":
@@ -180,6 +146,7 @@ def anisotropic_stiffness(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt
 
     The symmetric part of a matrix counts, so that derivatives by its entries are symmetric too.
     """
+    require_definite(np.real(matrix), "stiffness")
     voigt = plane_voigt(0.5 * (matrix + matrix.swapaxes(1, 2)), dim, plane)
     tensor = np.zeros((len(matrix), dim, dim, dim, dim), dtype=voigt.dtype)
     for a, (i, j) in enumerate(VOIGT[dim]):
@@ -207,4 +174,21 @@ def plane_voigt(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[A
 
 def isotropic_conductivity(k: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
     """Conductivity tensors ``(n, dim, dim)`` from numbers ``(n,)``."""
+    require_positive(np.real(k), "conductivity")
     return k[:, None, None] * np.eye(dim)
+
+
+def tensor_conductivity(k: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
+    """Conductivity tensors ``(n, dim, dim)``, checked."""
+    if k.shape[1:] != (dim, dim):
+        raise MaterialError(f"conductivity must be a number or {(dim, dim)}, not {k.shape[1:]}")
+    require_definite(np.real(k), "conductivity")
+    return k
+
+
+def of_gradients(tensors: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
+    """Tensors ``(n, nc, dim, nc, dim)`` between gradients, as tensors between all slots ``(n, N, N)``."""
+    n, nc = tensors.shape[:2]
+    full = np.zeros((n, nc, dim + 1, nc, dim + 1), dtype=tensors.dtype)
+    full[:, :, 1:, :, 1:] = tensors
+    return full.reshape(n, nc * (dim + 1), nc * (dim + 1))

@@ -266,7 +266,7 @@ def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) 
 
 def parameters_of(mesh: Mesh, physics: Physics, loads: Sequence[Load]) -> Parameters:
     """What physics and loads declare, together."""
-    parameters = Parameters.of(mesh, physics.parameters, type(physics).__name__)
+    parameters = Parameters.of(mesh, physics.parameters_on(mesh), type(physics).__name__)
     for load in loads:
         declared = getattr(load, "parameters", {})
         parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))

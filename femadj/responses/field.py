@@ -98,12 +98,15 @@ class FieldNorm(CompleteResponse):
         nc, dim = space.n_components, problem.mesh.dim
         n = nc * (dim + 1)
         of_values = np.zeros(n)
-        of_values[:: dim + 1] = problem.physics.thickness_in(dim)
-        one = np.zeros(problem.mesh.n_cells, dtype=np.int32)
-        law = TensorLaw(np.diag(of_values)[None], one, 0, 1, symmetric=True)
-        mass_u, gradient = np.zeros_like(u), np.zeros_like(solution.points)
+        of_values[:: dim + 1] = 1.0
+        law = TensorLaw(problem.physics.scaled(problem.mesh, lambda: np.diag(of_values)[None]), 0, 1, symmetric=True)
+        mass_u, slopes = (
+            np.zeros_like(u),
+            {name: np.zeros(solution.parameters.entries[name].shape) for name in law.reads},
+        )
+        into = Cotangent(np.zeros_like(solution.points), slopes)
         for fields in space.maps("cells", self.group):
             mass = IntegralTerm.of(fields, law, symmetric=True).at(solution.points, solution.parameters)
             mass.residual(u, mass_u)
-            mass.pullback(u, u, Cotangent(gradient))
-        return Partials(inner(u, mass_u), state=2 * mass_u, points=gradient)
+            mass.pullback(u, u, into)
+        return Partials(inner(u, mass_u), state=2 * mass_u, points=into.points, parameters=slopes)

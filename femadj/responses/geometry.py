@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError, ResponseError
+from femadj.forms.regional import RegionalTensor
 from femadj.problems import Partials, Solution
 from femadj.responses.base import CompleteResponse
-from femadj.space.geometry import total
+from femadj.space.geometry import frame, total
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Volume(CompleteResponse):
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
-        return _integral(solution, self.group, None)
+        physics, mesh = solution.problem.physics, solution.problem.mesh
+        return _integral(solution, self.group, physics.scaled(mesh, lambda: np.ones(1)))
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,22 @@ class Mass(CompleteResponse):
         """Value and partial derivatives."""
         problem = solution.problem
         try:
-            density = problem.physics.density_of(problem.mesh)
+            mass = problem.physics.mass(problem.mesh)
         except MaterialError as cause:
             raise ResponseError(f"Mass: {cause}") from cause
-        return _integral(solution, self.group, density)
+        return _integral(solution, self.group, mass)
 
 
-def _integral(solution: Solution, group: str | None, weight: FloatArray | None) -> Partials:
-    problem = solution.problem
-    factor = problem.physics.thickness_in(problem.mesh.dim)
-    gradient = np.zeros_like(solution.points)
+def _integral(solution: Solution, group: str | None, tensor: RegionalTensor) -> Partials:
+    """The integral of a number for each region, with all its derivatives."""
+    points, parameters = solution.points, solution.parameters
     domains = solution.at.space.cells("mass", group)
-    value = total(domains, solution.points, weight, gradient, factor)
-    return Partials(value=float(value), points=gradient)
+    gradient = np.zeros_like(points)
+    value = total(domains, points, tensor.at(parameters)[tensor.region], gradient)
+    slopes = {name: np.zeros(parameters.entries[name].shape) for name in tensor.names}
+    if slopes:
+        volumes = np.zeros(tensor.n_regions)
+        for domain in domains:
+            np.add.at(volumes, tensor.region[domain.global_cells], frame(domain, points).measure.sum(axis=1))
+        tensor.pullback(parameters, volumes, slopes)
+    return Partials(value, points=gradient, parameters=slopes)
