@@ -222,10 +222,10 @@ def test_what_is_a_parameter() -> None:
 # ---------------------------------------------------------------------- the adjoint
 def dense(solution: fa.Solution) -> FloatArray:
     """The matrix that was factorised."""
-    csr = solution.residual.pattern.csr
+    csr = solution.at.structure
     assert csr.triangle == "full"
     A = np.zeros((csr.n, csr.n))
-    A[np.repeat(np.arange(csr.n), np.diff(csr.indptr)), csr.indices] = solution.linear.assembled.values
+    A[np.repeat(np.arange(csr.n), np.diff(csr.indptr)), csr.indices] = solution.at.condensed.values
     return A
 
 
@@ -257,7 +257,7 @@ def test_adjoint_is_the_transposed_solve_on_the_same_factor(cell: str, solver: s
     # the state of the gradient, by hand
     response = Weighted()
     _, gradient = fa.value_and_gradient(solution, response)
-    free = ~system.constraints.fixed.ravel()
+    free = ~problem.residual.supports.fixed.ravel()
     state = response.evaluate(solution).state
     assert state is not None
     by_hand = np.zeros(n)
