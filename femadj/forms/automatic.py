@@ -27,8 +27,8 @@ from femadj.forms.pointwise import Quadrature, Slots, add_normal, add_size, add_
 from femadj.forms.slopes import PointSlopes
 
 Leaves = dict[str, dict[str, Any]]
-"""By kind: ``values``, ``gradients``, ``div`` and ``curl`` of fields, and ``numbers``; each by name. Arguments have their numbers (as
-text) for names, which no parameter can have."""
+"""By kind: ``values``, ``gradients``, ``div`` and ``curl`` of fields, and ``numbers``; each by name. Arguments have
+their numbers (as text) for names, which no parameter can have."""
 
 
 class JaxField:
@@ -120,7 +120,7 @@ _install_operators()
 jax.tree_util.register_pytree_node(
     JaxField,
     lambda field: ((field.value, field._gradient, field.div, field.curl), field._on_read),
-    lambda on_read, children: JaxField(*children[:2], on_read, div=children[2], curl=children[3]),
+    lambda on_read, children: JaxField(children[0], children[1], on_read, div=children[2], curl=children[3]),
 )
 
 

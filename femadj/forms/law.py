@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,153 +36,101 @@ Keep = Callable[[str, Callable[[], Any]], Any]
 """``keep(name, compute)`` is what ``compute`` gives, from an earlier call at the same design where it was kept."""
 
 
-class Law(Protocol):
-    """What happens at a point."""
+class Law:
+    """What happens at a point. What is not overridden: a linear law that depends on nothing but the field.
 
-    @property
-    def arity(self) -> int:
-        """1: an external force, which ignores the field; 2: an internal one."""
-        ...
+    Attributes
+    ----------
+    arity : int
+        1: an external force, which ignores the field; 2: an internal one.
+    linear : bool
+        Whether the tangent does not depend on the field.
+    """
 
-    @property
-    def linear(self) -> bool:
-        """Whether the tangent does not depend on the field: the law is a ``LinearLaw``, else a ``NonlinearLaw``."""
-        ...
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What it reads besides the fields."""
-        ...
+    arity: int
+    linear = True
 
     @property
     def name(self) -> str:
         """For messages."""
-        ...
+        return type(self).__name__
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads besides the fields."""
+        return frozenset()
 
     @property
     def idx(self) -> tuple[int, ...] | None:
         """``w.idx`` on facets between two cells."""
-        ...
-
-    def at_design(self) -> Self:
-        """The same, to be put at a design."""
-        ...
-
-    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
-        """Node forces ``(dim, 1 + dim, m, nq)`` of ``v^ : P`` by what it reads at fixed fields; None for none."""
-        ...
-
-    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
-        """Rate of the flux ``(n_slots, m, nq)`` along complex steps of what it reads (``seeds_along``)."""
-        ...
-
-    def by_parameters(
-        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
-    ) -> Mapping[str, FloatArray]:
-        """Derivatives of ``v^ : P`` by parameters at the points, as ``parameter_slopes`` gives them."""
-        ...
-
-
-class LinearLaw(Law, Protocol):
-    """A law whose flux is ``C : u^`` or does not depend on the field."""
-
-    def varies(self, parameters: Parameters) -> bool:
-        """Whether coefficients have to be evaluated piece by piece."""
-        ...
-
-    def complete(self, parameters: Parameters) -> bool:
-        """Whether the compiled passes know how the law depends on the geometry."""
-        ...
-
-    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
-        """The tangent ``C``, or the flux of an external force."""
-        ...
-
-    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
-        """The same for compiled passes; ``slopes``: with its derivatives by position, where it has them."""
-        ...
-
-    def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
-        """Derivative ``(n, n)`` or ``(n,)`` of coefficients that do not vary, along complex steps of parameters."""
-        ...
+        return None
 
     @property
     def slots(self) -> tuple[int, int]:
         """Range that all slots (0 the value, 1.. the derivatives) lie in, for nodal fields."""
-        ...
-
-    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """FormError where the law is not linear at a field."""
-        ...
-
-    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
-        """FormError where coefficients that do not vary have no derivative by some parameters."""
-        ...
-
-
-class NonlinearLaw(Law, Protocol):
-    """A law whose tangent depends on the field."""
-
-    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
-        """``P``, shape ``(n_slots, m, nq)``."""
-        ...
-
-    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
-        """``dP/du^``."""
-        ...
-
-
-# ------------------------------------------------------------------ tensors and forces that are known
-class WithoutDependence:
-    """A law that reads nothing but normals, and no parameter."""
-
-    linear = True
-    idx: tuple[int, ...] | None = None
+        raise NotImplementedError
 
     def at_design(self) -> Self:
-        """Itself."""
+        """The same, to be put at a design."""
         return self
 
-    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """It is."""
+    # ------------------------------------------------------------------ values
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """Of a linear law: the tangent ``C``, or the flux of an external force."""
+        raise NotImplementedError
 
-    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
-        """No parameters."""
+    def tangent(self, at: Quadrature, keep: Keep, u: FloatArray | None) -> PointTensor:
+        """``dP/du^``; of an external force the force itself. ``u`` may be left out where the law is linear."""
+        return self.coefficients(at, keep)
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
+    def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
+        """``P``, shape ``(n_slots, m, nq)``; ``tangent`` where it is known."""
+        c = self.coefficients(at, keep) if tangent is None else tangent
+        return c.times(u) if self.arity == 2 else c.force(at.shape)
 
     def varies(self, parameters: Parameters) -> bool:
-        """False: one pass does the whole region."""
+        """Whether coefficients have to be evaluated piece by piece."""
         return False
 
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """Coefficients for compiled passes; ``slopes``: with their derivatives by position, where they have some."""
+        c = self.coefficients(at, keep)
+        return c.kernel_tensor(n_components) if self.arity == 2 else c.kernel_force(n_components)
+
+    # ------------------------------------------------------------------ derivatives by the design
     def complete(self, parameters: Parameters) -> bool:
-        """True."""
+        """Whether the compiled passes know how the law depends on the geometry."""
         return True
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
-        """No dependence."""
+        """Node forces ``(dim, 1 + dim, m, nq)`` of ``v^ : P`` by what it reads at fixed fields; None for none."""
         return None
 
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
-        """No dependence."""
+        """Rate of the flux ``(n_slots, m, nq)`` along complex steps of what it reads (``seeds_along``)."""
         return np.zeros(u.shape)
 
     def by_parameters(
         self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
     ) -> Mapping[str, FloatArray]:
-        """No parameters."""
+        """Derivatives of ``v^ : P`` by parameters at the points, as ``parameter_slopes`` gives them."""
         return {}
 
     def parameter_slope(self, at: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
-        """No parameters."""
+        """Derivative ``(n, n)`` or ``(n,)`` of coefficients that do not vary, along complex steps of parameters."""
         raise NotImplementedError
 
+    # ------------------------------------------------------------------ checks
+    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
+        """FormError where a law that is said to be linear is not at a field."""
 
+    def require_derivative(self, at: Quadrature, keep: Keep, wanted: Collection[str]) -> None:
+        """FormError where coefficients that do not vary have no derivative by some parameters."""
+
+
+# ------------------------------------------------------------------ tensors and forces that are known
 @dataclass(frozen=True, eq=False)
-class TensorLaw(WithoutDependence):
+class TensorLaw(Law):
     """``P = C : u^`` with a tensor for every region.
 
     Attributes
@@ -216,13 +164,9 @@ class TensorLaw(WithoutDependence):
             self.symmetric,
         )  # fmt: skip
 
-    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
-        """The tensors by region."""
-        return self.coefficients(at, keep).kernel_tensor(n_components)
-
 
 @dataclass(frozen=True, eq=False)
-class LoadLaw(WithoutDependence):
+class LoadLaw(Law):
     """A given force ``v . (F + p n)``, a constant for every region or a function of position.
 
     Attributes
@@ -343,7 +287,7 @@ class PositionData:
 
 # ------------------------------------------------------------------ functions that users write
 @dataclass(frozen=True, eq=False)
-class IntegrandLaw:
+class IntegrandLaw(Law):
     """What laws share that are functions ``form(u, v, w)`` or ``form(v, w)``, linear in v.
 
     Attributes
@@ -352,22 +296,19 @@ class IntegrandLaw:
     parts : tuple of Part
         Of the unknown.
     arity : int
-    reads : frozenset of str
+    read : frozenset of str
+        What it reads besides the fields.
     """
 
     integrand: Integrand
     parts: tuple[Part, ...]
     arity: int
-    reads: frozenset[str]
+    read: frozenset[str]
 
     @property
-    def idx(self) -> tuple[int, ...] | None:
-        """No facets between two cells."""
-        return None
-
-    def at_design(self) -> Self:
-        """Itself."""
-        return self
+    def reads(self) -> frozenset[str]:
+        """What it reads besides the fields."""
+        return self.read
 
     @property
     def name(self) -> str:
@@ -474,11 +415,6 @@ class FormLaw(IntegrandLaw):
         region = np.arange(m, dtype=np.int32) if varies else at.domain.one_region
         return PointTensor(values, basis, region, lo, hi, self.symmetric)
 
-    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
-        """Coefficients for compiled passes."""
-        c = self.coefficients(at, keep)
-        return c.kernel_tensor(n_components) if self.arity == 2 else c.kernel_force(n_components)
-
     @property
     def slots(self) -> tuple[int, int]:
         """Range of slots that probing found."""
@@ -520,7 +456,12 @@ class FluxLaw(IntegrandLaw):
 
     linear = False
 
-    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
+    @property
+    def slots(self) -> tuple[int, int]:
+        """All."""
+        return 0, self.parts[0].dim + 1
+
+    def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
         """One evaluation for each test slot."""
         known = fields_of(self.parts, u)
         return np.array(
@@ -530,8 +471,10 @@ class FluxLaw(IntegrandLaw):
             ]
         )  # fmt: skip
 
-    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
+    def tangent(self, at: Quadrature, keep: Keep, u: FloatArray | None) -> PointTensor:
         """One evaluation for each pair of slots."""
+        if u is None:
+            raise ValueError("the tangent of a nonlinear law depends on the field")
         n, (m, nq) = len(u), at.shape
         values = np.empty((n, n, m, nq))
         arguments = arguments_of(self.parts, u)

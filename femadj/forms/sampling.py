@@ -265,8 +265,8 @@ def require_differentiable(
             )
         if both_sides and not found.right.all():
             raise FormError(
-                f"form {integrand.name!r} has no derivative by {quantity.label} here: there is a kink or a jump exactly "
-                "at a point where it is evaluated. Move the kink off that value, or smooth it"
+                f"form {integrand.name!r} has no derivative by {quantity.label} here: there is a kink or a jump "
+                "exactly at a point where it is evaluated. Move the kink off that value, or smooth it"
             )
 
 

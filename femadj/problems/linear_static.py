@@ -228,8 +228,8 @@ class LinearStatic:
 
     def __reduce__(self) -> Any:
         raise ProblemError(
-            "a LinearStatic cannot be pickled or deep-copied: it holds a solver's memory. Pickle its mesh, and build the "
-            "problem anew where it is needed"
+            "a LinearStatic cannot be pickled or deep-copied: it holds a solver's memory. Pickle its mesh, and build "
+            "the problem anew where it is needed"
         )
 
     def _located(
