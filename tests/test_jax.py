@@ -15,11 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import skfem
 import skfem.helpers
 from skfem.helpers import ddot, dot, grad, sym_grad, trace
 
 import femadj as fa
+from femadj.forms.differentiation import differentiable
+from femadj.forms.functional import PointFunctional
+from femadj.forms.integrand import Integrand
 from femadj.space import maps
+from femadj.space.element import ElementSpace
+from femadj.space.parameters import Parameters
 from tests.meshes import box_mesh
 from tests.test_gradients import assert_exact, mesh_of, supports_of
 
@@ -186,6 +192,39 @@ def assert_same(a: fa.Evaluation, b: fa.Evaluation) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_both_ways_agree(cell: str, nc: int, name: str, dialect: Dialect) -> None:
     assert_same(*evaluations(cell, nc, name, dialect))
+
+
+@pytest.mark.parametrize("over", ["cells", "facets"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_both_ways_agree_on_other_elements(number: int, over: Any, jax: ModuleType) -> None:
+    """H1, H(div) and H(curl) fields, by tables of shape functions."""
+    mesh = mesh_of("triangle6")
+    p1, p2, rt, ned = skfem.ElementTriP1(), skfem.ElementTriP2(), skfem.ElementTriRT1(), skfem.ElementTriN1()
+    element = (skfem.ElementVector(p2) * p1, rt * skfem.ElementTriP0(), ned)[number]
+    rng = np.random.default_rng(1)
+    space = ElementSpace.on(mesh, element)
+    u = rng.uniform(-1, 1, space.shape)
+    parameters = Parameters.of(mesh, {"k": 1.3, "t": fa.NodalField(rng.uniform(1, 2, mesh.n_nodes))}, "test")
+
+    def function(*arguments: Any) -> Any:
+        *fields, w = arguments
+        total = w.k * w.x[0] + w.t.grad[1] + w.h
+        for field in fields:
+            for array in (field, field.grad, field.div, field.curl):
+                if array is not None:
+                    flat = array.reshape(-1, *array.shape[-2:])
+                    total = total * (1.0 + 0.1 * (flat**2).sum(0))
+        return total * (2.0 + w.n[0]) if over == "facets" else total
+
+    found = []
+    for way in ("complex step", "jax"):
+        (fields,) = space.maps(over, "right" if over == "facets" else None, 3)
+        state, nodes, slopes = np.zeros_like(u), np.zeros_like(mesh.points), parameters.zeros()
+        integral = PointFunctional(differentiable(Integrand.of(function), way), fields, mesh.points, parameters, u)
+        value = integral.add_partials(state, nodes, slopes)
+        assert integral.value() == pytest.approx(value, rel=1e-14)
+        found.append(fa.Evaluation(value, state=state, points=nodes, parameters=slopes))
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -37,8 +37,25 @@ class Load(Protocol):
         ...
 
 
+class _External:
+    """What external terms have in common at a design: they do not depend on the field."""
+
+    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
+        """No dependence on the field."""
+        return np.inf
+
+    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
+        """No dependence on the field."""
+
+    def require_linear_at(self, u: FloatArray) -> None:
+        """No dependence on the field."""
+
+
 @dataclass(frozen=True, eq=False)
-class NodalForces:
+class NodalForces(_External):
     """Forces that do not depend on the nodes: dead point loads. A term, at a design the same as anywhere else.
 
     Attributes
@@ -63,19 +80,6 @@ class NodalForces:
         """Add the forces."""
         into += self.forces
         return np.inf
-
-    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
-        """No dependence on the field."""
-        return np.inf
-
-    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
-        """No dependence on the field."""
-
-    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
-        """No dependence on the field."""
-
-    def require_linear_at(self, u: FloatArray) -> None:
-        """No dependence on the field."""
 
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
         """No dependence on the design."""
@@ -116,7 +120,7 @@ class SpreadForce:
 
 
 @dataclass(frozen=True, eq=False)
-class SpreadForceAt:
+class SpreadForceAt(_External):
     """A spread force at a design; ``area`` is that of its facets there."""
 
     parts: tuple[IntegralAt, ...]
@@ -130,19 +134,6 @@ class SpreadForceAt:
         worst = min(part.residual(u, whole) for part in self.parts)
         into += whole / self.area
         return worst
-
-    def jacobian(self, u: FloatArray, into: MatrixEntries) -> float:
-        """No dependence on the field."""
-        return np.inf
-
-    def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
-        """No dependence on the field."""
-
-    def vjp(self, u: FloatArray, v: FloatArray, into: FloatArray) -> None:
-        """No dependence on the field."""
-
-    def require_linear_at(self, u: FloatArray) -> None:
-        """No dependence on the field."""
 
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
         """``d(v.F s / A) = v.F ds / A - (v.F s / A^2) dA``."""

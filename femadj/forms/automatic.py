@@ -35,8 +35,8 @@ CHECKED = 32
 """Points at which compiled code is compared with the function itself and with differences."""
 
 Leaves = dict[str, dict[str, Any]]
-"""By kind: ``values`` and ``gradients`` of fields, and ``numbers``; each by name. Arguments have their numbers (as
-text) for names, which no parameter can have."""
+"""By kind: ``values``, ``gradients``, ``div`` and ``curl`` of fields, and ``numbers``; each by name. Arguments have
+their numbers (as text) for names, which no parameter can have."""
 
 
 class JaxField:
@@ -51,10 +51,19 @@ class JaxField:
     __array_priority__ = 1000.0  # operators of NumPy's arrays leave the work to those below
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, value: Any, gradient: Any = None, on_read: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        value: Any,
+        gradient: Any = None,
+        on_read: Callable[[], None] | None = None,
+        *,
+        div: Any = None,
+        curl: Any = None,
+    ) -> None:
         self.value = value
         self._gradient = gradient
         self._on_read = on_read
+        self.div, self.curl = div, curl
 
     @property
     def grad(self) -> Any:
@@ -118,8 +127,8 @@ _install_operators()
 # functions of jax.numpy are compiled ones, which take the arrays apart and put them together again
 jax.tree_util.register_pytree_node(
     JaxField,
-    lambda field: ((field.value, field._gradient), field._on_read),
-    lambda on_read, children: JaxField(children[0], children[1], on_read),
+    lambda field: ((field.value, field._gradient, field.div, field.curl), field._on_read),
+    lambda on_read, children: JaxField(children[0], children[1], on_read, div=children[2], curl=children[3]),
 )
 
 
@@ -152,6 +161,8 @@ class Automatic:
         step.
     """
 
+    compares = False  # other points are other shapes, which would have to be compiled
+
     def __init__(self, original: Integrand) -> None:
         self._original = original
         self.integrand = Integrand(self._on_arrays, original.name)
@@ -172,7 +183,7 @@ class Automatic:
         """Value and derivatives."""
         shape, dim, at = quadrature.shape, quadrature.domain.dim, quadrature.frame
         w = quadrature.environment()
-        leaves: Leaves = {"values": {}, "gradients": {}, "numbers": {}}
+        leaves = _no_leaves()
         for number, (argument, here) in enumerate(zip(arguments, slots, strict=True)):
             _insert(leaves, str(number), argument.field, shape, gradient=here.stop > 1)
         for name in reads & set(w.names):
@@ -202,8 +213,14 @@ class Automatic:
                 result[:, k] = by_value if slot == 0 or by_gradient is None else by_gradient[:, slot - 1]
             return result
 
+        def of_part(name: str, argument: Slots, here: range) -> FloatArray:
+            if argument.gradient.size:
+                return of_slots(name, len(argument.value), here)
+            rows = [found[kind][name].reshape(-1, *shape) for kind in ("values", "div", "curl") if name in found[kind]]
+            return np.concatenate(rows)[:, None]  # all slots of an H(div) or H(curl) field
+
         by_arguments = [
-            of_slots(str(number), len(argument.value), here)
+            of_part(str(number), argument, here)
             for number, (argument, here) in enumerate(zip(arguments, slots, strict=True))
         ]
         force = np.zeros((dim, dim + 1, *shape))
@@ -264,7 +281,7 @@ class Automatic:
         """The integrand on NumPy arrays, with the derivative along complex steps for imaginary part."""
         *arguments, w = given
         shape = _points_of(arguments, w)
-        whole: Leaves = {"values": {}, "gradients": {}, "numbers": {}}
+        whole = _no_leaves()
         fields = {str(number): field for number, field in enumerate(arguments)}
         fields |= {name: w.peek(name) for name in w.names}
         for name, field in fields.items():
@@ -306,6 +323,7 @@ class Automatic:
                 leaves["values"][name][..., None, None],
                 None if gradient is None else gradient[..., None, None],
                 None if gradient is None else lambda: gradient_reads.setdefault(f"{name}.grad"),
+                **{kind: leaves[kind][name][..., None, None] for kind in ("div", "curl") if name in leaves[kind]},
             )
 
         names = sorted(set(leaves["values"]) | set(leaves["numbers"]))
@@ -358,3 +376,11 @@ def _insert(leaves: Leaves, name: str, field: Any, shape: tuple[int, ...], gradi
     slope = field.peek_gradient() if isinstance(field, Field) else getattr(field, "grad", None)
     if gradient and slope is not None:
         leaves["gradients"][name] = flat(slope)
+    for kind in ("div", "curl"):
+        slope = getattr(field, kind, None)
+        if slope is not None:
+            leaves[kind][name] = flat(slope)
+
+
+def _no_leaves() -> Leaves:
+    return {kind: {} for kind in ("values", "gradients", "div", "curl", "numbers")}

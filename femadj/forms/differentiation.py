@@ -20,6 +20,7 @@ class ComplexStep:
     """One evaluation for every derivative, on NumPy arrays that carry a complex step."""
 
     integrand: Integrand
+    compares = True
 
     def slopes(
         self, quadrature: Quadrature, arguments: Sequence[Slots], slots: Sequence[range], reads: set[str]

@@ -13,6 +13,7 @@ from femadj.forms.differentiation import Differentiable
 from femadj.forms.integrand import strict_complex
 from femadj.forms.pointwise import Quadrature, Slots, add_measure, add_parameter_slopes, evaluated
 from femadj.forms.probing import sampled
+from femadj.forms.sampling import require_differentiable
 from femadj.forms.slotted import add_carried, arguments_of, dual_of, slots_read
 from femadj.space.maps import FieldMap, FieldsAt
 from femadj.space.parameters import Parameters
@@ -58,6 +59,14 @@ class PointFunctional:
             quadrature.evaluate(self.way.integrand, [a.field for a in arguments])
         return frozenset(quadrature.reads)
 
+    def _compare(self, reads: Set[str]) -> None:
+        """Compare derivatives with differences on a sample, where nobody else does."""
+        if self.way.compares:
+            return
+        with strict_complex():
+            _, quadrature, _, arguments = self._sample()
+            require_differentiable(quadrature, self.way.integrand, arguments, reads, by_arguments=True)
+
     def add_partials(
         self,
         state: FloatArray,
@@ -71,6 +80,7 @@ class PointFunctional:
         """
         reads = self.reads()
         allow(reads)
+        self._compare(reads)
         parts = self.fields.parts
 
         def slopes(joined: FloatArray, piece: FieldMap) -> tuple[Any, ...]:

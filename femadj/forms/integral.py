@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.errors import FormError
 from femadj.forms.integrand import strict_complex
-from femadj.forms.law import Law, LinearLaw, NonlinearLaw, parameters_read
+from femadj.forms.law import Law, parameters_read
 from femadj.forms.pointwise import (
     Quadrature,
     add_measure,
@@ -107,8 +107,8 @@ class IntegralTerm:
         """Compile the kernels; those of field maps other than nodal are few, and compiled by the first use."""
         if not isinstance(self.fields, NodalMap):
             return
-        nc, dim = self.fields.part.components, self.domain.dim
-        lo, hi = cast(LinearLaw, self.law).slots if self.law.linear else (0, dim + 1)
+        nc = self.fields.part.components
+        lo, hi = self.law.slots
         if self.law.arity == 2:
             nodal.prepare_bilinear(self.domain, nc, lo, hi, symmetric=self.symmetric)
         else:
@@ -152,19 +152,11 @@ class _Piece:
 
     def tangent(self, at: Quadrature, sides: Sides, u: FloatArray | None) -> PointTensor:
         """``dP/du^``; of an external force the force itself."""
-        law = self.term.laws[sides]
-        if law.linear:
-            return cast(LinearLaw, law).coefficients(at, self.kept(sides))
-        assert u is not None
-        return cast(NonlinearLaw, law).tangent(at, u)
+        return self.term.laws[sides].tangent(at, self.kept(sides), u)
 
     def flux(self, at: Quadrature, sides: Sides, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
         """``P``."""
-        law = self.term.laws[sides]
-        if not law.linear:
-            return cast(NonlinearLaw, law).flux(at, u)
-        c = self.tangent(at, sides, u) if tangent is None else tangent
-        return c.times(u) if law.arity == 2 else c.force(at.shape)
+        return self.term.laws[sides].flux(at, self.kept(sides), u, tangent)
 
     def slots(self, joined: FloatArray) -> list[list[FloatArray]]:
         """Slots of fields: by side, then by field."""
@@ -191,10 +183,10 @@ class IntegralAt:
 
     # ------------------------------------------------------------------ pieces
     @cached_property
-    def compiled(self) -> LinearLaw | None:
+    def compiled(self) -> Law | None:
         """The law, where compiled passes exist for it: a linear one on a nodal field map."""
         law = self.term.law
-        return cast(LinearLaw, law) if self.term.fields.compiled and law.linear else None
+        return law if self.term.fields.compiled and law.linear else None
 
     @property
     def _parts(self) -> tuple[Part, ...]:
@@ -330,7 +322,7 @@ class IntegralAt:
         with strict_complex():
             slots = here.slots(fields.join(u))
             for sides, law in self.term.laws.items():
-                cast(LinearLaw, law).require_linear_at(here.quadrature(sides), slots[sides[0]][0])
+                law.require_linear_at(here.quadrature(sides), slots[sides[0]][0])
 
     # ------------------------------------------------------------------ derivatives by the design
     def pullback(self, u: FloatArray, v: FloatArray, into: Cotangent, scale: float = 1.0) -> None:
@@ -340,7 +332,7 @@ class IntegralAt:
         if points is not None and law is not None and law.complete(self.parameters):
             self._compiled_pullback(u, v, points, scale)
             points = None
-        linear = cast(LinearLaw, self.term.law)
+        linear = self.term.law
         if wanted and linear.linear and not linear.varies(self.parameters):
             self._by_moments(u, v, {name: into.parameters[name] for name in wanted}, scale)
             wanted = frozenset()
@@ -398,7 +390,7 @@ class IntegralAt:
     def _by_moments(self, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float) -> None:
         """Derivatives by parameters of coefficients that do not vary within regions: ``dC/dm`` times ``v^ (x) u^``."""
         for sides, moments in self._moments(u, v).items():
-            law = cast(LinearLaw, self.term.laws[sides])
+            law = self.term.laws[sides]
             at = Quadrature(self.term.domain, self.points, self.parameters, sides=law.idx)
             law.pull_constants(at, self.kept, moments, into, scale)
 
@@ -419,7 +411,7 @@ class IntegralAt:
         def sums(piece: _Piece) -> dict[Sides, tuple[FloatArray, npt.NDArray[np.int32], int]]:
             slots, result = piece.slots(joined), {}
             for sides in self.term.laws:
-                law = cast(LinearLaw, self.term.laws[sides])
+                law = self.term.laws[sides]
                 at, at_v = piece.quadrature(sides), slots[sides[-1]][1]
                 if law.arity == 1:
                     by_entity = (law.paired(at, piece.kept(sides), at_v) * at.frame.measure).sum(axis=-1).T
@@ -457,10 +449,7 @@ class IntegralAt:
         self, u: FloatArray, rates: Mapping[str, FloatArray], into: FloatArray
     ) -> dict[str, FloatArray]:
         """Add rates along parameters of coefficients that are laws themselves; returns the rates that are left."""
-        moved = {
-            sides: cast(LinearLaw, law).along(self.parameters, rates) if law.linear else None
-            for sides, law in self.term.laws.items()
-        }
+        moved = {sides: law.along(self.parameters, rates) for sides, law in self.term.laws.items()}
         if any(law is None for law in moved.values()):
             return dict(rates)
         laws = {sides: law for sides, law in moved.items() if law is not None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,83 +38,97 @@ Keep = Callable[[str, Callable[[], Any]], Any]
 """``keep(name, compute)`` is what ``compute`` gives, from an earlier call at the same design where it was kept."""
 
 
-class Law(Protocol):
-    """What happens at a point."""
+class Law:
+    """What happens at a point. What is not overridden: a linear law that depends on nothing but the field.
 
-    @property
-    def arity(self) -> int:
-        """1: an external force, which ignores the field; 2: an internal one."""
-        ...
+    Attributes
+    ----------
+    arity : int
+        1: an external force, which ignores the field; 2: an internal one.
+    linear : bool
+        Whether the tangent does not depend on the field.
+    """
 
-    @property
-    def linear(self) -> bool:
-        """Whether the tangent does not depend on the field: the law is a ``LinearLaw``, else a ``NonlinearLaw``."""
-        ...
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What it reads besides the fields."""
-        ...
+    arity: int
+    linear = True
 
     @property
     def name(self) -> str:
         """For messages."""
-        ...
+        return type(self).__name__
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads besides the fields."""
+        return frozenset()
 
     @property
     def idx(self) -> tuple[int, ...] | None:
         """``w.idx`` on facets between two cells."""
-        ...
+        return None
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Range that all slots (0 the value, 1.. the derivatives) lie in, for nodal fields."""
+        raise NotImplementedError
 
     def at_design(self) -> Self:
         """The same, to be put at a design."""
-        ...
+        return self
+
+    # ------------------------------------------------------------------ values
+    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
+        """Of a linear law: the tangent ``C``, or the flux of an external force."""
+        raise NotImplementedError
+
+    def tangent(self, at: Quadrature, keep: Keep, u: FloatArray | None) -> PointTensor:
+        """``dP/du^``; of an external force the force itself. ``u`` may be left out where the law is linear."""
+        return self.coefficients(at, keep)
+
+    def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
+        """``P``, shape ``(n_slots, m, nq)``; ``tangent`` where it is known."""
+        c = self.coefficients(at, keep) if tangent is None else tangent
+        return c.times(u) if self.arity == 2 else c.force(at.shape)
+
+    def varies(self, parameters: Parameters) -> bool:
+        """Whether coefficients have to be evaluated piece by piece."""
+        return False
+
+    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
+        """Coefficients for compiled passes; ``slopes``: with their derivatives by position, where they have some."""
+        c = self.coefficients(at, keep)
+        return c.kernel_tensor(n_components) if self.arity == 2 else c.kernel_force(n_components)
+
+    # ------------------------------------------------------------------ derivatives by the design
+    def complete(self, parameters: Parameters) -> bool:
+        """Whether the compiled passes know how the law depends on the geometry."""
+        return True
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
         """Node forces ``(dim, 1 + dim, m, nq)`` of ``v^ : P`` by what it reads at fixed fields; None for none."""
-        ...
+        return None
 
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
         """Rate of the flux ``(n_slots, m, nq)`` along complex steps of what it reads (``seeds_along``)."""
-        ...
+        return np.zeros(u.shape)
 
     def by_parameters(
         self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
     ) -> Mapping[str, FloatArray]:
         """Derivatives of ``v^ : P`` by parameters at the points, as ``parameter_slopes`` gives them."""
-        ...
-
-
-class LinearLaw(Law, Protocol):
-    """A law whose flux is ``C : u^`` or does not depend on the field."""
-
-    def varies(self, parameters: Parameters) -> bool:
-        """Whether coefficients have to be evaluated piece by piece."""
-        ...
-
-    def complete(self, parameters: Parameters) -> bool:
-        """Whether the compiled passes know how the law depends on the geometry."""
-        ...
-
-    def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
-        """The tangent ``C``, or the flux of an external force."""
-        ...
-
-    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
-        """The same for compiled passes; ``slopes``: with its derivatives by position, where it has them."""
-        ...
+        return {}
 
     def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
         """Regions with coefficients of their own, where these do not vary within: of every entity, and how many."""
-        ...
+        return domain.one_region, 1
 
     def moment_slots(self, dim: int) -> tuple[int, int]:
         """Range of slots outside of which moments do not matter to ``pull_constants``."""
-        ...
+        return 0, dim + 1
 
     def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
         """What coefficients of an external force multiply at the points, ``(k, m, nq)``."""
-        ...
+        return v
 
     def pull_constants(
         self, at: Quadrature, keep: Keep, moments: FloatArray, into: Mapping[str, FloatArray], scale: float
@@ -123,62 +137,22 @@ class LinearLaw(Law, Protocol):
 
         ``moments`` ``(n_regions, n, n)`` (``v^ (x) u^``) or ``(n_regions, k)`` (``paired``) are integrals over regions.
         """
-        ...
+        raise NotImplementedError
 
-    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> LinearLaw | None:
+    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> Law | None:
         """The rate of the law along rates of parameters, as a law, where there is one; else ``rate`` gives it."""
-        ...
+        return None
 
-    @property
-    def slots(self) -> tuple[int, int]:
-        """Range that all slots (0 the value, 1.. the derivatives) lie in, for nodal fields."""
-        ...
-
+    # ------------------------------------------------------------------ checks
     def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """FormError where the law is not linear at a field."""
-        ...
-
-
-class NonlinearLaw(Law, Protocol):
-    """A law whose tangent depends on the field."""
-
-    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
-        """``P``, shape ``(n_slots, m, nq)``."""
-        ...
-
-    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
-        """``dP/du^``."""
-        ...
+        """FormError where a law that is said to be linear is not at a field."""
 
 
 # ------------------------------------------------------------------ tensors and forces of regions
-class RegionalLaw:
+class RegionalLaw(Law):
     """What laws share whose coefficients are constant in regions and functions of parameters."""
 
-    linear = True
-    idx: tuple[int, ...] | None = None
     tensor: RegionalTensor
-
-    def at_design(self) -> Self:
-        """The same."""
-        return self
-
-    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """It is linear everywhere."""
-
-    def varies(self, parameters: Parameters) -> bool:
-        """False: one pass does the whole domain."""
-        return False
-
-    def complete(self, parameters: Parameters) -> bool:
-        """True: compiled passes know position, normal and measure."""
-        return True
-
-    def by_parameters(
-        self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]
-    ) -> Mapping[str, FloatArray]:
-        """``pull_constants`` has all of them."""
-        return {}
 
     def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
         """Those of the tensor."""
@@ -249,18 +223,6 @@ class TensorLaw(RegionalLaw):
     def moment_slots(self, dim: int) -> tuple[int, int]:
         """Those of the tensor."""
         return self.lo, self.hi
-
-    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
-        """An internal law has moments of both fields."""
-        raise NotImplementedError
-
-    def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
-        """No dependence but through the fields."""
-        return None
-
-    def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
-        """No dependence but through the fields; along parameters see ``along``."""
-        return np.zeros(u.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,7 +365,7 @@ class PositionData:
 
 # ------------------------------------------------------------------ functions that users write
 @dataclass(frozen=True, eq=False)
-class IntegrandLaw:
+class IntegrandLaw(Law):
     """What laws share that are functions ``form(u, v, w)`` or ``form(v, w)``, linear in v.
 
     Attributes
@@ -412,22 +374,19 @@ class IntegrandLaw:
     parts : tuple of Part
         Of the unknown.
     arity : int
-    reads : frozenset of str
+    read : frozenset of str
+        What it reads besides the fields.
     """
 
     integrand: Integrand
     parts: tuple[Part, ...]
     arity: int
-    reads: frozenset[str]
+    read: frozenset[str]
 
     @property
-    def idx(self) -> tuple[int, ...] | None:
-        """No facets between two cells."""
-        return None
-
-    def at_design(self) -> Self:
-        """Itself."""
-        return self
+    def reads(self) -> frozenset[str]:
+        """What it reads besides the fields."""
+        return self.read
 
     @property
     def name(self) -> str:
@@ -529,31 +488,10 @@ class FormLaw(IntegrandLaw):
         region = np.arange(m, dtype=np.int32) if varies else at.domain.one_region
         return PointTensor(values, basis, region, lo, hi, self.symmetric)
 
-    def kernel_data(self, at: Quadrature, keep: Keep, n_components: int, *, slopes: bool) -> Tensor | Force:
-        """Coefficients for compiled passes."""
-        c = self.coefficients(at, keep)
-        return c.kernel_tensor(n_components) if self.arity == 2 else c.kernel_force(n_components)
-
     @property
     def slots(self) -> tuple[int, int]:
         """Range of slots that probing found."""
         return self.probe.lo, self.probe.hi
-
-    def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
-        """One: coefficients that do not vary are the same everywhere."""
-        return domain.one_region, 1
-
-    def moment_slots(self, dim: int) -> tuple[int, int]:
-        """All: a parameter that is zero hides slots that its derivative has."""
-        return 0, dim + 1
-
-    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
-        """The test function."""
-        return v
-
-    def along(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> None:
-        """``rate`` gives it."""
-        return
 
     def pull_constants(
         self, at: Quadrature, keep: Keep, moments: FloatArray, into: Mapping[str, FloatArray], scale: float
@@ -606,7 +544,12 @@ class FluxLaw(IntegrandLaw):
 
     linear = False
 
-    def flux(self, at: Quadrature, u: FloatArray) -> FloatArray:
+    @property
+    def slots(self) -> tuple[int, int]:
+        """All."""
+        return 0, self.parts[0].dim + 1
+
+    def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
         """One evaluation for each test slot."""
         known = fields_of(self.parts, u)
         return np.array(
@@ -616,8 +559,10 @@ class FluxLaw(IntegrandLaw):
             ]
         )  # fmt: skip
 
-    def tangent(self, at: Quadrature, u: FloatArray) -> PointTensor:
+    def tangent(self, at: Quadrature, keep: Keep, u: FloatArray | None) -> PointTensor:
         """One evaluation for each pair of slots."""
+        if u is None:
+            raise ValueError("the tangent of a nonlinear law depends on the field")
         n, (m, nq) = len(u), at.shape
         values = np.empty((n, n, m, nq))
         arguments = arguments_of(self.parts, u)

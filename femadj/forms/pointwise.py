@@ -203,11 +203,14 @@ class Slots:
     gradient : (nc, dim, m, nq)
     on_read : callable, optional
         Called when an integrand reads the gradient.
+    label : str
+        What it is, for messages.
     """
 
     value: FloatArray
     gradient: FloatArray
     on_read: Callable[[], None] | None = None
+    label: str = "the state"
 
     @property
     def field(self) -> Field:

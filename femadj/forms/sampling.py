@@ -208,7 +208,7 @@ def _quantities(
             yield quantity(label, name, _field if value.ndim >= 2 else lambda v: v, value)
     for number, argument in enumerate(arguments if by_arguments else ()):
         part = getattr(argument, "part", None)
-        label = "the state" if part is None else f"the state {part.name!r}"
+        label = argument.label
         if part is not None:
             yield quantity(label, number, argument.moved, argument.value)  # type: ignore[attr-defined]
         elif len(argument.value) == 1:

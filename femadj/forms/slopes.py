@@ -39,6 +39,11 @@ class Differentiable(Protocol):
     def integrand(self) -> Integrand:
         """The integrand on NumPy arrays; it returns derivatives for arguments that carry a complex step."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether ``slopes`` compares derivatives with differences at some of the points."""
+        ...
+
     def slopes(
         self, quadrature: Quadrature, arguments: Sequence[Slots], slots: Sequence[range], reads: set[str]
     ) -> PointSlopes:

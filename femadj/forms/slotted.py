@@ -68,12 +68,12 @@ def arguments_of(parts: Sequence[Part], slots: FloatArray, on_read: Callable[[],
     """All parts as arguments, from all slots ``(n_slots, m, nq)``; ``on_read`` is called when a gradient is read."""
     arguments: list[Slots] = []
     for part in parts:
-        here = slots[part.slots]
+        here, label = slots[part.slots], "the state" if len(parts) == 1 else f"the state {part.name!r}"
         if part.kind == "H1":
             table = here.reshape(part.components, 1 + part.dim, *here.shape[1:])
-            arguments.append(Slots(table[:, 0], table[:, 1:], on_read))
+            arguments.append(Slots(table[:, 0], table[:, 1:], on_read, label))
         else:
-            arguments.append(PartSlots(here, np.empty(0), part=part))
+            arguments.append(PartSlots(here, np.empty(0), label=label, part=part))
     return arguments
 
 

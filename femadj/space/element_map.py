@@ -328,11 +328,10 @@ class ElementFields:
 
     def assemble(self, matrices: FloatArray, entries: MatrixEntries) -> float:
         """Add to the entries of the pattern."""
-        csr = entries.pattern.csr
+        pattern, upper = entries.pattern, entries.pattern.csr.triangle == "upper"
         scatter_matrices(
-            self.map.rows, self.map.n_components, np.ascontiguousarray(matrices),
-            entries.pattern.positions[self.map.block], self.map.positions, csr.indptr, csr.triangle == "upper",
-            entries.data,
+            self.map.rows, self.map.n_components, np.ascontiguousarray(matrices), pattern.positions[self.map.block],
+            self.map.positions, pattern.csr.indptr, upper, entries.data,
         )  # fmt: skip
         return self.low
 
