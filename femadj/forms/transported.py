@@ -551,7 +551,7 @@ def transported_bilinear(
     sample = replace(term, sides=sides, positions=place.positions[keep], parameters=filled)
     symmetric = _is_symmetric(sample, space.mesh.points)
     if symmetric and term.parameter_names:
-        moved = replace(sample, parameters=generic_parameters(filled))
+        moved = sample.with_parameters(generic_parameters(filled))
         try:
             symmetric = _is_symmetric(moved, space.mesh.points)
         except FormError:
