@@ -550,13 +550,17 @@ def transported_bilinear(
     filled = placeholder(parameters)
     sample = replace(term, sides=sides, positions=place.positions[keep], parameters=filled)
     symmetric = _is_symmetric(sample, space.mesh.points)
+    if len(place.sides) == 1:
+        symmetric &= all(probe.symmetric for probe in probes.values())
     if symmetric and term.parameter_names:
         moved = sample.with_parameters(generic_parameters(filled))
         try:
             symmetric = _is_symmetric(moved, space.mesh.points)
         except FormError:
             symmetric = True  # not defined for such parameters; every assembly looks at it again
-    return replace(term, symmetric=symmetric)
+    # from here on it is the matrices that are looked at
+    general = {idx: replace(probe, symmetric=False) for idx, probe in probes.items()}
+    return replace(term, symmetric=symmetric, probes=general)
 
 
 def _is_symmetric(term: TransportedBilinear, points: FloatArray) -> bool:
