@@ -56,7 +56,11 @@ def cases() -> list[Any]:
                 for label, C in (("one", spd(rng, size)), ("groups", both)):
                     found.append(
                         pytest.param(
-                            mesh, aniso, {"stiffness": C}, {"stiffness": (size, size)}, id=f"{cell}-{plane}-{size}x{size}-{label}"
+                            mesh,
+                            aniso,
+                            {"stiffness": C},
+                            {"stiffness": (size, size)},
+                            id=f"{cell}-{plane}-{size}x{size}-{label}",
                         )
                     )
         found.append(

@@ -68,7 +68,11 @@ def form_term(
         (law,) = laws.values()
         return IntegralTerm(fields, laws, law.symmetric)
     term = IntegralTerm(fields, laws)
-    return replace(term, symmetric=_is_symmetric(term, points, parameters)) if arity == 2 else term
+    if arity == 1:
+        return term
+    by_coefficients = len(fields.domains) > 1 or all(law.symmetric for law in laws.values())
+    symmetric = by_coefficients and _is_symmetric(term, points, parameters)
+    return replace(as_general(term), symmetric=symmetric)  # from here on it is the matrices that are looked at
 
 
 def as_general(term: IntegralTerm) -> IntegralTerm:

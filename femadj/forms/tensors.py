@@ -20,12 +20,17 @@ def spread(weight: FloatArray, shape: tuple[int, int]) -> FloatArray:
 
 def contracted(values: FloatArray, basis: FloatArray, weights: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """A form with given arguments from its coefficients ``(r, m, nq)``, and the size of the terms that are added."""
+    shape = values.shape[1:]
     if all(weight.ndim == 1 for weight in weights):
         factors = basis
         for weight in reversed(weights):
             factors = factors @ weight
-        return np.tensordot(factors, values, axes=1), np.tensordot(np.abs(factors), np.abs(values), axes=1)
-    shape = values.shape[1:]
+        found, size = np.zeros(shape), np.zeros(shape)
+        for factor, value in zip(factors.tolist(), values, strict=True):  # few: threads of BLAS would cost more
+            term = factor * value
+            found += term
+            size += np.abs(term, out=term)
+        return found, size
     everywhere = [spread(weight, shape) for weight in weights]
     found, size = np.zeros(shape), np.zeros(shape)
     for value, tensor in zip(values, basis, strict=True):
