@@ -352,7 +352,7 @@ def test_steps_that_are_dropped_beyond_placeholder_values() -> None:
 
 
 def test_digits_that_a_smooth_function_loses_are_no_fault() -> None:
-    for steep in (10.0, 20.0, 40.0):
+    for steep in (5.0, 10.0, 20.0):
         for small in (1e-3, 0.0):
             solution = solved(
                 [plain, lambda u, v, w, s=steep, e=small: (e + 1 + np.tanh(s * (w.x[0] - 0.5))) * u * v],
