@@ -351,6 +351,16 @@ def test_steps_that_are_dropped_beyond_placeholder_values() -> None:
         fa.Chain({"heat": heat, "body": body}).solve()
 
 
+def test_digits_that_a_smooth_function_loses_are_no_fault() -> None:
+    for steep in (5.0, 10.0, 20.0):
+        for small in (1e-3, 0.0):
+            solution = solved(
+                [plain, lambda u, v, w, s=steep, e=small: (e + 1 + np.tanh(s * (w.x[0] - 0.5))) * u * v],
+                lambda v, w, s=steep: (1 - np.tanh(s * (w.x[1] - 0.5)) ** 2) * v,
+            )
+            assert np.isfinite(fa.value_and_gradient(solution, fa.FieldNorm())[1].points).all()
+
+
 def test_steps_that_are_dropped_at_a_second_theta() -> None:
     def matrix(t: Any) -> Any:
         return np.array([[3.0 + (t[0] if t[0] < 2 else stripped(t[0])), 1.0], [0.5, 4.0]])

@@ -28,6 +28,15 @@ TOLERANCE = 2e-6
 ROUNDING = 5e-14
 """Rounding error of a user's function, relative to its value."""
 
+STEEP = 1e-3
+"""How far, relative to either, where the function bends within the step."""
+
+LOST = 1e-15
+"""Rounding error that may come from numbers inside of a function, relative to its largest value of all."""
+
+GRAIN = 1e-5
+"""The same, relative to its value at a point, where differences of third order show it."""
+
 SMALLEST = 1e-290
 """What is smaller may have lost its digits to the limits of floating point."""
 
@@ -86,7 +95,15 @@ def compare(
         known = (forward | backward) if fraction in SHORT_STEPS else np.ones(exact.shape, dtype=bool)
         with np.errstate(all="ignore"):
             largest = np.maximum.reduce([np.abs(a) for a in (base, before2, before, after, after2)])
-            noise = ROUNDING / h * np.maximum(largest, magnitude) + SMALLEST
+            # digits that the function has lost inside, as in 1 + tanh(-20): by how rough it is, and where it is flat
+            lost = LOST * float(largest.max(initial=0.0))
+            rough = np.abs((after2 - before2) - 2 * (after - before))
+            noise = (
+                np.maximum(ROUNDING * np.maximum(largest, magnitude), 4 * np.minimum(rough, lost + GRAIN * largest)) / h
+            )
+            noise = noise + SMALLEST
+            flat = (after2 == base) & (before2 == base) & (after == base) & (before == base)
+            noise = np.where(flat & (np.abs(exact) * h <= lost), lost / h, noise)
             central = (after - before) / (2 * h)
             if fraction in STEPS:
                 change = np.fmax(change, np.maximum(np.abs(after - base), np.abs(base - before)) / h)
@@ -95,7 +112,8 @@ def compare(
                 (backward, (3 * base - 4 * before + before2) / (2 * h)),
             ):
                 scale = np.maximum(np.abs(exact), np.abs(quotient))
-                near = np.abs(quotient - exact) <= TOLERANCE * np.maximum(scale, change) + noise
+                bend = np.minimum(rough / h, STEEP * scale)  # what a difference misses where a function is steep
+                near = np.abs(quotient - exact) <= TOLERANCE * np.maximum(scale, change) + noise + bend
                 clear = (noise <= 1e-2 * scale) | (quotient == exact) | (fraction in STEPS)
                 np.logical_or(side, near & ((known & clear) | (noise <= TOLERANCE * scale)), out=side)
         if (forward & backward).all():

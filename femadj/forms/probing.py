@@ -335,7 +335,7 @@ class Probe:
         places = picked.entity * quadrature.shape[1] + picked.point
         if not self._reproduced(picked, flat[:, places], basis):
             return False
-        require_differentiable(picked, self.integrand, [picked.slots(a) for a in arguments], self.reads)
+        require_differentiable(picked, self.integrand, self.arguments(picked.shape), self.reads)
         looked[(*key, len(values))] = _Looked(places, flat[:, places])
         return True
 
