@@ -21,6 +21,7 @@ from femadj.forms.integral import IntegralTerm
 from femadj.forms.integrand import Integrand
 from femadj.forms.law import FluxLaw, Law, LoadLaw, PositionData, TensorLaw
 from femadj.forms.probed import form_term
+from femadj.forms.regional import RegionalTensor
 from femadj.forms.term import TermAt
 from femadj.mesh.reference import cell_type
 from femadj.space.discretisation import Discretisation
@@ -108,21 +109,30 @@ def law_of(kind: str, both: Both, fields: FieldMap, over: Over) -> IntegralTerm:
     region = rng.integers(0, 2, both.mesh.n_cells).astype(np.int32)
     law: Law
     if kind == "tensors":
-        law = TensorLaw(rng.uniform(-1, 1, (2, n, n)), region, 0, dim + 1, symmetric=False)
+        law = TensorLaw(regional(rng.uniform(-1, 1, (2, n, n)), region, dim), 0, dim + 1, symmetric=False)
     elif kind == "nonlinear":
         law = FluxLaw(
             Integrand.of(nonlinear), fields.parts, 2, frozenset({"x", "a", "t", "t.grad", "c", "h", *normal(over)})
         )
     else:
         pressed = kind.startswith("pressure")
-        force = np.zeros((2, nc)) if pressed else rng.uniform(-1, 1, (2, nc))
-        pressure = rng.uniform(-1, 1, 2) if pressed else np.zeros(2)
+        given = rng.uniform(-1, 1, (2, nc + 1))
+        given[:, slice(0, nc) if pressed else -1] = 0.0
         waves = rng.uniform(-1, 1, (1 if pressed else nc, dim))
-        position = PositionData(
-            lambda x: np.sin(x @ waves.T), lambda x, _: np.cos(x @ waves.T)[..., None] * waves, pressed
-        )
-        law = LoadLaw(force, pressure, region, position if kind.endswith("of x") else None)
+        position = PositionData(lambda x: np.sin(x @ waves.T), lambda x, _: np.cos(x @ waves.T)[..., None] * waves)
+        law = LoadLaw(regional(given, region, dim), nc, pressed, position if kind.endswith("of x") else None)
     return IntegralTerm.of(fields, law)
+
+
+def regional(values: FloatArray, region: npt.NDArray[np.int32], dim: int) -> RegionalTensor:
+    """Two tensors that are functions of the parameters a and b."""
+
+    def function(a: Any, b: Any) -> Any:
+        factor = np.sin(a[0]) * (1.0 + b[0, 0] * b[0, 1])
+        return np.array([values[0] * factor, values[1] * a[0] ** 2])
+
+    nothing = np.zeros(2, dtype=np.int64)
+    return RegionalTensor(function, ("a", "b"), ((), (dim,)), region, (nothing, nothing), 2)
 
 
 def normal(over: Over) -> set[str]:

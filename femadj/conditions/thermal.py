@@ -15,7 +15,7 @@ from femadj.forms.probed import form_term
 from femadj.forms.term import Term
 from femadj.physics import Elasticity, Physics
 from femadj.physics.base import finite, for_each
-from femadj.physics.material import Regional, item_shape, parameter_of, value_of_cell
+from femadj.physics.material import Regional, item_shape, value_of_cell
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import CellField, GroupValues, NodalField, ParameterLike, Parameters
 
@@ -44,13 +44,13 @@ class ThermalStrain:
 
     @property
     def parameters(self) -> Mapping[str, ParameterLike]:
-        """The temperature, and the coefficient of expansion (``"expansion"``)."""
+        """The temperature."""
         temperature = self.temperature
         if temperature is None:
             temperature = NodalField()
         elif not isinstance(temperature, (NodalField, CellField, GroupValues)) and np.ndim(temperature) > 0:
             temperature = NodalField(temperature)
-        return {self.name: temperature, "expansion": parameter_of(self.expansion)}
+        return {self.name: temperature}
 
     def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to an elastic body."""
@@ -58,11 +58,12 @@ class ThermalStrain:
             raise LoadError(f"ThermalStrain loads an elastic body (Elasticity), not {type(physics).__name__}")
         mesh = space.mesh
         constants = {name: value for name, value in physics.constants.items() if name != "density"}
-        constants["expansion"] = self.expansion
         try:
             for_each(self.expansion, finite, "expansion")
             reference = finite(self.reference, "reference")
             chosen = {name: value_of_cell(mesh, value, name) for name, value in constants.items()}
+            expansions = np.array([float(alpha) for alpha in _values(self.expansion)])
+            alpha_of_cell = expansions[value_of_cell(mesh, self.expansion, "expansion")]
             physics.held_stress(*_ones(physics, constants), dim=mesh.dim)
         except MaterialError as cause:
             raise LoadError(f"ThermalStrain: {cause}") from cause
@@ -74,19 +75,24 @@ class ThermalStrain:
         terms: list[Term] = []
         for fields in space.maps("cells", gradients=True):  # the rule that keeps free expansion free of stress
             cells = fields.domains[0].global_cells
-            table = np.array([index[cells] for index in by_group.values()]).reshape(len(by_group), len(cells))
-            for numbers in np.unique(table, axis=1).T:
-                here = (table == numbers[:, None]).all(axis=0)
+            table = np.array([alpha_of_cell[cells], *(index[cells] for index in by_group.values())])
+            for alpha, *numbers in np.unique(table, axis=1).T:
+                here = (table == np.array([alpha, *numbers])[:, None]).all(axis=0)
                 part = fields if here.all() else fields.selected(here)
-                groups = dict(zip(by_group, numbers.tolist(), strict=True))
-                law = _Expansion(physics, mesh.dim, tuple(constants), groups, self.name, reference)
+                groups = dict(zip(by_group, map(int, numbers), strict=True))
+                law = _Expansion(physics, mesh.dim, tuple(constants), groups, self.name, reference, float(alpha))
                 terms.append(form_term(Integrand(law, "ThermalStrain"), part, mesh.points, parameters, 1))
         return terms
 
 
+def _values(value: Regional) -> list[Any]:
+    """The values of a constant given by groups, or the one value."""
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
 def _ones(physics: Elasticity, constants: Mapping[str, Regional]) -> list[FloatArray]:
     """Constants of some shape, to see whether it serves."""
-    shapes = [item_shape(value) for name, value in constants.items() if name != "expansion"]
+    shapes = [item_shape(value) for value in constants.values()]
     return [np.eye(shape[0])[None] if shape else np.full(1, 0.25) for shape in shapes]
 
 
@@ -99,11 +105,11 @@ class _Expansion:
     physics : Elasticity
     dim : int
     names : tuple of str
-        Constants of the material, then the coefficient of expansion.
+        Constants of the material.
     groups : mapping of name to int
         Which value the cells have of a constant that is given by groups.
     temperature : str
-    reference : float
+    reference, alpha : float
     """
 
     physics: Elasticity
@@ -112,10 +118,11 @@ class _Expansion:
     groups: Mapping[str, int]
     temperature: str
     reference: float
+    alpha: float
 
     def __call__(self, v: Any, w: Any) -> Any:
-        *values, alpha = (w[name][self.groups[name]] if name in self.groups else w[name] for name in self.names)
-        factor = alpha * (w[self.temperature] - self.reference)
+        values = [w[name][self.groups[name]] if name in self.groups else w[name] for name in self.names]
+        factor = self.alpha * (w[self.temperature] - self.reference)
         if self.dim == 2:
             factor = factor * w.thickness
         if len(values) == 2:
