@@ -264,7 +264,7 @@ def test_gradient_by_parameters(cell: str, name: str) -> None:
 
         terms = [g.parameters[full] * step for g in gradients]
         assert all(g.parameters[full].shape == given.shape for g in gradients)
-        assert np.abs(terms[0]).max() > 0
+        assert np.abs(terms[0]).max() > 0 or parameter in MATERIALS  # a uniform E does not bend a heated body
         compare(terms, values, at_rest, list(responses))
 
 

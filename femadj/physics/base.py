@@ -199,6 +199,7 @@ class Body:
 
         def times_thickness(*values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             *constants, factor = values
+            require_positive(np.real(factor), "thickness")
             result = function(*constants)
             return result * factor.reshape(-1, *(1,) * (result.ndim - 1))
 

@@ -25,7 +25,8 @@ class Diffusion(Body, CoefficientPhysics):
     ----------
     conductivity : number, (dim, dim) array, mapping of cell group to either, or CellField of numbers
         ``k[i, j]``; a tensor needs a positive definite symmetric part. A tensor that is not symmetric makes the
-        system general (its adjoint is the transposed system).
+        system general (its adjoint is the transposed system). It is a parameter of the problem; where it is declared
+        symmetric, the symmetric part of other values counts.
     thickness : float
         Of a plane body.
     density : number or mapping, optional
@@ -65,16 +66,17 @@ class Diffusion(Body, CoefficientPhysics):
         """The law of the material, a function of its conductivity."""
         dim = mesh.dim
         shape = item_shape(self.constants["conductivity"])
-        make = tensor_conductivity if shape else isotropic_conductivity
-
-        def tensors(k: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return of_gradients(make(k, dim)[:, None, :, None, :], dim)
-
-        tensor = self.scaled(mesh, tensors, ["conductivity"])
         given = self.constants["conductivity"]
         values: list[Any] = list(given.values()) if isinstance(given, Mapping) else [given]
         symmetric = not shape or all(np.array_equal(k, np.transpose(k)) for k in values)
-        return TensorLaw(tensor, 1, dim + 1, symmetric, name="diffusion")
+
+        def tensors(k: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            full = tensor_conductivity(k, dim) if shape else isotropic_conductivity(k, dim)
+            if symmetric:
+                full = 0.5 * (full + full.swapaxes(1, 2))
+            return of_gradients(full[:, None, :, None, :], dim)
+
+        return TensorLaw(self.scaled(mesh, tensors, ["conductivity"]), 1, dim + 1, symmetric, name="diffusion")
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """The constant."""

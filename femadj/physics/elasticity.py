@@ -34,7 +34,8 @@ class Elasticity(Body, CoefficientPhysics):
     E, nu : number, mapping of cell group to number, or CellField
         Young's modulus [force/length^2] and Poisson's ratio of an isotropic material. They are parameters of the
         problem, as are ``stiffness``, ``density`` and (of a plane body) ``thickness``: ``solve`` takes other values,
-        and ``Gradient.parameters`` has the derivatives. Values by group are one array, in the order of the mapping.
+        and ``Gradient.parameters`` has the derivatives. Values by group are one array, in the order of the mapping; of
+        other values of a stiffness the symmetric part counts.
     stiffness : (6, 6) or (3, 3) array, or mapping of cell group to such arrays
         Full anisotropic stiffness instead of ``E`` and ``nu``, in Voigt order xx, yy, zz, yz, xz, xy (plane: xx, yy,
         xy) for engineering shear strains. A (6, 6) stiffness serves plane problems too.
