@@ -14,7 +14,7 @@ PACKAGE = Path(femadj.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress"),
     ("base",),
-    ("kernels", "complex_step"),
+    ("kernels",),
     ("mesh",),
     ("solvers", "io"),
     ("algebra", "space"),
