@@ -64,7 +64,7 @@ class ProblemError(FemadjError, ValueError):
 
 
 class FormError(FemadjError, ValueError):
-    """A form or functional of one's own that cannot be evaluated, is not linear, or cannot be differentiated."""
+    """A user-defined form or functional that cannot be evaluated, is not linear, or cannot be differentiated."""
 
 
 class ParameterError(FemadjError, ValueError):

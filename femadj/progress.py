@@ -17,7 +17,7 @@ class Phases:
     Parameters
     ----------
     progress : Progress, optional
-        Told about every phase.
+        Notified of every phase.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:

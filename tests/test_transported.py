@@ -15,7 +15,7 @@ from skfem import BilinearForm, CellBasis, FacetBasis, InteriorFacetBasis, Linea
 from skfem.helpers import curl, ddot, div, dot, grad, inner, jump
 
 import femadj as fa
-from femadj.conditions.supports import Constraints
+from femadj.conditions.supports import Supports
 from femadj.forms.differentiation import ComplexStep
 from femadj.forms.functional import PointFunctional
 from femadj.forms.integrand import Integrand
@@ -82,7 +82,7 @@ def system_of(form: fa.Form, mesh: fa.Mesh) -> FemResidual:
     """The residual without supports."""
     space, parameters = form.discretise(mesh, 1), Parameters.of(mesh, form.parameters, "Form")
     bound = form.bind(space, parameters, None)
-    return FemResidual.of(space, bound, (), Constraints.of(space, form, ()), parameters)
+    return FemResidual.of(space, bound, (), Supports.of(space, form, ()), parameters)
 
 
 def matrix_of(system: FemResidual, points: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -565,16 +565,16 @@ def test_supports_hold_what_lies_on_their_group() -> None:
     left = mesh.points[mesh.nodes_of("left")]
     # the left side is bent by the distortion: unknowns on it are its corners and the middles between them
     for components, wanted in (("u.y", (0, 1)), ("p", (1, 0)), (("u.x", "p"), None), (None, None), ("u", None)):
-        fixed = Constraints.of(space, form, [fa.Fixed("left", components)]).fixed.ravel()
+        fixed = Supports.of(space, form, [fa.Fixed("left", components)]).fixed.ravel()
         n = len(left)
         count = {"u.y": 2 * n - 1, "p": n, "u": 4 * n - 2, ("u.x", "p"): 3 * n - 1, None: 5 * n - 2}[components]
         assert fixed.sum() == count
         if wanted is not None:
             assert set(zip(numbering.part[fixed], numbering.component[fixed], strict=True)) == {wanted}
-    corner = Constraints.of(space, form, [fa.Fixed("corner")]).fixed.ravel()
+    corner = Supports.of(space, form, [fa.Fixed("corner")]).fixed.ravel()
     assert corner.sum() == 3
     assert np.abs(points[corner] - mesh.points[mesh.nodes_of("corner")]).max() < 1e-14
-    low = Constraints.of(space, form, [fa.Fixed("low", "p")]).fixed.ravel()
+    low = Supports.of(space, form, [fa.Fixed("low", "p")]).fixed.ravel()
     assert low.sum() == len(mesh.nodes_of("low"))
 
 

@@ -165,7 +165,7 @@ class LinearSystem:
         b at the first gradient at every theta (6 evaluations of each, more near kinks), those of each response at every
         solution at which it is used.
     progress : Progress, optional
-        Told about every phase.
+        Notified of every phase.
 
     Raises
     ------

@@ -129,7 +129,7 @@ class Prescribed:
         """Whether some value depends on position."""
         return self.derivative is not None
 
-    def pull_back(self, weights: FloatArray) -> FloatArray:
+    def pullback(self, weights: FloatArray) -> FloatArray:
         """``weights^T dg/dX`` for weights in the shape of the values, shape ``(n_nodes, dim)``."""
         if self.derivative is None:
             raise ValueError("the prescribed values do not depend on position")
@@ -137,7 +137,7 @@ class Prescribed:
         at_places = np.einsum("ai,aij->aj", weights, self.derivative)
         return np.asarray(at_places if self.place is None else self.place.T @ at_places)
 
-    def push_forward(self, velocity: FloatArray) -> FloatArray:
+    def pushforward(self, velocity: FloatArray) -> FloatArray:
         """``(dg/dX) velocity``, in the shape of the values."""
         if self.derivative is None:
             return np.zeros_like(self.values)
@@ -151,7 +151,7 @@ class Prescribed:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Constrained:
     """Unknowns that a support holds.
 
     Attributes
@@ -172,7 +172,7 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Constraints:
+class Supports:
     """Supports resolved on a space.
 
     Attributes
@@ -181,7 +181,7 @@ class Constraints:
     names : tuple of str
         Names of the components at a node.
     supports : tuple of Fixed
-    held : tuple of Held
+    held : tuple of Constrained
         What they hold; those that override come last.
     fixed : (n_nodes, nc) bool
         In the shape of the unknowns.
@@ -192,16 +192,16 @@ class Constraints:
     space: Discretisation
     names: tuple[str, ...]
     supports: tuple[Fixed, ...]
-    held: tuple[Held, ...]
+    held: tuple[Constrained, ...]
     fixed: npt.NDArray[np.bool_]
     place: csr_array | None
 
     @classmethod
-    def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Constraints:
+    def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
         """Resolve groups and components; SupportError when the body can still move."""
         names = physics.components(space.mesh.dim)
         numbering = _numbering(space)
-        held = [each for support in supports for each in held_by(space, names, support, numbering)]
+        held = [each for support in supports for each in constrained_by(space, names, support, numbering)]
         fixed = np.zeros(space.shape, dtype=bool)
         for each in held:
             fixed.reshape(-1)[each.unknowns] = True
@@ -292,16 +292,16 @@ def _numbering(space: Discretisation) -> Numbering | None:
     return space.numbering() if isinstance(space, ElementSpace) and not space.nodal else None
 
 
-def held_by(
+def constrained_by(
     space: Discretisation, names: tuple[str, ...], support: Fixed, numbering: Numbering | None = None
-) -> list[Held]:
+) -> list[Constrained]:
     """The unknowns that a support holds; SupportError or UnknownGroupError where there are none of that name."""
     if isinstance(space, ElementSpace) and not space.nodal:
-        return _held_of_element(space, numbering or space.numbering(), support)
+        return _constrained_of_element(space, numbering or space.numbering(), support)
     nodes = space.mesh.nodes_of(support.group)
     components = support.component_indices(names, space.part_names[0])
     order = space.mesh.node_order.get(support.group)
-    return [Held(support, nodes, nodes[:, None] * space.n_components + components, order)]
+    return [Constrained(support, nodes, nodes[:, None] * space.n_components + components, order)]
 
 
 def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
@@ -316,7 +316,7 @@ def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
     return int(count), part
 
 
-def _values(held: Held, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None, str]:
+def _values(held: Constrained, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None, str]:
     """Values, derivatives by position (None: constant), and what to say where there is no derivative."""
     support = held.support
     what = f"value of Fixed({support.group!r})"
@@ -339,7 +339,7 @@ def _values(held: Held, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray |
     raise SupportError(f"{what} must be a number or have shape {(n,)} or {(len(x), n)}, not {array.shape}")
 
 
-def _held_of_element(space: ElementSpace, numbering: Numbering, support: Fixed) -> list[Held]:
+def _constrained_of_element(space: ElementSpace, numbering: Numbering, support: Fixed) -> list[Constrained]:
     """Unknowns of an element that a support holds, part by part."""
     group = space.unknowns_on(support.group, numbering)
     zero = not callable(support.value) and not np.any(support.value)
@@ -367,7 +367,7 @@ def _held_of_element(space: ElementSpace, numbering: Numbering, support: Fixed) 
                 f"Fixed({support.group!r}, {part.name!r}): give one value, one a component or a function of x; the "
                 "unknowns of an element have no order that an array of places could follow"
             )
-        result.append(Held(support, first, first[:, None] + components))
+        result.append(Constrained(support, first, first[:, None] + components))
     if not result:
         raise SupportError(f"Fixed({support.group!r}): the element has no unknowns there, but elsewhere in the cells")
     return result

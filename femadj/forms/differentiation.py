@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
-from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, parameter_slopes, surroundings_force
+from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, explicit_force, parameter_slopes
 from femadj.forms.sampling import pick_points, require_differentiable
 from femadj.forms.slopes import Differentiable, PointSlopes
 
@@ -34,7 +34,7 @@ class ComplexStep:
         by_arguments = [
             argument_slopes(quadrature, self.integrand, arguments, number, here) for number, here in enumerate(slots)
         ]
-        force = surroundings_force(quadrature, self.integrand, arguments, reads)
+        force = explicit_force(quadrature, self.integrand, arguments, reads)
         return PointSlopes(
             value, tuple(by_arguments), force, parameter_slopes(quadrature, self.integrand, arguments, reads)
         )

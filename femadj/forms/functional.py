@@ -93,7 +93,7 @@ class PointFunctional:
                     break
                 read |= quadrature.reads  # a branch that the sample has not met
                 allow(read)
-            dual, force = dual_of(parts, found.arguments), found.surroundings
+            dual, force = dual_of(parts, found.arguments), found.explicit
             add_measure(force, found.value, at.frame.normal_or_none)
             add_carried(force, parts, slots, dual)
             value = float((found.value * at.frame.measure).sum())

@@ -21,9 +21,9 @@ from femadj.forms.pointwise import (
     Quadrature,
     add_normal,
     argument_slopes,
+    explicit_force,
     parameter_slopes,
     reads_geometry,
-    surroundings_force,
 )
 from femadj.forms.probing import Probe
 from femadj.forms.regional import RegionalTensor
@@ -407,7 +407,7 @@ class IntegrandLaw(Law):
         """Through ``x``, ``n``, ``h`` and gradients of parameters."""
         if not reads_geometry(self.reads, at.parameters):
             return None
-        return surroundings_force(at, self.integrand, self.arguments(u, v), set(self.reads))
+        return explicit_force(at, self.integrand, self.arguments(u, v), set(self.reads))
 
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
         """One evaluation for each test slot."""
@@ -519,7 +519,7 @@ class FormLaw(IntegrandLaw):
         if not reads_geometry(self.reads, at.parameters):
             return None
         self.probe.require_unchanged(at)
-        return self.probe.surroundings_force(at, self.arguments(u, v))
+        return self.probe.explicit_force(at, self.arguments(u, v))
 
     def by_parameters(
         self, at: Quadrature, u: FloatArray, v: FloatArray, wanted: Collection[str]

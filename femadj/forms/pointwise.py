@@ -242,7 +242,7 @@ def argument_slopes(
     return result
 
 
-def surroundings_force(
+def explicit_force(
     quadrature: Quadrature, integrand: Integrand, arguments: Sequence[Slots], reads: set[str]
 ) -> FloatArray:
     """What an integrand contributes to the node gradient through ``x``, ``n``, ``h`` and gradients of parameters.
@@ -304,7 +304,7 @@ def add_size(force: FloatArray, at: Frame, by_size: FloatArray) -> None:
 
 
 def add_transport(force: FloatArray, gradient: FloatArray, by_gradient: FloatArray) -> None:
-    """Add what a field contributes whose gradient is carried along: ``-f_i,j (d phi / d f_i,k)``."""
+    """Add what a field contributes whose gradient is transported: ``-f_i,j (d phi / d f_i,k)``."""
     for j in range(force.shape[0]):
         for k in range(force.shape[0]):
             for f, by in zip(gradient, by_gradient, strict=True):

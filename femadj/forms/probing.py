@@ -23,7 +23,7 @@ from femadj.base.calls import differs, key_of, samples
 from femadj.base.complex_step import derivative
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, Integrand, Reads
-from femadj.forms.pointwise import Quadrature, Slots, parameter_slopes, surroundings_force
+from femadj.forms.pointwise import Quadrature, Slots, explicit_force, parameter_slopes
 from femadj.forms.sampling import Picked, pick_points, require_differentiable
 from femadj.forms.slotted import arguments_of, fields_of, nodal_parts
 from femadj.forms.tensors import all_entries, asymmetric, contracted, indefinite, independent, spread
@@ -357,8 +357,8 @@ class Probe:
         values = quadrature.evaluate_real(self.integrand, [a.field for a in arguments])
         return pick_points(quadrature, self.integrand, arguments, values)
 
-    def surroundings_force(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> FloatArray:
-        """What the form contributes to the node gradient through all but its arguments; see ``surroundings_force``.
+    def explicit_force(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> FloatArray:
+        """What the form contributes to the node gradient through all but its arguments; see ``explicit_force``.
 
         Raises
         ------
@@ -368,7 +368,7 @@ class Probe:
         names = {name for name in self.reads if name in {"x", "n", "h"} or name.endswith(".grad")}
         names |= {name.partition(".")[0] for name in names if name.endswith(".grad")}
         self.require_derivative(quadrature, arguments, names)
-        return surroundings_force(quadrature, self.integrand, arguments, set(self.reads))
+        return explicit_force(quadrature, self.integrand, arguments, set(self.reads))
 
     def parameter_slopes(
         self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]

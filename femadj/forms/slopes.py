@@ -20,15 +20,15 @@ class PointSlopes:
     value : (m, nq)
     arguments : tuple of (nc, n_slots, m, nq)
         By the slots of every argument, as ``argument_slopes`` gives them.
-    surroundings : (dim, dim + 1, m, nq)
-        Through ``x``, ``n``, ``h`` and gradients of parameters, as ``surroundings_force`` gives it.
+    explicit : (dim, dim + 1, m, nq)
+        Through ``x``, ``n``, ``h`` and gradients of parameters, as ``explicit_force`` gives it.
     parameters : dict of name to array
         As ``parameter_slopes`` gives them.
     """
 
     value: FloatArray
     arguments: tuple[FloatArray, ...]
-    surroundings: FloatArray
+    explicit: FloatArray
     parameters: dict[str, FloatArray]
 
 

@@ -1,7 +1,7 @@
 """Slots: the values and derivatives that describe fields of any element at a point.
 
 A part of the unknown has the slots ``f, grad f`` (H1, component by component), ``f, div f`` (H(div)) or ``f, curl f``
-(H(curl)). When the mesh moves with ``W = grad V`` they are carried along, at fixed unknowns, as
+(H(curl)). When the mesh moves with ``W = grad V`` they are transported, at fixed unknowns, as
 
     H1       d(grad f) = -(grad f) W
     H(div)   d(f) = W f - (tr W) f,   d(div f) = -(tr W) div f
@@ -125,7 +125,7 @@ def _times(w: FloatArray, f: FloatArray, *, transpose: bool) -> FloatArray:
 
 
 def add_carried(force: FloatArray, parts: Sequence[Part], slots: FloatArray, dual: FloatArray) -> None:
-    """Add to ``force`` ``(dim, dim + 1, m, nq)`` what fields contribute that are carried along.
+    """Add to ``force`` ``(dim, dim + 1, m, nq)`` what fields contribute that are transported.
 
     ``dual`` holds the derivatives of the integrand by the slots; ``force[k, 1 + j]`` multiplies ``dV_k/dx_j``.
     """

@@ -123,7 +123,7 @@ class Chain:
 
     @property
     def progress(self) -> Progress | None:
-        """Who is told about phases."""
+        """Who is notified of phases."""
         return next(iter(self._stages.values())).progress
 
     def rebuilt(self, points: npt.ArrayLike) -> Chain:

@@ -12,7 +12,7 @@ from femadj.algebra.constraints import Condensed, Selection
 from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, listing
 from femadj.base.design import Cotangent, Design
-from femadj.conditions.supports import Constraints, Prescribed
+from femadj.conditions.supports import Prescribed, Supports
 from femadj.errors import TangledMeshError
 from femadj.forms.term import Budget, Term, TermAt
 from femadj.physics import BoundPhysics
@@ -33,7 +33,7 @@ class FemResidual:
     pattern : Pattern
     internal, external : tuple of terms
         ``R`` is the sum of the internal ones less that of the external ones.
-    supports : Constraints
+    supports : Supports
     constraints : Selection
         The supports as equations.
     parameters : Parameters
@@ -45,7 +45,7 @@ class FemResidual:
     pattern: Pattern
     internal: tuple[Term, ...]
     external: tuple[Term, ...]
-    supports: Constraints
+    supports: Supports
     constraints: Selection
     parameters: Parameters
     kind: MatrixKind
@@ -56,7 +56,7 @@ class FemResidual:
         space: Discretisation,
         physics: BoundPhysics,
         loads: Sequence[Term],
-        supports: Constraints,
+        supports: Supports,
         parameters: Parameters,
     ) -> FemResidual:
         """Put together the terms of a physics, of loads and of supports."""
@@ -231,7 +231,7 @@ class FemAtDesign:
                 for term in external:
                     term.pullback(field, weight.external[case].reshape(shape), cotangent)
                 if weight.prescribed is not None and cotangent.points is not None and self.prescribed.moves:
-                    cotangent.points[...] += self.prescribed.pull_back(weight.prescribed[case].reshape(shape))
+                    cotangent.points[...] += self.prescribed.pullback(weight.prescribed[case].reshape(shape))
 
     def pushforward(self, state: State, directions: Sequence[Design]) -> tuple[FloatArray, FloatArray]:
         """Rates of the residual at a fixed state and of the prescribed values, each ``(n_directions, n_cases, n)``."""
@@ -239,7 +239,7 @@ class FemAtDesign:
         moved = np.zeros_like(rates)
         for number, direction in enumerate(directions):
             if direction.points is not None:
-                moved[number] = self.prescribed.push_forward(np.ascontiguousarray(direction.points)).ravel()
+                moved[number] = self.prescribed.pushforward(np.ascontiguousarray(direction.points)).ravel()
             for case, u in enumerate(state.u):
                 rates[number, case] = self._rate(u.reshape(self.space.shape), direction).ravel()
         return rates, moved

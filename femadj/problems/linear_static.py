@@ -11,7 +11,7 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
 from femadj.base.design import Design
 from femadj.conditions.loads import Load
-from femadj.conditions.supports import Constraints, Fixed, unknown_name
+from femadj.conditions.supports import Fixed, Supports, unknown_name
 from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
 from femadj.mesh import Mesh, checked_points
 from femadj.physics import Form, Physics
@@ -46,7 +46,7 @@ class LinearStatic:
     quadrature_order : int, optional
         Degree of the quadrature of the stiffness; the cell type's own when left out.
     progress : Progress, optional
-        Told about every phase, here and in ``solve``.
+        Notified of every phase, here and in ``solve``.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class LinearStatic:
                 f"{physics!r} has not: write it as a linear form of the Form"
             )
         bound = physics.bind(space, parameters, order)
-        supports = Constraints.of(space, physics, self._supports)
+        supports = Supports.of(space, physics, self._supports)
         terms = [term for load in self._loads for term in load.bind(space, physics)]
         return FemResidual.of(space, bound, terms, supports, parameters)
 
@@ -159,7 +159,7 @@ class LinearStatic:
 
     @property
     def progress(self) -> Progress | None:
-        """Who is told about phases."""
+        """Who is notified of phases."""
         return self._progress
 
     @property

@@ -54,7 +54,7 @@ class StaticProblem(Protocol):
 
     @property
     def progress(self) -> Progress | None:
-        """Who is told about phases."""
+        """Who is notified of phases."""
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from femadj.base.arrays import inner
-from femadj.conditions.supports import Fixed, held_by
+from femadj.conditions.supports import Fixed, constrained_by
 from femadj.errors import ResponseError, SupportError
 from femadj.problems import Partials, Solution
 from femadj.responses.base import CompleteResponse
@@ -44,7 +44,7 @@ class Reaction(CompleteResponse):
         if self.component is None and len(names) > 1:
             raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
         try:
-            held = held_by(at.space, names, Fixed(self.group, self.component))
+            held = constrained_by(at.space, names, Fixed(self.group, self.component))
         except SupportError as cause:
             raise ResponseError(f"{self!r}: {cause}") from cause
         if any(each.unknowns.shape[1] != 1 for each in held):

@@ -232,7 +232,7 @@ def verify(
     check : bool
         Raise VerificationError when a test fails.
     progress : Progress, optional
-        Told about what is going on.
+        Notified of what is going on.
 
     Returns
     -------
