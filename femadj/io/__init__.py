@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from femadj.errors import MeshFileError
 from femadj.io import abaqus, gmsh, other
 from femadj.io.raw import RawMesh, build
-from femadj.io.report import GroupRecord, ImportReport
+from femadj.io.report import GroupRecord, ImportReport, MeshFileWarning
 from femadj.io.vtu import write_vtu
 from femadj.mesh import Mesh
 
-__all__ = ["GroupRecord", "ImportReport", "read_mesh", "read_mesh_with_report", "write_vtu"]
+__all__ = ["GroupRecord", "ImportReport", "MeshFileWarning", "read_mesh", "read_mesh_with_report", "write_vtu"]
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -32,7 +33,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     Nastran   ``property:PID``                               the same on facet elements
     ========  =============================================  ==============================  ===================
 
-    Nodes keep their order; nodes that belong to no cell are dropped. See ``read_mesh_with_report`` for what was
+    What a reader has to warn of is issued as ``MeshFileWarning``. Nodes keep their order; nodes that belong to no cell are dropped. See ``read_mesh_with_report`` for what was
     renamed or dropped.
 
     Parameters
@@ -53,7 +54,10 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     InvalidMeshError, TangledMeshError
         For a mesh that is none: curved surfaces, duplicated cells, cells without volume.
     """
-    return read_mesh_with_report(path)[0]
+    mesh, report = read_mesh_with_report(path)
+    for text in report.warnings:
+        warnings.warn(text, MeshFileWarning, stacklevel=2)
+    return mesh
 
 
 def read_mesh_with_report(path: str | os.PathLike[str]) -> tuple[Mesh, ImportReport]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import MeshFileError, UnsupportedCellError
-from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh, numbers
+from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh
+from femadj.io.text import numbers
 
 # Gmsh's number of an element type: (meshio's name, number of nodes)
 ELEMENTS: Mapping[int, tuple[str, int]] = MappingProxyType(
@@ -208,7 +209,7 @@ def read(path: Path) -> RawMesh:
     else:
         node_ids, points = _nodes_4(file)
         elements = _elements_4(file, _entities_4(file))
-    table = IdTable(node_ids, "nodes")
+    table = IdTable(node_ids, "nodes", path)
     blocks = []
     for part in elements:
         rows = table.rows(part.nodes, f"{path}: {part.type} elements")

@@ -17,6 +17,17 @@ from femadj.mesh.reference import CellType, cell_type
 IntArray = npt.NDArray[np.int64]
 
 
+def distinct(ids: npt.NDArray[Any]) -> IntArray:
+    """Ids in ascending order, each once; a sort is faster here than the hashing of ``numpy.unique``."""
+    flat = ids.ravel()
+    if len(flat) < 2:
+        return flat.astype(np.int64)
+    if not (flat[1:] > flat[:-1]).all():
+        flat = np.sort(flat)
+        flat = flat[np.concatenate([[True], flat[1:] != flat[:-1]])]
+    return flat.astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class CellBlock:
     """Cells of one type.
