@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from femadj.errors import MeshFileError
-from femadj.io import abaqus, gmsh, other
+from femadj.io import abaqus, gmsh, nastran, other
 from femadj.io.raw import RawMesh, build
 from femadj.io.report import GroupRecord, ImportReport, MeshFileWarning
 from femadj.io.vtu import write_vtu
@@ -94,6 +94,8 @@ def _read(file: Path) -> RawMesh:
     suffix = file.suffix.lower()
     if suffix == ".inp":
         return abaqus.read(file)
+    if suffix in (".bdf", ".nas", ".fem"):
+        return nastran.read(file)
     if suffix == ".msh" and not gmsh.is_fluent(file):
         return gmsh.read(file)
     return other.read(file)
