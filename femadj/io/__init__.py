@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from femadj.errors import MeshFileError
-from femadj.io import abaqus, gmsh, nastran, other
+from femadj.io import abaqus, gmsh, nastran, other, vtk
 from femadj.io.raw import RawMesh, build
 from femadj.io.report import GroupRecord, ImportReport, MeshFileWarning
 from femadj.io.vtu import write_vtu
@@ -96,6 +96,10 @@ def _read(file: Path) -> RawMesh:
         return abaqus.read(file)
     if suffix in (".bdf", ".nas", ".fem"):
         return nastran.read(file)
+    if suffix == ".vtu":
+        return vtk.read_vtu(file)
+    if suffix == ".vtk" and not vtk.is_structured(file):
+        return vtk.read_legacy(file)
     if suffix == ".msh" and not gmsh.is_fluent(file):
         return gmsh.read(file)
     return other.read(file)
