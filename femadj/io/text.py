@@ -29,10 +29,11 @@ _EXPONENT = bytes.maketrans(b"dD", b"ee")
 _COMMA = bytes.maketrans(b",", b" ")
 
 
-def numbers(text: bytes | str, dtype: type, where: str) -> npt.NDArray[Any]:
+def numbers(text: bytes | str, dtype: type, where: str, first_line: int | None = None) -> npt.NDArray[Any]:
     """Read white-space separated numbers.
 
-    Warning filters are left alone, so that files may be read in threads.
+    Warning filters are left alone, so that files may be read in threads. With the number of the first line, messages
+    name the one that is wrong.
 
     Raises
     ------
@@ -46,13 +47,23 @@ def numbers(text: bytes | str, dtype: type, where: str) -> npt.NDArray[Any]:
     try:
         values = np.fromstring(data, dtype=dtype, sep=" ")
     except (DeprecationWarning, ValueError) as error:  # the one of older, the other of newer versions of NumPy
-        raise MeshFileError(f"{where}: expected {kind}, found something else") from error
+        raise MeshFileError(f"{where}{_bad_word(data, first_line)}: expected {kind}, found something else") from error
     starts, lengths = _words(data)
     if len(values) != len(starts):
-        raise MeshFileError(f"{where}: expected {kind}, found something else")
+        raise MeshFileError(f"{where}{_bad_word(data, first_line)}: expected {kind}, found something else")
     if dtype is np.int64 and lengths.max(initial=0) > 18:
         raise MeshFileError(f"{where}: an integer of {lengths.max()} characters is too large")
     return values
+
+
+def _bad_word(data: bytes, first_line: int | None) -> str:
+    """Where the first word stands that is no number."""
+    if first_line is None:
+        return ""
+    for number, line in enumerate(data.split(b"\n"), start=first_line):
+        if not all(_NUMBER.fullmatch(word) for word in line.split()):
+            return f", line {number}"
+    return ""
 
 
 def _words(data: bytes) -> tuple[IntArray, IntArray]:
