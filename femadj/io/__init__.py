@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from femadj.errors import MeshFileError
-from femadj.io import abaqus, gmsh, nastran, other, vtk
+from femadj.io import abaqus, exodus, gmsh, nastran, other, vtk
 from femadj.io.raw import RawMesh, build
 from femadj.io.report import GroupRecord, ImportReport, MeshFileWarning
 from femadj.io.vtu import write_vtu
@@ -94,7 +94,7 @@ def _read(file: Path) -> RawMesh:
     suffix = file.suffix.lower()
     if suffix == ".inp":
         return abaqus.read(file)
-    if suffix in (".bdf", ".nas", ".fem"):
+    if suffix in (".bdf", ".nas", ".fem") or (suffix in (".dat", ".txt", "") and nastran.is_bulk(file)):
         return nastran.read(file)
     if suffix == ".vtu":
         return vtk.read_vtu(file)
@@ -102,4 +102,6 @@ def _read(file: Path) -> RawMesh:
         return vtk.read_legacy(file)
     if suffix == ".msh" and not gmsh.is_fluent(file):
         return gmsh.read(file)
+    if suffix in (".e", ".exo", ".ex2", ".exii", ".g", ".gen"):
+        return exodus.read(file)
     return other.read(file)

@@ -7,6 +7,7 @@ The cards are those of the quick reference guides; what is no card of the mesh i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,15 @@ from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh
 
 WANTED = frozenset({"GRID", "GRDSET", *SYSTEMS, *SHAPES, *SETS})
 
-__all__ = ["read"]
+_SIGN = re.compile(rb"^[ \t]*(?:BEGIN[ \t]+BULK|GRID[ \t,*])", re.MULTILINE | re.IGNORECASE)
+
+__all__ = ["is_bulk", "read"]
+
+
+def is_bulk(path: Path) -> bool:
+    """Whether a file whose suffix does not tell holds bulk data."""
+    with path.open("rb") as file:
+        return bool(_SIGN.search(file.read(1 << 20)))
 
 
 def read(path: Path) -> RawMesh:
