@@ -295,7 +295,9 @@ def test_pyramids_are_refused_with_number_and_place(tmp_path: Path) -> None:
     points = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0.5, 0.5, 1.0], [0.5, 0.5, -1.0]])
     cells = [("pyramid", np.array([[0, 1, 2, 3, 4], [3, 2, 1, 0, 5]]))]
     meshio.write(tmp_path / "a.vtu", meshio.Mesh(points, cells))
-    with pytest.raises(UnsupportedCellError, match=r"2 cells of type 'pyramid' \(the first is element 0, at \(0.5, 0.5, 0.2\)"):
+    with pytest.raises(
+        UnsupportedCellError, match=r"2 cells of type 'pyramid' \(the first is element 0, at \(0.5, 0.5, 0.2\)"
+    ):
         read_mesh(tmp_path / "a.vtu")
     meshio.write(tmp_path / "a.msh", meshio.Mesh(points, cells), file_format="gmsh", binary=False)
     with pytest.raises(UnsupportedCellError, match=r"2 cells of type 'pyramid' \(the first is element 1"):

@@ -19,8 +19,10 @@ __all__ = ["GroupRecord", "ImportReport", "MeshFileWarning", "read_mesh", "read_
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     """Read a mesh file with its named groups and node ids.
 
-    Gmsh (``.msh``, versions 2 and 4.1, ASCII and binary), Abaqus and CalculiX (``.inp``), VTK and VTU, Nastran
-    (``.bdf``, ``.nas``, ``.fem``), and whatever else meshio reads. The extension names the format.
+    Gmsh (``.msh``, versions 2 and 4.1, ASCII and binary), Abaqus and CalculiX (``.inp``), VTK and VTU, Nastran bulk
+    data (``.bdf``, ``.nas``, ``.fem``, ``.dat``), Exodus II (``.e``, ``.exo``), and through meshio MED, Medit, XDMF and
+    others. The extension names the format. What a file says and the reader does not understand is reported with file,
+    line and card, and raises where it could change geometry, cells or groups.
 
     Cells of the highest dimension make the mesh, one block per type. Named sets become groups:
 
@@ -30,11 +32,13 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     Gmsh      physical volumes (plane: surfaces)             physical surfaces (curves)      those of lower dim.
     Abaqus    ``*ELSET``                                     ``*SURFACE``                    ``*NSET``
     VTK, VTU  ``name:value`` of integer cell data            the same on facet cells         integer point data
-    Nastran   ``property:PID``                               the same on facet elements
+    Nastran   ``property:PID``, ``set:SID``                  the same on facet elements      ``set:SID``
+    Exodus    element blocks                                 side sets                       node sets
+    MED       groups of cells                                groups of facet cells           groups of nodes
     ========  =============================================  ==============================  ===================
 
-    What a reader has to warn of is issued as ``MeshFileWarning``. Nodes keep their order; nodes that belong to no cell are dropped. See ``read_mesh_with_report`` for what was
-    renamed or dropped.
+    What a reader has to warn of is issued as ``MeshFileWarning``. Nodes keep their order; nodes that belong to no cell
+    are dropped. See ``read_mesh_with_report`` for what was renamed or dropped.
 
     Parameters
     ----------

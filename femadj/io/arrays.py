@@ -67,9 +67,7 @@ def cell_groups(
     every = flat[0] if len(flat) == 1 else np.concatenate([np.empty(0, np.int64), *flat])
     for value, rows in by_value(name, every, "cell data", dropped):
         cuts = np.searchsorted(rows, starts)
-        cells = {
-            i: rows[cuts[i] : cuts[i + 1]] - starts[i] for i in range(len(flat)) if cuts[i + 1] > cuts[i]
-        }
+        cells = {i: rows[cuts[i] : cuts[i + 1]] - starts[i] for i in range(len(flat)) if cuts[i + 1] > cuts[i]}
         groups.append(RawGroup(f"{name}:{value}", f"cell data {name!r} of {value}", cells=cells))
     return groups
 

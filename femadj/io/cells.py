@@ -43,4 +43,3 @@ def n_corners(name: str) -> int:
         if name.startswith(shape):
             return count
     return 1
-

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import MeshFileError, UnsupportedCellError
-from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh
 from femadj.io.arrays import cell_groups
+from femadj.io.raw import Budget, IdTable, IntArray, RawBlock, RawGroup, RawMesh
 from femadj.io.text import numbers, whole
 
 # Gmsh's number of an element type: (meshio's name, number of nodes)
@@ -241,7 +241,7 @@ def read(path: Path) -> RawMesh:
         if part.type in ORDER:
             rows = rows[:, list(ORDER[part.type])]
         blocks.append(RawBlock(part.type, rows, part.ids))
-    groups, without = _groups(elements, names)
+    groups, without = _groups(elements, names, path)
     dropped = [*without]
     groups += _element_data(file, blocks, dropped)
     kind = "binary" if file.binary else "ASCII"
@@ -258,7 +258,7 @@ def read(path: Path) -> RawMesh:
 
 def _open(path: Path) -> _File:
     data = path.read_bytes()
-    match = re.search(rb"^\$MeshFormat\s*\n\s*(\S+)\s+(\d)\s+(\d+)[ \t\r]*\n", data, re.MULTILINE)
+    match = re.search(rb"^\$MeshFormat\s*\n\s*(\S+)\s+(\d)\s+(\d{1,3})[ \t\r]*\n", data, re.MULTILINE)
     if match is None:
         raise MeshFileError(
             f"{path} is no Gmsh file of version 2 or 4.1 (no $MeshFormat); write one with Gmsh: gmsh FILE -save "
@@ -267,7 +267,7 @@ def _open(path: Path) -> _File:
     version, binary, size = match[1].decode("latin-1"), match[2] == b"1", int(match[3])
     if not (version.startswith("2") or version == "4.1"):
         raise MeshFileError(
-            f"{path} has version {version} of Gmsh's format; convert it to 4.1: gmsh FILE -save -format msh41"
+            f"{path} has version {version[:20]} of Gmsh's format; convert it to 4.1: gmsh FILE -save -format msh41"
         )
     if size not in (4, 8):
         raise MeshFileError(f"{path}: a data size of {size} bytes is not possible")
@@ -459,8 +459,10 @@ def _elements_4(file: _File, physical: Mapping[tuple[int, int], tuple[int, ...]]
 # ---------------------------------------------------------------------- both
 def _element(number: int, file: _File) -> tuple[str, int]:
     if number not in ELEMENTS:
+        name = _SHAPES.get(number, "unknown")
         raise UnsupportedCellError(
-            f"{file.where('Elements')}: elements of Gmsh's type {number} ({_SHAPES.get(number, 'unknown')}) are not supported; mesh with order 1 or 2"
+            f"{file.where('Elements')}: elements of Gmsh's type {number} ({name}) are not supported; mesh with order 1 "
+            "or 2"
         )
     return ELEMENTS[number]
 
@@ -470,16 +472,23 @@ def _dim(name: str) -> int:
     return next((d for shape, d in shapes.items() if name.startswith(shape)), 3)
 
 
-def _groups(elements: list[_Elements], names: Mapping[tuple[int, int], str]) -> tuple[list[RawGroup], tuple[str, ...]]:
+def _groups(
+    elements: list[_Elements], names: Mapping[tuple[int, int], str], path: Path
+) -> tuple[list[RawGroup], tuple[str, ...]]:
     """Physical groups, in order of dimension and tag."""
+    budget = Budget(sum(len(p.ids) for p in elements))
     members: dict[tuple[int, int], dict[int, IntArray]] = {}
     for i, part in enumerate(elements):
         if isinstance(part.tags, tuple):
             for tag in part.tags:
+                budget.spend(len(part.ids), f"{path}, physical group {tag}")
                 members.setdefault((part.dim, tag), {})[i] = np.arange(len(part.ids))
         else:
-            for tag in np.unique(part.tags[part.tags > 0]).tolist():
-                members.setdefault((part.dim, tag), {})[i] = np.flatnonzero(part.tags == tag)
+            order = np.argsort(part.tags, kind="stable")
+            values, starts = np.unique(part.tags[order], return_index=True)
+            for tag, rows in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
+                if tag > 0:
+                    members.setdefault((part.dim, tag), {})[i] = rows
     groups = [
         RawGroup(names.get(key, str(key[1])), f"physical {ENTITY[key[0]]} {key[1]}", members[key])
         for key in sorted(members, key=lambda k: (-k[0], k[1]))
@@ -499,6 +508,7 @@ _DATA = re.compile(rb"^\$(ElementData|NodeData|ElementNodeData)[ \t\r]*\n", re.M
 def _element_data(file: _File, blocks: list[RawBlock], dropped: list[str]) -> list[RawGroup]:
     """Groups that scikit-fem keeps in data of elements; other data are results, and are left out."""
     groups: list[RawGroup] = []
+    tables: list[IdTable] = []
     for match in _DATA.finditer(file.data):
         what = match[1].decode()
         title = re.compile(rb'\s*\d+\s*\n\s*"([^"\n]*)"').match(file.data, match.end())
@@ -511,10 +521,11 @@ def _element_data(file: _File, blocks: list[RawBlock], dropped: list[str]) -> li
             raise MeshFileError(f"{file.where('ElementData')} {name!r}: it ends too early or is damaged")
         ids, numbers_ = found
         values = []
-        for block in blocks:
+        tables = tables or [IdTable(np.asarray(b.ids), "elements", file.path) for b in blocks]
+        for block, table in zip(blocks, tables, strict=True):
             own = np.zeros(len(block.nodes), dtype=np.int64)
-            if block.ids is not None and len(block.ids):
-                rows = IdTable(block.ids, "elements", file.path).find(ids)
+            if len(block.nodes):
+                rows = table.find(ids)
                 own[rows[rows >= 0]] = whole(numbers_[rows >= 0], "the value", f"{file.where('ElementData')} {name!r}")
             values.append(own)
         groups += cell_groups(name, values, blocks, dropped)
@@ -524,15 +535,16 @@ def _element_data(file: _File, blocks: list[RawBlock], dropped: list[str]) -> li
 def _values_of_elements(file: _File, start: int) -> tuple[IntArray, FloatArray] | None:
     """Ids and values of a section with one value per element; None where it is damaged."""
     at = start
-    counts = []
+    rows: list[str] = []
     for _ in range(3):  # strings, real numbers, integers: their number, and each on its line
-        rows = _lines(file.data, at, 1)
-        if rows is None or not rows[0][0].isdigit() or len(rows[0][0]) > 3:
+        number = _lines(file.data, at, 1)
+        if number is None or not number[0][0].isdigit() or len(number[0][0]) > 3:
             return None
-        rows, more = _lines(file.data, rows[1], int(rows[0][0])) or (None, 0)
-        if rows is None:
+        found = _lines(file.data, number[1], int(number[0][0]))
+        if found is None:
             return None
-        counts, at = rows, more
+        rows, at = found
+    counts = rows  # step, components, entries
     if len(counts) < 3 or not all(c.isdigit() and len(c) < 12 for c in counts[:3]) or int(counts[1]) != 1:
         return None
     count = int(counts[2])

@@ -114,9 +114,7 @@ def _mesh(data: Any, path: Path) -> RawMesh:
     )
 
 
-def _families(
-    names: Mapping[int, list[str]], tags: list[IntArray], what: str, dropped: list[str]
-) -> list[RawGroup]:
+def _families(names: Mapping[int, list[str]], tags: list[IntArray], what: str, dropped: list[str]) -> list[RawGroup]:
     """Groups of a MED file: each family is of some groups, each group of some families."""
     of_group: dict[str, list[int]] = {}
     for family, groups in names.items():

@@ -136,7 +136,7 @@ class IdTable:
         return np.where(self._sorted[at] == wanted, rows, -1).astype(np.int64)
 
     def between(self, first: int, last: int, step: int) -> tuple[IntArray, int]:
-        """Rows of the ids ``first, first + step, ...`` up to ``last`` that exist, and the number of those that do not."""
+        """Rows of the ids ``first, first + step, ...`` up to ``last`` that exist, and how many do not."""
         low, high = np.searchsorted(self._sorted, [first, last + 1])
         chosen = np.arange(low, high)
         if step > 1:
@@ -161,6 +161,31 @@ class IdTable:
                 raise MeshFileError(f"{user} refer to {self._what} {listing(missing)}, which do not exist")
             result[start : start + (1 << 16)] = rows
         return result
+
+
+class Budget:
+    """Members that all groups of a file may have together: ten million, and twenty times the size of its mesh.
+
+    A line of some bytes can ask for a group of everything, so that the groups of a small file could fill any memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = 10_000_000 + 20 * size
+
+    def spend(self, count: int, where: str) -> None:
+        """Take so many members.
+
+        Raises
+        ------
+        MeshFileError
+            When there are too many.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise MeshFileError(
+                f"{where}: the groups of the file, up to here, have many times as many members as its mesh has nodes "
+                "and elements; this is not read"
+            )
 
 
 def corners(block: RawBlock) -> IntArray:

@@ -45,7 +45,7 @@ def numbers(text: bytes | str, dtype: type, where: str, first_line: int | None =
         return np.empty(0, dtype=dtype)
     kind = "integers" if dtype is np.int64 else "numbers"
     try:
-        values = np.fromstring(data, dtype=dtype, sep=" ")
+        values: npt.NDArray[Any] = np.fromstring(data, dtype=dtype, sep=" ")
     except (DeprecationWarning, ValueError) as error:  # the one of older, the other of newer versions of NumPy
         raise MeshFileError(f"{where}{_bad_word(data, first_line)}: expected {kind}, found something else") from error
     starts, lengths = _words(data)
@@ -149,7 +149,9 @@ def fields(data: bytes, first_line: int, path: Path) -> Fields:
     return Fields(full[inside], filled[inside], counts)
 
 
-_NUMBER = re.compile(rb"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?|[+-]?(?:inf|nan)(?:inity)?)?\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    rb"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?|[+-]?(?:inf|nan)(?:inity)?)?\s*", re.IGNORECASE
+)
 
 
 def _bad_field(data: bytes, first_line: int, path: Path) -> MeshFileError:

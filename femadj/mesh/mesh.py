@@ -125,13 +125,13 @@ def _surface_advice(points: FloatArray) -> str:
         return f"{only}; these cells lie in a plane with the normal ({normal}): turn the mesh into the x-y plane"
     if extents[2] <= 1e-3 * size:
         return (
-            f"{only}, up to rounding of {PLANE:g} of their size; here z differs by {extents[2] / size:.1e} of it: round "
-            "the coordinates or set them to one value if the body is plane; curved surfaces are not supported"
+            f"{only}, up to rounding of {PLANE:g} of their size; here z differs by {extents[2] / size:.1e} of it: "
+            "round the coordinates or set them to one value if the body is plane; curved surfaces are not supported"
         )
     return (
         f"{only}, and curved surfaces (shells, membranes) are not supported. If a solid is meant, the mesh holds its "
-        "surface only, and its volume cells are missing: mesh the volume and save it too (in Gmsh put the volume into a "
-        "physical group, or set Mesh.SaveAll=1)"
+        "surface only, and its volume cells are missing: mesh the volume and save it too (in Gmsh put the volume into "
+        "a physical group, or set Mesh.SaveAll=1)"
     )
 
 
@@ -152,9 +152,7 @@ def _check_duplicates(blocks: Sequence[CellBlock], cell_ids: IntArray | None) ->
     order = np.argsort(sums, kind="stable")
     same = np.flatnonzero(sums[order][1:] == sums[order][:-1])
     first, second = order[same], order[same + 1]
-    raise InvalidMeshError(
-        f"{_named(second, cell_ids)} duplicate {_named(first, cell_ids)}: remove one of each pair"
-    )
+    raise InvalidMeshError(f"{_named(second, cell_ids)} duplicate {_named(first, cell_ids)}: remove one of each pair")
 
 
 def _named(cells: npt.ArrayLike, cell_ids: IntArray | None) -> str:
@@ -469,8 +467,8 @@ class Mesh:
         cells = self.tangled_cells(points)
         if len(cells):
             raise TangledMeshError(
-                f"{_named(cells, self.cell_ids)} are flat or turned inside out at a quadrature point: take a smaller step "
-                "or smooth the mesh",
+                f"{_named(cells, self.cell_ids)} are flat or turned inside out at a quadrature point: take a "
+                "smaller step or smooth the mesh",
                 cells.tolist(),
             )
 

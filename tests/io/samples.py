@@ -34,10 +34,13 @@ BDF = (
     "SOL 101\nCEND\nBEGIN BULK\nGRDSET,,5\nCORD2C,5,,0.,0.,0.,0.,0.,1.\n,1.,0.,0.\nCORD1R,6,1,2,3\n"
     + "".join(f"GRID    {i + 1:8d}       0{x:8.3f}{y:8.3f}{z:8.3f}\n" for i, (x, y, z) in enumerate(POINTS.tolist()))
     + "".join(
-        f"CHEXA   {k + 1:8d}       3" + "".join(f"{n + 1:8d}" for n in row[:6]) + f"+\n+       {row[6] + 1:8d}{row[7] + 1:8d}\n"
+        f"CHEXA   {k + 1:8d}       3"
+        + "".join(f"{n + 1:8d}" for n in row[:6])
+        + f"+\n+       {row[6] + 1:8d}{row[7] + 1:8d}\n"
         for k, row in enumerate(BRICKS.tolist())
     )
-    + "CQUAD4*               10               4               1               2\n*                      3               4\n"
+    + "CQUAD4*               10               4               1               2\n"
+    "*                      3               4\n"
     "SET1,7,1,THRU,4\nSET3,8,ELEM,1,2\nPSOLID,3,1\nCELAS2,50,1.+3,1,1\nENDDATA\n"
 )
 
@@ -131,8 +134,13 @@ def samples(folder: Path) -> dict[str, list[bytes]]:
         plain = meshio.Mesh(POINTS, [("hexahedron", BRICKS)], cell_data=tags)
         meshio.write(folder / "a.msh", plain, file_format=name, **options)
         result[".msh"].append((folder / "a.msh").read_bytes())
-    for suffix, options in ((".vtu", {"binary": False}), (".vtu", {"binary": True}), (".vtu", {"compression": None}),
-                            (".vtk", {"binary": False}), (".vtk", {"binary": True, "file_format": "vtk42"})):  # fmt: skip
+    for suffix, options in (
+        (".vtu", {"binary": False}),
+        (".vtu", {"binary": True}),
+        (".vtu", {"compression": None}),
+        (".vtk", {"binary": False}),
+        (".vtk", {"binary": True, "file_format": "vtk42"}),
+    ):
         meshio.write(folder / f"a{suffix}", grid(), **options)
         result[suffix].append((folder / f"a{suffix}").read_bytes())
     exodus(folder / "a.e")

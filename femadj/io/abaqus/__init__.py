@@ -80,7 +80,9 @@ def read(path: Path) -> RawMesh:
 def _nodes(deck: Deck) -> tuple[IntArray, FloatArray]:
     scope = deck.mesh
     width = max(p.shape[1] for p in scope.points)
-    points = np.vstack([p if p.shape[1] == width else np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in scope.points])
+    points = np.vstack(
+        [p if p.shape[1] == width else np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in scope.points]
+    )
     scope.points.clear()
     return np.concatenate(scope.node_ids), points
 

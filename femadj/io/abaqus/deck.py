@@ -286,9 +286,7 @@ class _Cells(_Reader):
 
     def end(self) -> None:
         if self.found is None and not self.unknown:
-            self.deck.dropped.append(
-                f"{self.card.where}: {self.lines} elements of type {self.name}: they are no cells"
-            )
+            self.deck.dropped.append(f"{self.card.where}: {self.lines} elements of type {self.name}: they are no cells")
         if len(self.kept.values):
             width = 1 + n_nodes(self.found.cell) if self.found else 0
             raise MeshFileError(

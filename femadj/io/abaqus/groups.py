@@ -13,12 +13,9 @@ from femadj.errors import MeshFileError
 from femadj.io.abaqus.deck import Deck, Members, Scope, Surface, checked_id
 from femadj.io.abaqus.elements import FACES
 from femadj.io.cells import dimension
-from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup
+from femadj.io.raw import Budget, IdTable, IntArray, RawBlock, RawGroup
 from femadj.mesh.reference import CELL_TYPES, INTEGRATED_CELLS
 from femadj.mesh.topology import CellBlock, facet_keys
-
-LARGEST = 10_000_000
-"""Members that all sets together may have, and twenty times the size of the mesh on top of it."""
 
 Key = tuple[int, str, str]
 """Number of the scope, kind and name of a set."""
@@ -34,7 +31,7 @@ class Sets:
         self.blocks = blocks
         self.starts = np.cumsum([0, *(len(b.nodes) for b in blocks)])
         self._known: dict[Key, IntArray] = {}
-        self._left = LARGEST + 20 * (len(nodes) + len(elements))
+        self.budget = Budget(len(nodes) + len(elements))
 
     def split(self, rows: IntArray) -> dict[int, IntArray]:
         """Rows of elements by block."""
@@ -142,12 +139,7 @@ class Sets:
         return np.unique(np.concatenate(parts)).astype(np.int64)
 
     def _spend(self, count: int, here: Members) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise MeshFileError(
-                f"{here.where}: the sets of the file, up to {here.name!r}, have many times as many members as the mesh "
-                "has nodes and elements; this is not read"
-            )
+        self.budget.spend(count, f"{here.where}, the set {here.name!r}")
 
     def groups(self) -> list[RawGroup]:
         """Groups of all sets that are not internal."""
@@ -159,7 +151,7 @@ class Sets:
                     hidden.append(found.name)
                     continue
                 rows = self.rows((number, kind, upper))
-                name = self._name(number, found.name, (kind, upper) in self.scopes[0].sets)
+                name = self.group_name(number, found.name, (kind, upper) in self.scopes[0].sets)
                 if kind == "node":
                     result.append(RawGroup(name, "*NSET", nodes=rows))
                 else:
@@ -169,7 +161,7 @@ class Sets:
             self.deck.dropped.append(f"{len(hidden)} internal sets, which serve surfaces and constraints: {shown}")
         return result
 
-    def _name(self, scope: int, name: str, taken: bool) -> str:
+    def group_name(self, scope: int, name: str, taken: bool) -> str:
         """Name of a group: with that of the instance where the assembly has a set of the same name."""
         return f"{self.deck.instance or self.scopes[1].name}.{name}" if scope == 1 and taken else name
 
@@ -191,7 +183,7 @@ class Surfaces:
                 problem = surface.problem
                 group: RawGroup | None = None
                 if not problem:
-                    name = self.sets._name(number, surface.name, key in self.sets.scopes[0].surfaces)
+                    name = self.sets.group_name(number, surface.name, key in self.sets.scopes[0].surfaces)
                     group, problem = self._group(number, surface, name)
                 if group is None:
                     self.deck.dropped.append(f"{surface.where}: the surface {surface.name!r}: {problem}")
@@ -212,6 +204,7 @@ class Surfaces:
                     return None, f"{where}: the {'node' if kind == 'node' else 'element'} {target} does not exist"
             else:
                 rows = self.sets.rows(target)
+            self.sets.budget.spend(len(rows), f"{where}, the surface {surface.name!r}")
             by_label.setdefault(label, []).append(rows)
         origin = f"*SURFACE, TYPE={surface.kind}"
         if kind == "node":

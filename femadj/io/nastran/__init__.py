@@ -51,7 +51,9 @@ def read(path: Path) -> RawMesh:
     for card in deck.cards:
         by_name.setdefault(card.name, []).append(card)
     if not by_name.get("GRID"):
-        raise MeshFileError(f"{path} is no Nastran file with a mesh: it has no GRID in its bulk data (after BEGIN BULK)")
+        raise MeshFileError(
+            f"{path} is no Nastran file with a mesh: it has no GRID in its bulk data (after BEGIN BULK)"
+        )
     node_ids, points, table = _grid(by_name, path)
     blocks, properties = _elements(deck, table, path)
     groups = _property_groups(properties)
@@ -111,9 +113,7 @@ def _grid(by_name: dict[str, list[Card]], path: Path) -> tuple[IntArray, FloatAr
     return ids, positions(systems, table, local, x, path), table
 
 
-def _elements(
-    deck: Deck, table: IdTable, path: Path
-) -> tuple[list[RawBlock], list[IntArray]]:
+def _elements(deck: Deck, table: IdTable, path: Path) -> tuple[list[RawBlock], list[IntArray]]:
     """Blocks by type, and the property of each cell."""
     found: dict[str, tuple[list[int], list[int], list[list[int]]]] = {}
     for card in deck.cards:
@@ -127,8 +127,8 @@ def _elements(
         rows.append(nodes)
     blocks, pids = [], []
     for cell, (ids, properties, rows) in found.items():
-        nodes = table.rows(np.array(rows, dtype=np.int64), f"{path}: {cell} elements")
-        blocks.append(RawBlock(cell, nodes, np.array(ids, dtype=np.int64)))
+        connected = table.rows(np.array(rows, dtype=np.int64), f"{path}: {cell} elements")
+        blocks.append(RawBlock(cell, connected, np.array(ids, dtype=np.int64)))
         pids.append(np.array(properties, dtype=np.int64))
     return blocks, pids
 
@@ -168,7 +168,9 @@ def _set_group(
         return RawGroup(name, card.name, cells={int(i): rows[block == i] - starts[i] for i in np.unique(block)})
     if kind == "property":
         known = [g for g in groups if g.name.startswith("property:")]
-        ids = IdTable(np.array([int(g.name.partition(":")[2]) for g in known], dtype=np.int64), "properties", Path(card.path))
+        ids = IdTable(
+            np.array([int(g.name.partition(":")[2]) for g in known], dtype=np.int64), "properties", Path(card.path)
+        )
         rows, lost = members(words, ids, where)
         if lost:
             warnings.append(told(where, lost, "properties"))

@@ -14,7 +14,7 @@ _BEGIN = re.compile(r"\s*BEGIN\s*(?:BULK|SUPER|AUXMODEL|ARBMODEL|$)", re.IGNOREC
 _INCLUDE = re.compile(r"\s*INCLUDE(?=[\s'\"=])[\s=]*", re.IGNORECASE)
 _CASE_SET = re.compile(r"\s*SET\s+\d+\s*=", re.IGNORECASE)
 _REAL = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d{1,4})|([+-]\d{1,4}))?")
-_PLAIN = re.compile(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_PLAIN = re.compile(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _SMALL = tuple(slice(i, i + 8) for i in range(8, 72, 8))
 _LARGE = tuple(slice(i, i + 16) for i in range(8, 72, 16))
 
@@ -72,7 +72,7 @@ class Card:
         word = self.text(at)
         if not word:
             return 0.0
-        if _PLAIN.fullmatch(word):
+        if len(word) < 10 and _PLAIN.fullmatch(word):
             return float(word)
         return real(word, f"{self.where}, field {at + 2}")
 
@@ -92,7 +92,10 @@ def real(word: str, where: str) -> float:
     match = _REAL.fullmatch(word)
     if match is None:
         raise MeshFileError(f"{where}: {word[:40]!r} is no number")
-    return float(f"{match[1]}e{match[2] or match[3] or 0}")
+    value = float(f"{match[1]}e{match[2] or match[3] or 0}")
+    if abs(value) > 1e150:  # squares of it would be infinite
+        raise MeshFileError(f"{where}: {word[:40]!r} is too large")
+    return value
 
 
 @dataclass

@@ -76,4 +76,3 @@ def members(words: Sequence[str], table: IdTable, where: str) -> tuple[IntArray,
 def told(where: str, lost: int, what: str) -> str:
     """What to say about ids that do not exist."""
     return f"{where}: {lost} of its {what} do not exist"
-

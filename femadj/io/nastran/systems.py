@@ -31,7 +31,9 @@ class _System:
             local = np.stack([x[:, 0] * np.cos(angle), x[:, 0] * np.sin(angle), x[:, 2]], axis=1)
         else:
             theta, phi = np.deg2rad(x[:, 1]), np.deg2rad(x[:, 2])
-            local = x[:, :1] * np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=1)
+            local = x[:, :1] * np.stack(
+                [np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=1
+            )
         return self.origin + local @ self.axes
 
 

@@ -83,9 +83,7 @@ def blocks_of(
     if len(connectivity) and (connectivity.min() < 0 or connectivity.max() >= n_points):
         bad = connectivity[(connectivity < 0) | (connectivity >= n_points)][0]
         cell = int(np.searchsorted(ends, np.flatnonzero(connectivity == bad)[0], side="right"))
-        raise MeshFileError(
-            f"{path}: cell {cell} refers to node {bad}, and there are {n_points}; the file is damaged"
-        )
+        raise MeshFileError(f"{path}: cell {cell} refers to node {bad}, and there are {n_points}; the file is damaged")
     if len(types) and (types == types[0]).all() and (sizes == sizes[0]).all():
         if not sizes[0]:
             return [], []

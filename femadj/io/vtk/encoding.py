@@ -52,7 +52,7 @@ class Encoding:
                 raise MeshFileError(f"{where}: {length} bytes are not there; the file is truncated or damaged")
             return bytes(data[self.size : self.size + length])
         count, head = self._count(bytes(data[: self.size]), len(data), where)
-        sizes = self._numbers(bytes(data[: head]), 3 + count, where)
+        sizes = self._numbers(bytes(data[:head]), 3 + count, where)
         return self._blocks(data[head:], sizes, where)
 
     def _count(self, data: bytes, available: int, where: str) -> tuple[int, int]:

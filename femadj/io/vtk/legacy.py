@@ -18,15 +18,17 @@ from femadj.io.vtk.assemble import Piece, joined, raw_mesh
 AnyArray = npt.NDArray[Any]
 
 TYPES = {
-    "unsigned_char": "u1", "char": "i1", "signed_char": "i1", "unsigned_short": "u2", "short": "i2", "unsigned_int": "u4",
-    "int": "i4", "unsigned_long": "u8", "long": "i8", "unsigned_long_long": "u8", "long_long": "i8", "float": "f4",
+    "unsigned_char": "u1", "char": "i1", "signed_char": "i1", "unsigned_short": "u2", "short": "i2",
+    "unsigned_int": "u4", "int": "i4", "unsigned_long": "u8", "long": "i8", "unsigned_long_long": "u8", "long_long": "i8", "float": "f4",
     "double": "f8", "vtkidtype": "i4", "vtktypeint8": "i1", "vtktypeuint8": "u1", "vtktypeint16": "i2",
     "vtktypeuint16": "u2", "vtktypeint32": "i4", "vtktypeuint32": "u4", "vtktypeint64": "i8", "vtktypeuint64": "u8",
     "vtktypefloat32": "f4", "vtktypefloat64": "f8",
 }  # fmt: skip
 """Bytes of the types; VTK writes its ids with four."""
 
-_HEAD = re.compile(rb"\s*#\s*vtk\s+DataFile\s+Version\s+(\d+)\.(\d+)[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\b[^\n]*\n", re.IGNORECASE)
+_HEAD = re.compile(
+    rb"\s*#\s*vtk\s+DataFile\s+Version\s+(\d+)\.(\d+)[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\b[^\n]*\n", re.IGNORECASE
+)
 _KEYWORD = re.compile(rb"^[ \t]*(?!(?:nan|inf|infinity)\b)[A-Za-z]", re.MULTILINE | re.IGNORECASE)
 
 _WIDTHS = {"VECTORS": 3, "NORMALS": 3, "TENSORS": 9, "TENSORS6": 6}
@@ -35,7 +37,9 @@ _WIDTHS = {"VECTORS": 3, "NORMALS": 3, "TENSORS": 9, "TENSORS6": 6}
 def is_structured(path: Path) -> bool:
     """Whether a file holds a structured grid, whose cells are not listed."""
     with path.open("rb") as file:
-        return bool(re.search(rb"^\s*DATASET\s+(?:STRUCTURED|RECTILINEAR)", file.read(4096), re.MULTILINE | re.IGNORECASE))
+        return bool(
+            re.search(rb"^\s*DATASET\s+(?:STRUCTURED|RECTILINEAR)", file.read(4096), re.MULTILINE | re.IGNORECASE)
+        )
 
 
 def read_legacy(path: Path) -> RawMesh:
@@ -179,7 +183,9 @@ def _section(grid: _Grid, reader: _Reader, line: list[str]) -> bool:
             )
     elif word == "POINTS":
         count = reader.count(line, 1)
-        grid.points = reader.array(3 * count, line[2] if len(line) > 2 else "").reshape(count, 3).astype(np.float64, copy=False)
+        grid.points = (
+            reader.array(3 * count, line[2] if len(line) > 2 else "").reshape(count, 3).astype(np.float64, copy=False)
+        )
     elif word == "CELLS":
         _cells(grid, reader, line)
     elif word == "CELL_TYPES":

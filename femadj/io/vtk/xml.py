@@ -56,6 +56,11 @@ class _File:
     encoding: Encoding
     appended: memoryview = field(default_factory=lambda: memoryview(b""))
     appended_base64: bool = False
+    decoded: dict[int, bytes] = field(default_factory=dict)
+
+
+def _base64(file: _File, offset: int, where: str) -> bytes:
+    return file.encoding.base64(bytes(file.appended[offset:]), where)
 
 
 _APPENDED = re.compile(rb"<AppendedData\b([^>]*)>\s*_")
@@ -169,8 +174,10 @@ def _array(file: _File, element: Any, where: str, width: int, rows: int | None) 
         if offset >= len(file.appended):
             raise MeshFileError(f"{where}: its data at {offset} are not there; the file is truncated or damaged")
         part = file.appended[offset:]
-        data = file.encoding.base64(bytes(part), where) if file.appended_base64 else file.encoding.raw(part, where)
-        found = values(data, kind, file.encoding.order, where)
+        if offset not in file.decoded:  # arrays may share their data
+            plain = file.encoding.raw(part, where) if not file.appended_base64 else _base64(file, offset, where)
+            file.decoded[offset] = plain
+        found = values(file.decoded[offset], kind, file.encoding.order, where)
     else:
         raise MeshFileError(f"{where}: the format {form!r} is not known")
     given = element.get("NumberOfComponents", str(width))
