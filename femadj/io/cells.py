@@ -11,6 +11,7 @@ from femadj.mesh.reference import CELL_TYPES
 _SHAPES: tuple[tuple[str, int], ...] = (
     ("vertex", 0), ("polyvertex", 0), ("line", 1), ("polyline", 1), ("triangle", 2), ("quad", 2), ("polygon", 2),
     ("tetra", 3), ("hexahedron", 3), ("wedge", 3), ("pyramid", 3), ("polyhedron", 3),
+    ("triangle_strip", 2), ("polygon_quadratic", 2), ("curve_parametric", 1),
 )  # fmt: skip
 
 _LAGRANGE: Mapping[str, int] = MappingProxyType(

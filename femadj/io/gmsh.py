@@ -146,8 +146,14 @@ class _File:
 
     def start(self, name: str) -> int | None:
         """Where the contents of a section start."""
-        match = re.search(rb"^\$" + name.encode() + rb"[ \t\r]*\n", self.data, re.MULTILINE)
-        return match.end() if match else None
+        begin = re.compile(rb"^\$" + name.encode() + rb"[ \t\r]*\n", re.MULTILINE)
+        match = begin.search(self.data)
+        if match is None:
+            return None
+        end = self.data.find(b"$End" + name.encode(), match.end())
+        if end >= 0 and begin.search(self.data, end):
+            raise MeshFileError(f"{self.where(name)}: there are two of it; the file is damaged")
+        return match.end()
 
     def end(self, name: str, start: int) -> int:
         """Where its contents end."""

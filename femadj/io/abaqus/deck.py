@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -367,11 +368,8 @@ def checked_id(word: str, where: str) -> int:
 
 def require_name(word: str, where: str) -> None:
     """Refuse what is neither an id nor a name: numbers with a sign, a point or an exponent."""
-    try:
-        float(word)
-    except ValueError:
-        return
-    raise MeshFileError(f"{where}: {word[:40]!r} is neither a whole number nor the name of a set")
+    if re.fullmatch(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?", word, re.ASCII):
+        raise MeshFileError(f"{where}: {word[:40]!r} is neither a whole number nor the name of a set")
 
 
 class _Faces(_Reader):

@@ -20,7 +20,7 @@ _FAMILIES: tuple[tuple[str, Mapping[str, str]], ...] = (
     (r"(?:S|DS|M3D|SFM3D|R3D|STRI)(3|4|6|8|9|65)[A-Z]*5?", {**_PLANE, "9": "quad9", "65": "triangle6"}),
     (r"(?:T2D|T3D|DC1D|R2D)(\d)[A-Z]*", {"2": "line", "3": "line3"}),
 )  # fmt: skip
-_POINT_ELEMENTS = r"(?:MASS|HEATCAP|ROTARYI|SPRING|DASHPOT|CONN|JOINT|DCOUP|GAP|ITT|ITS|IT2D|D(?![SC])|RB2D|RB3D|U\d).*"
+_POINT_ELEMENTS = r"(?:MASS|HEATCAP|ROTARYI|SPRING|DASHPOT|CONN|JOINT|DCOUP|GAP|ITT|ITS|IT2D|RB2D|RB3D).*"
 _OTHER_SIZES: Mapping[str, int] = MappingProxyType({"pyramid": 5, "wedge15": 15})
 
 # corner nodes (zero-based) of the faces S1, S2, ...

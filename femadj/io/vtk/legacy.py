@@ -19,10 +19,10 @@ AnyArray = npt.NDArray[Any]
 
 TYPES = {
     "unsigned_char": "u1", "char": "i1", "signed_char": "i1", "unsigned_short": "u2", "short": "i2",
-    "unsigned_int": "u4", "int": "i4", "unsigned_long": "u8", "long": "i8", "unsigned_long_long": "u8", "long_long": "i8", "float": "f4",
-    "double": "f8", "vtkidtype": "i4", "vtktypeint8": "i1", "vtktypeuint8": "u1", "vtktypeint16": "i2",
-    "vtktypeuint16": "u2", "vtktypeint32": "i4", "vtktypeuint32": "u4", "vtktypeint64": "i8", "vtktypeuint64": "u8",
-    "vtktypefloat32": "f4", "vtktypefloat64": "f8",
+    "unsigned_int": "u4", "int": "i4", "unsigned_long": "u8", "long": "i8", "unsigned_long_long": "u8",
+    "long_long": "i8", "float": "f4", "double": "f8", "vtkidtype": "i4", "vtktypeint8": "i1", "vtktypeuint8": "u1",
+    "vtktypeint16": "i2", "vtktypeuint16": "u2", "vtktypeint32": "i4", "vtktypeuint32": "u4", "vtktypeint64": "i8",
+    "vtktypeuint64": "u8", "vtktypefloat32": "f4", "vtktypefloat64": "f8",
 }  # fmt: skip
 """Bytes of the types; VTK writes its ids with four."""
 
