@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from femadj.errors import MeshFileError
+from femadj.errors import MeshFileError, UnsupportedCellError
 from femadj.io.arrays import cell_groups, point_groups
 from femadj.io.raw import IntArray, RawBlock, RawGroup, RawMesh
+from femadj.mesh.reference import INTEGRATED_CELLS
 
 MODULES: Mapping[str, str] = MappingProxyType(
     {
@@ -57,6 +59,8 @@ def read(path: Path) -> RawMesh:
 
     Raises
     ------
+    UnsupportedCellError
+        For cells that meshio knows by name only.
     MeshFileError
         For unknown suffixes, and for whatever meshio stumbles over, as its cause.
     """
@@ -69,6 +73,14 @@ def read(path: Path) -> RawMesh:
         return _mesh(data, path)
     except (MeshFileError, MemoryError):
         raise
+    except KeyError as error:  # of the cells that meshio has a name for, but no dimension
+        name_of_cell = str(error.args[0]) if error.args else ""
+        if re.fullmatch(r"(?:line|triangle|quad|tetra|pyramid|wedge|hexahedron)\d+", name_of_cell):
+            raise UnsupportedCellError(
+                f"{path}: cells of type {name_of_cell!r} are not supported; supported are: "
+                f"{', '.join(INTEGRATED_CELLS)}"
+            ) from error
+        raise MeshFileError(f"{path} cannot be read as {name} by meshio: KeyError: {error}") from error
     except ImportError as error:
         library = _LIBRARIES.get(error.name or "", error.name)
         raise MeshFileError(f"{path} needs the library {library}: pip install {library}") from error
