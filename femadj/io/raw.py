@@ -208,30 +208,37 @@ class _Solids:
 def _merged(raw: RawMesh, dims: Sequence[int], dim: int) -> _Solids:
     """One block per cell type, in order of first appearance; repeated cells once where the format repeats them."""
     types = list(dict.fromkeys(b.type for b, d in zip(raw.blocks, dims, strict=True) if d == dim and len(b.nodes)))
-    # random keys of the nodes: their sums find equal cells in one sort
-    keys = np.random.default_rng(0).integers(0, 2**63, len(raw.points), dtype=np.uint64)
+    keys = np.empty(0, np.uint64)
+    if raw.merge_repeated:  # random keys of the nodes: their sums find equal cells in one sort
+        keys = np.random.default_rng(0).integers(0, 2**63, len(raw.points), dtype=np.uint64)
     blocks, ids, repeated, offset = [], {}, 0, 0
     for cell_type in types:
         members = [i for i, b in enumerate(raw.blocks) if b.type == cell_type]
         nodes = raw.blocks[members[0]].nodes
         if len(members) > 1:
             nodes = np.vstack([raw.blocks[i].nodes for i in members])
-        new = np.arange(len(nodes))
+        new = np.arange(offset, offset + len(nodes), dtype=np.int32)
         if raw.merge_repeated:
             # the order of nodes counts: only cells written twice alike are one and the same
             places = 2 * np.arange(nodes.shape[1], dtype=np.uint64) + np.uint64(1)
             sums = (keys[nodes] * places).sum(axis=1, dtype=np.uint64)
             _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
             kept = np.sort(first)
-            new = np.searchsorted(kept, first[inverse.ravel()])
+            new = np.searchsorted(kept, first[inverse.ravel()]) + offset
             repeated += len(nodes) - len(kept)
             nodes = nodes[kept]
         starts = np.cumsum([0, *(len(raw.blocks[i].nodes) for i in members)])
         for number, i in enumerate(members):
-            ids[i] = new[starts[number] : starts[number + 1]] + offset
+            ids[i] = new[starts[number] : starts[number + 1]]
         offset += len(nodes)
-        blocks.append(CellBlock(cell_type, np.ascontiguousarray(nodes, dtype=np.int32)))
+        blocks.append(CellBlock(cell_type, _read_only(np.ascontiguousarray(nodes, dtype=np.int32))))
     return _Solids(blocks, ids, repeated)
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array of this package's own making, which the mesh then need not copy."""
+    array.setflags(write=False)
+    return array
 
 
 def require_supported(points: FloatArray, blocks: Sequence[RawBlock], path: Path) -> None:
@@ -331,15 +338,19 @@ def build(raw: RawMesh, path: Path) -> tuple[Mesh, ImportReport]:
         dropped.append(f"{len(orphans)} nodes that belong to no cell of the mesh (ids {listing(ids)})")
 
     groups = _collect(raw, dims, dim, solids, used, new, dropped)
+    every = bool(used.all())
     node_ids = np.arange(len(raw.points)) if raw.node_ids is None else raw.node_ids
+    node_ids = node_ids if every else node_ids[used]
+    if raw.points.flags.owndata:
+        _read_only(raw.points)
     try:
         mesh = Mesh(
-            raw.points if used.all() else raw.points[used],
-            [(b.type, b.nodes if used.all() else new[b.nodes]) for b in solids.blocks],
+            raw.points if every else _read_only(raw.points[used]),
+            [(b.type, b.nodes if every else _read_only(new[b.nodes])) for b in solids.blocks],
             node_groups=groups.groups["node"],
             facet_groups=groups.groups["facet"],
             cell_groups=groups.groups["cell"],
-            node_ids=node_ids[used],
+            node_ids=_read_only(node_ids) if node_ids.flags.owndata else node_ids,
             cell_ids=_cell_ids(raw, solids),
         )
     except FemadjError as error:
@@ -350,13 +361,19 @@ def build(raw: RawMesh, path: Path) -> tuple[Mesh, ImportReport]:
 
 def _cell_ids(raw: RawMesh, solids: _Solids) -> IntArray | None:
     """Ids that the file gives the cells of the mesh; None where it gives none."""
-    result = np.empty(sum(len(b) for b in solids.blocks), dtype=np.int64)
-    for i, cells in solids.ids.items():
-        ids = raw.blocks[i].ids
-        if ids is None:
-            return None
-        result[cells[::-1]] = ids[::-1]  # of repetitions the first
-    return result
+    count = sum(len(b) for b in solids.blocks)
+    members = [raw.blocks[i] for i in solids.ids]
+    if any(b.ids is None for b in members):
+        return None
+    if len(members) == 1 and not solids.repeated:
+        result = np.asarray(members[0].ids, dtype=np.int64)
+    else:
+        result = np.empty(count, dtype=np.int64)
+        for block, cells in zip(members, solids.ids.values(), strict=True):
+            result[cells[::-1]] = np.asarray(block.ids)[::-1]  # of repetitions the first
+    if count and result[0] == 0 and result[-1] == count - 1 and (result[1:] > result[:-1]).all():
+        return None  # the numbers that the mesh gives them anyway
+    return _read_only(result) if result.flags.owndata else result
 
 
 def _collect(

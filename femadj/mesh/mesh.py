@@ -165,7 +165,7 @@ def _checked_ids(cell_ids: npt.ArrayLike, n_cells: int) -> IntArray:
     ids = array_of(cell_ids, "cell_ids")
     if ids.shape != (n_cells,) or ids.dtype.kind not in "iu":
         raise InvalidMeshError(f"cell_ids must be {n_cells} integers, not shape {ids.shape} of {ids.dtype}")
-    return frozen(ids.astype(np.int64))
+    return frozen(ids.astype(np.int64, copy=False))
 
 
 def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
@@ -264,7 +264,7 @@ class Mesh:
             node_groups=MappingProxyType(_index_groups(node_groups, "node", n_nodes)),
             facet_groups=MappingProxyType(facets),
             cell_groups=MappingProxyType(_index_groups(cell_groups, "cell", n_cells)),
-            node_ids=frozen(ids.astype(np.int64)),
+            node_ids=frozen(ids.astype(np.int64, copy=False)),
             orientation=frozen(_orientation(x, blocks, numbers)),
             cell_ids=numbers,
         )
@@ -564,16 +564,15 @@ def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tu
 def _orientation(points: FloatArray, blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> FloatArray:
     """Sign of the Jacobian of every cell; raises where it vanishes or changes inside a cell."""
     ranges = _jacobian_ranges(points, blocks)
-    low = np.concatenate([r[0] for r in ranges])
-    high = np.concatenate([r[1] for r in ranges])
-    bad = np.flatnonzero(~((low > DEGENERATE) | (high < -DEGENERATE)))
-    if len(bad):
+    good = [(low > DEGENERATE) | (high < -DEGENERATE) for low, high in ranges]
+    if not all(g.all() for g in good):
+        bad = np.flatnonzero(~np.concatenate(good))
         raise TangledMeshError(
             f"{_named(bad, cell_ids)} have no volume or are tangled (their Jacobian vanishes or changes sign between "
             "quadrature points): repair the mesh, or check the order of their nodes",
             bad.tolist(),
         )
-    sign = np.where(low > 0, 1.0, -1.0)
+    sign = np.concatenate([np.copysign(1.0, low) for low, _ in ranges])
     if sign.min() < sign.max():
         pairs = overlapping_cells(blocks, sign)
         if len(pairs):

@@ -53,9 +53,10 @@ def read(path: Path) -> RawMesh:
     for found in mesh.elements:
         if not found.ids:
             continue
-        table = np.concatenate(found.nodes)
+        for k, part in enumerate(found.nodes):  # ids by rows, a block of lines at a time
+            found.nodes[k] = nodes.rows(part, f"{found.where}: {found.type} elements")
+        rows = np.concatenate(found.nodes)
         found.nodes.clear()
-        rows = nodes.rows(table, f"{found.where}: {found.type} elements")
         if found.cell == "line3":
             rows = _middle_last(points, rows)
         blocks.append(RawBlock(found.cell, rows, np.concatenate(found.ids)))

@@ -74,7 +74,8 @@ def blocks_of(
     MeshFileError
         For nodes that do not exist, and cells that do not have the nodes of their type.
     """
-    sizes = np.diff(ends, prepend=0)
+    uniform = _uniform(connectivity, ends, types)
+    sizes = np.full(1, uniform) if uniform else np.diff(ends, prepend=0)
     if len(ends) != len(types) or (len(ends) and (sizes.min() < 0 or ends[-1] != len(connectivity))):
         raise MeshFileError(
             f"{path}: {len(types)} types and {len(ends)} offsets up to {ends[-1] if len(ends) else 0} do not fit "
@@ -84,9 +85,7 @@ def blocks_of(
         bad = connectivity[(connectivity < 0) | (connectivity >= n_points)][0]
         cell = int(np.searchsorted(ends, np.flatnonzero(connectivity == bad)[0], side="right"))
         raise MeshFileError(f"{path}: cell {cell} refers to node {bad}, and there are {n_points}; the file is damaged")
-    if len(types) and (types == types[0]).all() and (sizes == sizes[0]).all():
-        if not sizes[0]:
-            return [], []
+    if uniform:
         name, order = _named(int(types[0]), int(sizes[0]), 0, path)
         nodes = connectivity.reshape(len(types), -1)
         return [RawBlock(name, nodes if order is None else nodes[:, order], np.arange(len(types)))], [
@@ -107,6 +106,15 @@ def blocks_of(
         blocks.append(RawBlock(name, nodes, rows))
         cells.append(rows)
     return blocks, cells
+
+
+def _uniform(connectivity: IntArray, ends: IntArray, types: IntArray) -> int:
+    """Nodes of every cell, where all cells are of one type and size; else zero."""
+    if not len(types) or len(types) != len(ends) or len(connectivity) % len(types):
+        return 0
+    size = len(connectivity) // len(types)
+    same = ends[0] == size and ends[-1] == len(connectivity) and (ends[1:] - ends[:-1] == size).all()
+    return size if same and (types == types[0]).all() else 0
 
 
 def _named(number: int, size: int, cell: int, path: Path) -> tuple[str, npt.NDArray[np.int64] | None]:

@@ -132,8 +132,12 @@ class _Reader:
         end = self.at + count * size
         if end > len(self.data):
             raise MeshFileError(f"{self.where}: {count} numbers are not there; the file is truncated or damaged")
-        values = np.frombuffer(self.data, np.dtype(">" + code), count, self.at)
-        self.at = end
+        start, self.at = self.at, end
+        if code[1] == "8" and code[0] in "iu":
+            halves = np.frombuffer(self.data, ">i4", 2 * count, start)
+            if not halves[::2].any() and (count == 0 or halves[1::2].min() >= 0):  # they fit in 32 bits
+                return halves[1::2].astype(np.int32)
+        values = np.frombuffer(self.data, np.dtype(">" + code), count, start)
         return values.astype(values.dtype.newbyteorder("="))
 
     def _fits(self, size: int) -> bool:
@@ -209,8 +213,9 @@ def _cells(grid: _Grid, reader: _Reader, line: list[str]) -> None:
         head = reader.words() or []
         if not head or head[0].upper() != "CONNECTIVITY":
             raise MeshFileError(f"{reader.path}: CONNECTIVITY is missing; the file is truncated or damaged")
-        grid.connectivity = reader.array(second, head[1] if len(head) > 1 else "").astype(np.int64, copy=False)
-        if len(offsets) and (offsets[0] != 0 or offsets[-1] != second or (np.diff(offsets) < 0).any()):
+        found = reader.array(second, head[1] if len(head) > 1 else "")
+        grid.connectivity = found if found.dtype.kind == "i" else found.astype(np.int64)
+        if len(offsets) and (offsets[0] != 0 or offsets[-1] != second or (offsets[1:] < offsets[:-1]).any()):
             raise MeshFileError(f"{reader.path}, OFFSETS: they do not fit {second} nodes of cells; it is damaged")
         grid.ends = offsets[1:]
         return
