@@ -217,7 +217,7 @@ def _merged(raw: RawMesh, dims: Sequence[int], dim: int) -> _Solids:
         nodes = raw.blocks[members[0]].nodes
         if len(members) > 1:
             nodes = np.vstack([raw.blocks[i].nodes for i in members])
-        new = np.arange(offset, offset + len(nodes), dtype=np.int32)
+        new: IntArray = np.arange(offset, offset + len(nodes), dtype=np.int32)
         if raw.merge_repeated:
             # the order of nodes counts: only cells written twice alike are one and the same
             places = 2 * np.arange(nodes.shape[1], dtype=np.uint64) + np.uint64(1)

@@ -118,6 +118,21 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, card: str, message: s
     assert "deck.inp" in str(caught.value)
 
 
+def test_common_keywords_are_no_mesh(tmp_path: Path) -> None:
+    names = (
+        "Preprint, Heading, Solid Section, Shell Section, Material, Elastic, Density, Plastic, Expansion, Boundary, Step, "
+        "Static, Frequency, Buckle, Dynamic, Cload, Dload, Dsload, Amplitude, Equation, MPC, Tie, "
+        "Coupling, Kinematic, Contact Pair, Surface Interaction, Surface Behavior, Friction, Output, Node Output, "
+        "Element Output, Contact Output, Node File, El File, Node Print, El Print, Restart, Initial Conditions, "
+        "Temperature, Orientation, Distribution, Distribution Table, Section Controls, Time Points, Controls, Film, "
+        "Radiate, Physical Constants, No Analysis, End Step, Beam Section, Spring, Mass, Rigid Body, Nodal Thickness"
+    )
+    _, report = read(tmp_path, PLATE + "".join(f"*{n}\n" for n in names.split(", ")))
+    assert report.warnings == ()
+    _, report = read(tmp_path, PLATE + "*STEP\n*MODEL CHANGE, REMOVE\nplate\n")
+    assert any("line 12: *MODEL CHANGE takes elements out" in w for w in report.warnings)
+
+
 def test_unknown_keywords_are_told(tmp_path: Path) -> None:
     _, report = read(tmp_path, PLATE + "*WONDERFUL THING, A=1\n1, 2\n*MATERIAL, NAME=m\n*ELASTIC\n1., 0.\n")
     assert any("line 11" in w and "WONDERFUL THING" in w for w in report.warnings)

@@ -58,6 +58,7 @@ def read(
         FREE.replace(",0.0", ",") + BRICK,
         BRICK.splitlines()[1].replace("+       ", "+Z9     ") + "\n" + GRIDS + BRICK.splitlines()[0][:-1] + "+Z9\n",
         small("GRDSET", "", 0) + GRIDS + "$ nothing\n\n" + BRICK,
+        GRIDS + GRIDS.splitlines()[2] + "\n" + BRICK,
     ],
 )
 def test_a_brick_in_many_hands(tmp_path: Path, bulk: str) -> None:
@@ -153,6 +154,7 @@ def test_included_files(tmp_path: Path) -> None:
         ("GRID,3,,3.0", "GRID,3,,3.x", MeshFileError, "line 6, GRID, field 4: '3.x' is no number"),
         ("GRID,3,,3.0", "GRID,3,,1.+999", MeshFileError, "too large"),
         ("GRID,3,", "GRID,3.5,", MeshFileError, "line 6, GRID, field 2: '3.5' is no whole number"),
+        ("GRID,3,", "=,*1,=,*1.,==\nGRID,3,", MeshFileError, "line 6: replicated cards"),
         ("GRID,3,", "GRID,2,", MeshFileError, "grid points 2 occur more than once"),
         ("7,8", "7,80", MeshFileError, "grid points 80, which do not exist"),
         ("7,8", "7", MeshFileError, "line 12, CHEXA 1: one of its 8 corners is missing"),

@@ -106,11 +106,21 @@ def _grid(by_name: dict[str, list[Card]], path: Path) -> tuple[IntArray, FloatAr
     x = np.array([(c.real(2), c.real(3), c.real(4)) for c in grids], dtype=np.float64).reshape(-1, 3)
     if ids.min() <= 0:
         raise MeshFileError(f"{grids[int(ids.argmin())].where}: the id {ids.min()} is not positive")
+    once = _without_repetitions(ids, local, x)
+    ids, local, x = ids[once], local[once], x[once]
     table = IdTable(ids, "grid points", path)
     if not local.any():
         return ids, x, table
     systems = [c for name in SYSTEMS for c in by_name.get(name, [])]
     return ids, positions(systems, table, local, x, path), table
+
+
+def _without_repetitions(ids: IntArray, local: IntArray, x: FloatArray) -> IntArray:
+    """Rows without those that say again what an earlier one says, which is allowed."""
+    order = np.argsort(ids, kind="stable")
+    before, after = order[:-1], order[1:]
+    again = (ids[before] == ids[after]) & (local[before] == local[after]) & (x[before] == x[after]).all(axis=1)
+    return np.delete(np.arange(len(ids)), after[again])
 
 
 def _elements(deck: Deck, table: IdTable, path: Path) -> tuple[list[RawBlock], list[IntArray]]:

@@ -142,6 +142,10 @@ class Deck:
         if name in self.wanted:
             self.cards.append(card)
             return
+        if name.startswith(("=", "*(")):
+            raise MeshFileError(
+                f"{path}, line {number}: replicated cards (=) are not supported; let the preprocessor write them out"
+            )
         count, first = self.others.get(name, (0, f"{path}, line {number}"))
         if count or len(self.others) < 1000:
             self.others[name] = (count + 1, first)
