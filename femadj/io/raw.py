@@ -277,13 +277,15 @@ class _Groups:
         self.groups: dict[str, dict[str, Any]] = {"node": {}, "facet": {}, "cell": {}}
         self.origins: dict[tuple[str, str], str] = {}
         self.renamed: list[str] = []
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def add(self, kind: str, name: str, origin: str, value: Any) -> None:
         known = self.groups[kind]
-        new, number = name, 1
+        new, number = name, self._numbers.get((kind, name), 1)
         while new in known:
             number += 1
             new = f"{name}_{number}"
+        self._numbers[kind, name] = number
         if new != name:
             self.renamed.append(
                 f"{kind} group {name!r} ({origin}) is now {new!r}: {self.origins[kind, name]} has the name already"
@@ -388,9 +390,9 @@ def _collect(
     """Sort the groups of the file into node, facet and cell groups of the mesh."""
     result = _Groups()
     grouped = {i: np.zeros(len(b.nodes), dtype=bool) for i, b in enumerate(raw.blocks) if dims[i] < dim}
-    outline: IntArray | None = None
-    for group in raw.groups:
-        cells, facets, nodes = [], list(group.facets), [group.nodes]
+    sides = _sides(raw, dims, dim, solids)
+    for group, (facets, on) in zip(raw.groups, sides, strict=True):
+        cells, nodes = [], [group.nodes]
         for i, rows in group.cells.items():
             if dims[i] < dim:
                 grouped[i][rows] = True
@@ -398,17 +400,12 @@ def _collect(
                 continue
             if dims[i] == dim:
                 cells.append(solids.ids[i][rows])
-            elif dims[i] == dim - 1:
-                facets.append(corners(raw.blocks[i])[rows])
-            else:
+            elif dims[i] < dim - 1:
                 nodes.append(raw.blocks[i].nodes[rows].ravel())
         label = f"group {group.name!r} ({group.origin})"
         if cells:
             result.add("cell", group.name, group.origin, distinct(np.concatenate(cells)))
         if facets:
-            if outline is None:
-                outline = _outline(solids.blocks, raw, dims, dim)
-            on = [match_rows(outline, padded_key(f))[0] >= 0 for f in facets]
             lost = sum(int((~o).sum()) for o in on)
             if lost:
                 dropped.append(f"{lost} facets of {label} that belong to no cell of the mesh")
@@ -431,16 +428,24 @@ def _collect(
     return result
 
 
-def _outline(blocks: Sequence[CellBlock], raw: RawMesh, dims: Sequence[int], dim: int) -> IntArray:
-    """Keys of all facets of the cells whose corners occur in the facet groups of the file."""
+def _sides(
+    raw: RawMesh, dims: Sequence[int], dim: int, solids: _Solids
+) -> list[tuple[list[IntArray], list[npt.NDArray[np.bool_]]]]:
+    """Facets of every group, by their corners, and which of them belong to a cell of the mesh."""
+    facets = [
+        [*g.facets, *(corners(raw.blocks[i])[rows] for i, rows in g.cells.items() if dims[i] == dim - 1 and len(rows))]
+        for g in raw.groups
+    ]
+    every = [f for of_group in facets for f in of_group]
+    if not every:
+        return [([], []) for _ in facets]
     marked = np.zeros(len(raw.points), dtype=bool)
-    for group in raw.groups:
-        for facets in group.facets:
-            marked[facets.ravel()] = True
-        for i, rows in group.cells.items():
-            if dims[i] == dim - 1:
-                marked[corners(raw.blocks[i])[rows].ravel()] = True
-    return facet_keys(blocks, marked)[0]
+    for found in every:
+        marked[found.ravel()] = True
+    outline = facet_keys(solids.blocks, marked)[0]
+    on = match_rows(outline, np.vstack([padded_key(f) for f in every]))[0] >= 0
+    masks = iter(np.split(on, np.cumsum([len(f) for f in every])[:-1]))
+    return [(of_group, [next(masks) for _ in of_group]) for of_group in facets]
 
 
 def _report(raw: RawMesh, path: Path, mesh: Mesh, groups: _Groups, dropped: Sequence[str]) -> ImportReport:

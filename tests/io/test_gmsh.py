@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,21 @@ def test_results_are_named_as_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.msh").write_text(MSH4 + data)
     _, report = read_mesh_with_report(tmp_path / "a.msh")
     assert any("NodeData 'T'" in d for d in report.dropped)
+
+
+def test_many_groups_are_matched_together(tmp_path: Path) -> None:
+    n = 6000
+    nodes = "".join(f"{i + 1} {i // 2} {i % 2} 0\n" for i in range(n))
+    pairs = "".join(
+        f"{2 * k + 1} 3 2 1 1 {2 * k + 1} {2 * k + 3} {2 * k + 4} {2 * k + 2}\n"
+        f"{2 * k + 2} 1 2 {k + 1} 1 {2 * k + 1} {2 * k + 2}\n"
+        for k in range(n // 2 - 1)
+    )
+    (tmp_path / "a.msh").write_text(
+        f"$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n{n}\n{nodes}$EndNodes\n$Elements\n{n - 2}\n{pairs}$EndElements\n"
+    )
+    start = time.process_time()
+    mesh, _ = read_mesh_with_report(tmp_path / "a.msh")
+    assert time.process_time() - start < 3.0  # a search for each group would take ten
+    assert len(mesh.facet_groups) == n // 2 - 1
+    assert mesh.facet_nodes(mesh.facets("7")).tolist() == [12, 13]

@@ -324,7 +324,7 @@ class _Set(_Reader):
             return
         plain: list[int] = []
         for row, where in data.rows():
-            for word in (w.strip().strip('"') for w in row.split(",")):
+            for word in _words(row):
                 if word.isdecimal() and word.isascii():
                     plain.append(checked_id(word, where))
                 elif word:
@@ -359,6 +359,13 @@ class _Set(_Reader):
             self.target.ranges.append((first, last, step))
 
 
+def _words(row: str) -> list[str]:
+    """Fields of a line of ids and names; names in quotation marks may hold commas."""
+    if '"' not in row:
+        return [w.strip() for w in row.split(",")]
+    return [w.strip().strip('"') for w in re.findall(r'((?:[^,"]|"[^"]*"?)*)(?:,|$)', row)]
+
+
 def checked_id(word: str, where: str) -> int:
     """An id in decimal digits."""
     if len(word) > 16 or int(word) >= EXACT:
@@ -389,7 +396,7 @@ class _Faces(_Reader):
 
     def feed(self, data: Data) -> None:
         for row, where in data.rows():
-            words = [w.strip().strip('"') for w in row.split(",")]
+            words = _words(row)
             if not words[0]:
                 self.target.problem = "it is all free faces of the body (an empty name), which is not supported"
                 continue

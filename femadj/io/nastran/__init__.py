@@ -19,7 +19,7 @@ from femadj.io.nastran.cards import Card, Deck
 from femadj.io.nastran.elements import SHAPES, cell_of, is_point_element, may_be_element
 from femadj.io.nastran.sets import SETS, kind_of, members, told
 from femadj.io.nastran.systems import SYSTEMS, positions
-from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh
+from femadj.io.raw import Budget, IdTable, IntArray, RawBlock, RawGroup, RawMesh
 
 WANTED = frozenset({"GRID", "GRDSET", *SYSTEMS, *SHAPES, *SETS})
 
@@ -59,12 +59,14 @@ def read(path: Path) -> RawMesh:
     groups = _property_groups(properties)
     all_ids = [np.empty(0, np.int64), *(b.ids for b in blocks if b.ids is not None)]
     elements = IdTable(np.concatenate(all_ids), "elements", path)
+    budget = Budget(len(table) + len(elements))
     for name in SETS:
         for card in by_name.get(name, []):
             group = _set_group(card, table, elements, blocks, groups, deck.warnings)
             if group is None:
                 dropped.append(f"{card.where} {card.text(0)}: a set of {card.text(1) or 'nothing'}, which is no group")
             else:
+                budget.spend(len(group.nodes) + sum(len(r) for r in group.cells.values()), card.where)
                 groups.append(group)
     return RawMesh(
         format="Nastran",

@@ -74,20 +74,25 @@ def positions(cards: Sequence[Card], table: IdTable, local: IntArray, x: FloatAr
     found: dict[int, _System] = {}
     waiting = _definitions(cards)
     users: dict[int, IntArray] = {i: np.flatnonzero(local == i) for i in used if i}
-    ready = True
-    while ready:
-        ready = False
-        for number, (card, at) in list(waiting.items()):
-            system = _try(card, at, found, table, result, known)
-            if system is None:
-                continue
-            found[number] = system
-            del waiting[number]
-            ready = True
-            if number in users:
-                rows = users.pop(number)
-                result[rows] = system.basic(x[rows])
-                known[rows] = True
+    resting: dict[int, list[int]] = {}  # systems that rest on a system
+    for number, (card, at) in waiting.items():
+        for base in _bases(card, at, table, local):
+            resting.setdefault(base, []).append(number)
+    queue = list(waiting)
+    while queue:
+        number = queue.pop()
+        if number not in waiting:
+            continue
+        system = _try(*waiting[number], found, table, result, known)
+        if system is None:
+            continue
+        found[number] = system
+        del waiting[number]
+        if number in users:
+            rows = users.pop(number)
+            result[rows] = system.basic(x[rows])
+            known[rows] = True
+        queue += resting.get(number, [])
     if users:
         number, rows = next(iter(users.items()))
         if number in waiting:
@@ -114,6 +119,14 @@ def _definitions(cards: Sequence[Card]) -> dict[int, tuple[Card, int]]:
                 raise MeshFileError(f"{card.where}: the coordinate system {number} is defined twice, or not positive")
             result[number] = card, start
     return result
+
+
+def _bases(card: Card, at: int, table: IdTable, local: IntArray) -> list[int]:
+    """Systems that a system rests on, by way of its grid points too."""
+    if card.name[4] == "2":
+        return [card.integer(1, 0)]
+    rows = table.find(np.array([card.integer(at + k) for k in (1, 2, 3)]))
+    return [int(i) for i in np.unique(local[rows[rows >= 0]])]
 
 
 def _try(
