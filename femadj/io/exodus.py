@@ -7,6 +7,7 @@ which SciPy reads. Numbers of sides and the order of nodes after the Exodus II m
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def _open(path: Path) -> _File:
     with path.open("rb") as stream:
         head = stream.read(8)
     if head[:3] == b"CDF" and head[3:4] in (b"\1", b"\2"):
-        with netcdf_file(path, "r", mmap=False) as data:
+        # from memory: a file object makes room for whatever length a damaged file claims
+        with netcdf_file(io.BytesIO(path.read_bytes()), "r", mmap=False) as data:
             return _File({k: int(v or 0) for k, v in data.dimensions.items()}, dict(data.variables), path)
     if head[:3] != b"CDF" and head[:4] != b"\x89HDF":
         raise MeshFileError(f"{path} is no Exodus II file: it is no NetCDF file")

@@ -113,7 +113,8 @@ def test_many_groups_are_matched_together(tmp_path: Path) -> None:
         for k in range(n // 2 - 1)
     )
     (tmp_path / "a.msh").write_text(
-        f"$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n{n}\n{nodes}$EndNodes\n$Elements\n{n - 2}\n{pairs}$EndElements\n"
+        f"$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n{n}\n{nodes}$EndNodes\n"
+        f"$Elements\n{n - 2}\n{pairs}$EndElements\n"
     )
     start = time.process_time()
     mesh, _ = read_mesh_with_report(tmp_path / "a.msh")

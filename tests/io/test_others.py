@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.io import netcdf_file
 
-from femadj.errors import InvalidMeshError, MeshFileError, UnsupportedCellError
+from femadj.errors import FemadjError, InvalidMeshError, MeshFileError, UnsupportedCellError
 from femadj.io import exodus, read_mesh, read_mesh_with_report
 from femadj.mesh import Mesh
 from femadj.mesh.reference import CELL_TYPES
@@ -99,6 +100,17 @@ def test_exodus_in_words(tmp_path: Path) -> None:
     (tmp_path / "a.e").write_text("exodus")
     with pytest.raises(MeshFileError, match="no NetCDF file"):
         read_mesh(tmp_path / "a.e")
+
+
+def test_lengths_that_exodus_only_claims(tmp_path: Path) -> None:
+    samples(tmp_path)
+    data = (tmp_path / "a.e").read_bytes()
+    at = data.index(b"coordx") + 8
+    for place in range(at, at + 60, 4):  # dimensions, type, size and place of the first array
+        for claim in (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0"):
+            (tmp_path / "b.e").write_bytes(data[:place] + claim + data[place + 4 :])
+            with contextlib.suppress(FemadjError):
+                read_mesh_with_report(tmp_path / "b.e")
 
 
 # ---------------------------------------------------------------------- MED and others
