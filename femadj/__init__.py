@@ -34,7 +34,7 @@ from femadj.errors import (
     UnsupportedCellError,
     VerificationError,
 )
-from femadj.io import GroupRecord, ImportReport, MeshFileWarning, read_mesh, read_mesh_with_report, write_vtu
+from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
@@ -101,7 +101,6 @@ __all__ = [
     "MaterialError",
     "Mesh",
     "MeshFileError",
-    "MeshFileWarning",
     "MissingExtraError",
     "NodalField",
     "NonFiniteError",
