@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from femadj.errors import MeshFileError
-from femadj.io import abaqus, gmsh, other
+from femadj.io import abaqus, exodus, gmsh, nastran, other, vtk
 from femadj.io.raw import RawMesh, build
-from femadj.io.report import GroupRecord, ImportReport
+from femadj.io.report import GroupRecord, ImportReport, MeshFileWarning
 from femadj.io.vtu import write_vtu
 from femadj.mesh import Mesh
 
-__all__ = ["GroupRecord", "ImportReport", "read_mesh", "read_mesh_with_report", "write_vtu"]
+__all__ = ["GroupRecord", "ImportReport", "MeshFileWarning", "read_mesh", "read_mesh_with_report", "write_vtu"]
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     """Read a mesh file with its named groups and node ids.
 
-    Gmsh (``.msh``, versions 2 and 4.1, ASCII and binary), Abaqus and CalculiX (``.inp``), VTK and VTU, Nastran
-    (``.bdf``, ``.nas``, ``.fem``), and whatever else meshio reads. The extension names the format.
+    Gmsh (``.msh``, versions 2 and 4.1, ASCII and binary), Abaqus and CalculiX (``.inp``), VTK and VTU, Nastran bulk
+    data (``.bdf``, ``.nas``, ``.fem``, ``.dat``), Exodus II (``.e``, ``.exo``), and through meshio MED, Medit, XDMF and
+    others. The extension names the format. What a file says and the reader does not understand is reported with file,
+    line and card, and raises where it could change geometry, cells or groups.
 
     Cells of the highest dimension make the mesh, one block per type. Named sets become groups:
 
@@ -29,11 +32,13 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     Gmsh      physical volumes (plane: surfaces)             physical surfaces (curves)      those of lower dim.
     Abaqus    ``*ELSET``                                     ``*SURFACE``                    ``*NSET``
     VTK, VTU  ``name:value`` of integer cell data            the same on facet cells         integer point data
-    Nastran   ``property:PID``                               the same on facet elements
+    Nastran   ``property:PID``, ``set:SID``                  the same on facet elements      ``set:SID``
+    Exodus    element blocks                                 side sets                       node sets
+    MED       groups of cells                                groups of facet cells           groups of nodes
     ========  =============================================  ==============================  ===================
 
-    Nodes keep their order; nodes that belong to no cell are dropped. See ``read_mesh_with_report`` for what was
-    renamed or dropped.
+    What a reader has to warn of is issued as ``MeshFileWarning``. Nodes keep their order; nodes that belong to no cell
+    are dropped. See ``read_mesh_with_report`` for what was renamed or dropped.
 
     Parameters
     ----------
@@ -53,7 +58,10 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     InvalidMeshError, TangledMeshError
         For a mesh that is none: curved surfaces, duplicated cells, cells without volume.
     """
-    return read_mesh_with_report(path)[0]
+    mesh, report = read_mesh_with_report(path)
+    for text in report.warnings:
+        warnings.warn(text, MeshFileWarning, stacklevel=2)
+    return mesh
 
 
 def read_mesh_with_report(path: str | os.PathLike[str]) -> tuple[Mesh, ImportReport]:
@@ -90,6 +98,14 @@ def _read(file: Path) -> RawMesh:
     suffix = file.suffix.lower()
     if suffix == ".inp":
         return abaqus.read(file)
+    if suffix in (".bdf", ".nas", ".fem") or (suffix in (".dat", ".txt", "") and nastran.is_bulk(file)):
+        return nastran.read(file)
+    if suffix == ".vtu":
+        return vtk.read_vtu(file)
+    if suffix == ".vtk" and not vtk.is_structured(file):
+        return vtk.read_legacy(file)
     if suffix == ".msh" and not gmsh.is_fluent(file):
         return gmsh.read(file)
+    if suffix in (".e", ".exo", ".ex2", ".exii", ".g", ".gen"):
+        return exodus.read(file)
     return other.read(file)

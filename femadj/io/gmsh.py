@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import MeshFileError, UnsupportedCellError
-from femadj.io.raw import IdTable, IntArray, RawBlock, RawGroup, RawMesh, numbers
+from femadj.io.arrays import cell_groups
+from femadj.io.raw import Budget, IdTable, IntArray, RawBlock, RawGroup, RawMesh
+from femadj.io.text import numbers, whole
 
 # Gmsh's number of an element type: (meshio's name, number of nodes)
 ELEMENTS: Mapping[int, tuple[str, int]] = MappingProxyType(
@@ -29,6 +31,14 @@ ELEMENTS: Mapping[int, tuple[str, int]] = MappingProxyType(
         12: ("hexahedron27", 27), 13: ("wedge18", 18), 14: ("pyramid14", 14), 15: ("vertex", 1), 16: ("quad8", 8),
         17: ("hexahedron20", 20), 18: ("wedge15", 15), 19: ("pyramid13", 13), 21: ("triangle10", 10),
         26: ("line4", 4), 29: ("tetra20", 20), 36: ("quad16", 16), 90: ("wedge40", 40), 92: ("hexahedron64", 64),
+    }
+)  # fmt: skip
+
+_SHAPES: Mapping[int, str] = MappingProxyType(
+    {
+        20: "triangle9", 22: "triangle12", 23: "triangle15", 24: "triangle15", 25: "triangle21", 27: "line5",
+        28: "line6", 30: "tetra35", 31: "tetra56", 32: "tetra22", 33: "tetra28", 37: "quad25", 38: "quad36",
+        93: "hexahedron125", 98: "hexahedron1000", 106: "wedge90", 118: "pyramid30",
     }
 )  # fmt: skip
 
@@ -49,8 +59,8 @@ ENTITY = ("point", "curve", "surface", "volume")
 class _Ascii:
     """Numbers of an ASCII section, taken one run after the other."""
 
-    def __init__(self, text: bytes, where: str) -> None:
-        self._values = numbers(text, np.float64, where)
+    def __init__(self, text: bytes, where: str, first_line: int) -> None:
+        self._values = numbers(text, np.float64, where, first_line)
         self._where = where
         self._at = 0
 
@@ -63,12 +73,21 @@ class _Ascii:
         return values
 
     def ints(self, count: int) -> IntArray:
-        return self.doubles(count).astype(np.int64)
+        return whole(self.doubles(count), "the number", self._where)
 
     sizes = ints
 
+    @property
+    def left(self) -> int:
+        """Numbers that nobody took."""
+        return len(self._values) - self._at
+
     def rest(self) -> IntArray:
-        return self.ints(len(self._values) - self._at)
+        """Everything from here to the end of the section as integers, without moving on."""
+        return whole(self._values[self._at :], "the number", self._where)
+
+    def skip_ints(self, count: int) -> None:
+        self._at += count
 
 
 class _Binary:
@@ -127,8 +146,14 @@ class _File:
 
     def start(self, name: str) -> int | None:
         """Where the contents of a section start."""
-        match = re.search(rb"^\$" + name.encode() + rb"[ \t\r]*\n", self.data, re.MULTILINE)
-        return match.end() if match else None
+        begin = re.compile(rb"^\$" + name.encode() + rb"[ \t\r]*\n", re.MULTILINE)
+        match = begin.search(self.data)
+        if match is None:
+            return None
+        end = self.data.find(b"$End" + name.encode(), match.end())
+        if end >= 0 and begin.search(self.data, end):
+            raise MeshFileError(f"{self.where(name)}: there are two of it; the file is damaged")
+        return match.end()
 
     def end(self, name: str, start: int) -> int:
         """Where its contents end."""
@@ -149,7 +174,11 @@ class _File:
             return None
         if self.binary:
             return _Binary(self.data, start, self.order, self.size, self.where(name))
-        return _Ascii(self.data[start : self.end(name, start)], self.where(name))
+        return self._ascii(name, start, start)
+
+    def _ascii(self, name: str, start: int, at: int) -> _Ascii:
+        line = 1 + self.data.count(b"\n", 0, at)
+        return _Ascii(self.data[at : self.end(name, start)], self.where(name), line)
 
     def counted(self, name: str) -> tuple[int, _Numbers]:
         """Count on the first line of a version 2 section, and the reader of what follows."""
@@ -158,17 +187,20 @@ class _File:
             raise MeshFileError(f"{self.path}: the section ${name} is missing; the file is truncated")
         line_end = self.data.find(b"\n", start)
         line = self.data[start : max(line_end, start)]
-        if not line.strip().isdigit():
+        if not line.strip().isdigit() or len(line.strip()) > 15:
             raise MeshFileError(f"{self.where(name)}: the first line must be a number")
         if self.binary:
             return int(line), _Binary(self.data, line_end + 1, self.order, self.size, self.where(name))
-        return int(line), _Ascii(self.data[line_end + 1 : self.end(name, start)], self.where(name))
+        return int(line), self._ascii(name, start, line_end + 1)
 
     def check_end(self, name: str, reader: _Numbers) -> None:
-        """Make sure that a binary section ends where its counts say."""
-        if isinstance(reader, _Binary) and not self.data[reader.at : reader.at + 64].lstrip().startswith(
-            b"$End" + name.encode()
-        ):
+        """Make sure that a section ends where its counts say."""
+        if isinstance(reader, _Ascii):
+            if reader.left:
+                raise MeshFileError(
+                    f"{self.where(name)}: {reader.left} numbers more than its counts say; the file is damaged"
+                )
+        elif not self.data[reader.at : reader.at + 64].lstrip().startswith(b"$End" + name.encode()):
             raise MeshFileError(f"{self.where(name)}: $End{name} is not where it should be; the file is damaged")
 
 
@@ -208,14 +240,16 @@ def read(path: Path) -> RawMesh:
     else:
         node_ids, points = _nodes_4(file)
         elements = _elements_4(file, _entities_4(file))
-    table = IdTable(node_ids, "nodes")
+    table = IdTable(node_ids, "nodes", path)
     blocks = []
     for part in elements:
         rows = table.rows(part.nodes, f"{path}: {part.type} elements")
         if part.type in ORDER:
             rows = rows[:, list(ORDER[part.type])]
         blocks.append(RawBlock(part.type, rows, part.ids))
-    groups, dropped = _groups(elements, names)
+    groups, without = _groups(elements, names, path)
+    dropped = [*without]
+    groups += _element_data(file, blocks, dropped)
     kind = "binary" if file.binary else "ASCII"
     return RawMesh(
         format=f"Gmsh {file.version} {kind}",
@@ -223,14 +257,14 @@ def read(path: Path) -> RawMesh:
         blocks=blocks,
         groups=groups,
         node_ids=node_ids,
-        dropped=dropped,
+        dropped=tuple(dropped),
         merge_repeated=file.version.startswith("2"),
     )
 
 
 def _open(path: Path) -> _File:
     data = path.read_bytes()
-    match = re.search(rb"^\$MeshFormat\s*\n\s*(\S+)\s+(\d)\s+(\d+)[ \t\r]*\n", data, re.MULTILINE)
+    match = re.search(rb"^\$MeshFormat\s*\n\s*(\S+)\s+(\d)\s+(\d{1,3})[ \t\r]*\n", data, re.MULTILINE)
     if match is None:
         raise MeshFileError(
             f"{path} is no Gmsh file of version 2 or 4.1 (no $MeshFormat); write one with Gmsh: gmsh FILE -save "
@@ -239,7 +273,7 @@ def _open(path: Path) -> _File:
     version, binary, size = match[1].decode("latin-1"), match[2] == b"1", int(match[3])
     if not (version.startswith("2") or version == "4.1"):
         raise MeshFileError(
-            f"{path} has version {version} of Gmsh's format; convert it to 4.1: gmsh FILE -save -format msh41"
+            f"{path} has version {version[:20]} of Gmsh's format; convert it to 4.1: gmsh FILE -save -format msh41"
         )
     if size not in (4, 8):
         raise MeshFileError(f"{path}: a data size of {size} bytes is not possible")
@@ -256,14 +290,23 @@ def _open(path: Path) -> _File:
 
 
 def _physical_names(file: _File) -> dict[tuple[int, int], str]:
-    lines = file.text("PhysicalNames").splitlines()[1:]
-    names = {}
-    for line in lines:
-        match = re.match(r'\s*(\d+)\s+(-?\d+)\s+"(.*)"\s*$', line)
-        if match:
-            names[int(match[1]), abs(int(match[2]))] = match[3]
-        elif line.strip():
-            raise MeshFileError(f"{file.where('PhysicalNames')}: cannot read the line {line!r}")
+    lines = [line for line in file.text("PhysicalNames").splitlines() if line.strip()]
+    names: dict[tuple[int, int], str] = {}
+    for line in lines[1:]:
+        match = re.match(r'\s*(\d{1,9})\s+(-?\d{1,15})\s+(?:"(.*)"|([^"]*\S))\s*$', line)
+        if match is None:
+            raise MeshFileError(f"{file.where('PhysicalNames')}: cannot read the line {line[:80]!r}")
+        key = int(match[1]), abs(int(match[2]))
+        name = match[3] if match[3] is not None else match[4]
+        if names.setdefault(key, name) != name:
+            raise MeshFileError(
+                f"{file.where('PhysicalNames')}: the group {key[1]} of dimension {key[0]} has two names, "
+                f"{names[key]!r} and {name!r}"
+            )
+    if lines and lines[0].strip() != str(len(lines) - 1):
+        raise MeshFileError(
+            f"{file.where('PhysicalNames')}: {len(lines) - 1} names instead of {lines[0].strip()[:20]}; it is damaged"
+        )
     return names
 
 
@@ -275,7 +318,7 @@ def _nodes_2(file: _File) -> tuple[IntArray, FloatArray]:
         ids, points = table["id"].astype(np.int64), table["x"].astype(np.float64)
     else:
         values = reader.doubles(4 * count).reshape(count, 4)
-        ids, points = values[:, 0].astype(np.int64), values[:, 1:].copy()
+        ids, points = whole(values[:, 0], "the node id", file.where("Nodes")), values[:, 1:].copy()
     file.check_end("Nodes", reader)
     return ids, points
 
@@ -315,10 +358,26 @@ def _elements_2(file: _File) -> list[_Elements]:
         )
         at += n * width
         found += n
-    if isinstance(reader, _Binary):
-        reader.skip_ints(at)
+    reader.skip_ints(at)
     file.check_end("Elements", reader)
-    return parts
+    return _by_type(parts)
+
+
+def _by_type(parts: list[_Elements]) -> list[_Elements]:
+    """One part per type, however often they alternate in the file."""
+    found: dict[str, list[_Elements]] = {}
+    for part in parts:
+        found.setdefault(part.type, []).append(part)
+    return [
+        _Elements(
+            of_type[0].dim,
+            name,
+            np.concatenate([p.ids for p in of_type]),
+            np.concatenate([p.nodes for p in of_type]),
+            np.concatenate([np.asarray(p.tags) for p in of_type]),
+        )
+        for name, of_type in found.items()
+    ]
 
 
 def _run_length(values: IntArray, at: int, width: int, limit: int, columns: tuple[int, ...]) -> int:
@@ -368,6 +427,8 @@ def _nodes_4(file: _File) -> tuple[IntArray, FloatArray]:
     for _ in range(n_blocks):
         dim, _, parametric = reader.ints(3).tolist()
         count = int(reader.sizes(1)[0])
+        if dim not in range(4) or count < 0:
+            raise MeshFileError(f"{file.where('Nodes')}: a block of {count} nodes of dimension {dim}; it is damaged")
         ids.append(reader.sizes(count))
         width = 3 + (dim if parametric else 0)
         points.append(reader.doubles(width * count).reshape(count, width)[:, :3])
@@ -388,6 +449,10 @@ def _elements_4(file: _File, physical: Mapping[tuple[int, int], tuple[int, ...]]
         dim, tag, number = reader.ints(3).tolist()
         count = int(reader.sizes(1)[0])
         name, n_nodes = _element(number, file)
+        if dim != _dim(name) or count < 0:
+            raise MeshFileError(
+                f"{file.where('Elements')}: a block of {count} {name} elements of dimension {dim}; it is damaged"
+            )
         rows = reader.sizes(count * (1 + n_nodes)).reshape(count, 1 + n_nodes)
         parts.append(_Elements(dim, name, rows[:, 0].copy(), rows[:, 1:].copy(), physical.get((dim, tag), ())))
     file.check_end("Elements", reader)
@@ -400,8 +465,10 @@ def _elements_4(file: _File, physical: Mapping[tuple[int, int], tuple[int, ...]]
 # ---------------------------------------------------------------------- both
 def _element(number: int, file: _File) -> tuple[str, int]:
     if number not in ELEMENTS:
+        name = _SHAPES.get(number, "unknown")
         raise UnsupportedCellError(
-            f"{file.where('Elements')}: elements of Gmsh's type {number} are not supported; mesh with order 1 or 2"
+            f"{file.where('Elements')}: elements of Gmsh's type {number} ({name}) are not supported; mesh with order 1 "
+            "or 2"
         )
     return ELEMENTS[number]
 
@@ -411,16 +478,23 @@ def _dim(name: str) -> int:
     return next((d for shape, d in shapes.items() if name.startswith(shape)), 3)
 
 
-def _groups(elements: list[_Elements], names: Mapping[tuple[int, int], str]) -> tuple[list[RawGroup], tuple[str, ...]]:
+def _groups(
+    elements: list[_Elements], names: Mapping[tuple[int, int], str], path: Path
+) -> tuple[list[RawGroup], tuple[str, ...]]:
     """Physical groups, in order of dimension and tag."""
+    budget = Budget(sum(len(p.ids) for p in elements))
     members: dict[tuple[int, int], dict[int, IntArray]] = {}
     for i, part in enumerate(elements):
         if isinstance(part.tags, tuple):
             for tag in part.tags:
+                budget.spend(len(part.ids), f"{path}, physical group {tag}")
                 members.setdefault((part.dim, tag), {})[i] = np.arange(len(part.ids))
         else:
-            for tag in np.unique(part.tags[part.tags > 0]).tolist():
-                members.setdefault((part.dim, tag), {})[i] = np.flatnonzero(part.tags == tag)
+            order = np.argsort(part.tags, kind="stable")
+            values, starts = np.unique(part.tags[order], return_index=True)
+            for tag, rows in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
+                if tag > 0:
+                    members.setdefault((part.dim, tag), {})[i] = rows
     groups = [
         RawGroup(names.get(key, str(key[1])), f"physical {ENTITY[key[0]]} {key[1]}", members[key])
         for key in sorted(members, key=lambda k: (-k[0], k[1]))
@@ -431,3 +505,76 @@ def _groups(elements: list[_Elements], names: Mapping[tuple[int, int], str]) -> 
         if key not in members
     )
     return groups, dropped
+
+
+# ---------------------------------------------------------------------- data of elements
+_DATA = re.compile(rb"^\$(ElementData|NodeData|ElementNodeData)[ \t\r]*\n", re.MULTILINE)
+
+
+def _element_data(file: _File, blocks: list[RawBlock], dropped: list[str]) -> list[RawGroup]:
+    """Groups that scikit-fem keeps in data of elements; other data are results, and are left out."""
+    groups: list[RawGroup] = []
+    tables: list[IdTable] = []
+    for match in _DATA.finditer(file.data):
+        what = match[1].decode()
+        title = re.compile(rb'\s*\d+\s*\n\s*"([^"\n]*)"').match(file.data, match.end())
+        name = title[1].decode("utf-8", "replace") if title else ""
+        if what != "ElementData" or not name.startswith(("skfem:s:", "skfem:b:")):
+            dropped.append(f"${what} {name!r}: results, not a group")
+            continue
+        found = _values_of_elements(file, match.end())
+        if found is None:
+            raise MeshFileError(f"{file.where('ElementData')} {name!r}: it ends too early or is damaged")
+        ids, numbers_ = found
+        values = []
+        tables = tables or [IdTable(np.asarray(b.ids), "elements", file.path) for b in blocks]
+        for block, table in zip(blocks, tables, strict=True):
+            own = np.zeros(len(block.nodes), dtype=np.int64)
+            if len(block.nodes):
+                rows = table.find(ids)
+                own[rows[rows >= 0]] = whole(numbers_[rows >= 0], "the value", f"{file.where('ElementData')} {name!r}")
+            values.append(own)
+        groups += cell_groups(name, values, blocks, dropped)
+    return groups
+
+
+def _values_of_elements(file: _File, start: int) -> tuple[IntArray, FloatArray] | None:
+    """Ids and values of a section with one value per element; None where it is damaged."""
+    at = start
+    rows: list[str] = []
+    for _ in range(3):  # strings, real numbers, integers: their number, and each on its line
+        number = _lines(file.data, at, 1)
+        if number is None or not number[0][0].isdigit() or len(number[0][0]) > 3:
+            return None
+        found = _lines(file.data, number[1], int(number[0][0]))
+        if found is None:
+            return None
+        rows, at = found
+    counts = rows  # step, components, entries
+    if len(counts) < 3 or not all(c.isdigit() and len(c) < 12 for c in counts[:3]) or int(counts[1]) != 1:
+        return None
+    count = int(counts[2])
+    if file.binary:
+        kind = np.dtype([("id", file.order + "i4"), ("value", file.order + "f8")])
+        if at + count * kind.itemsize > len(file.data):
+            return None
+        table = np.frombuffer(file.data, kind, count, at)
+        return table["id"].astype(np.int64), table["value"].astype(np.float64)
+    text = file.data[at : file.end("ElementData", at)]
+    text = re.sub(rb"np\.\w+\(([^()\s]*)\)", rb"\1", text)  # as meshio 5.3 writes them with NumPy 2
+    values = numbers(text, np.float64, file.where("ElementData"))
+    if len(values) != 2 * count:
+        return None
+    return whole(values[::2], "the element id", file.where("ElementData")), values[1::2]
+
+
+def _lines(data: bytes, at: int, count: int) -> tuple[list[str], int] | None:
+    """The next lines, and where they end."""
+    rows = []
+    for _ in range(count):
+        end = data.find(b"\n", at)
+        if end < 0:
+            return None
+        rows.append(data[at:end].decode("latin-1").strip())
+        at = end + 1
+    return rows, at

@@ -1,22 +1,57 @@
-"""Everything else that meshio reads: VTK, VTU, Nastran, MED, ..."""
+"""Everything else, through meshio: MED, Medit, XDMF, SU2, ...; and what to do with formats that nobody reads."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import importlib
 import re
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import meshio
 import numpy as np
 
-from femadj.errors import MeshFileError
+from femadj.errors import MeshFileError, UnsupportedCellError
+from femadj.io.arrays import cell_groups, point_groups
 from femadj.io.raw import IntArray, RawBlock, RawGroup, RawMesh
+from femadj.mesh.reference import INTEGRATED_CELLS
 
-MANY = 100
-"""An integer array with more values than this numbers things rather than groups them."""
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        ".med": "med", ".mesh": "medit", ".meshb": "medit", ".xdmf": "xdmf", ".xmf": "xdmf", ".su2": "su2",
+        ".vol": "netgen", ".ele": "tetgen", ".node": "tetgen", ".f3grid": "flac3d", ".ugrid": "ugrid", ".cgns": "cgns",
+        ".h5m": "h5m", ".hmf": "hmf", ".mdpa": "mdpa", ".avs": "avsucd", ".xml": "dolfin", ".post": "permas",
+        ".dato": "permas", ".dat": "tecplot", ".tec": "tecplot", ".msh": "ansys", ".vtk": "vtk", ".stl": "stl",
+        ".ply": "ply", ".obj": "obj", ".off": "off",
+    }
+)  # fmt: skip
+"""meshio's module for a suffix (``.msh`` of Fluent, ``.vtk`` of structured grids)."""
+
+OWN = ".msh (Gmsh), .inp (Abaqus, CalculiX), .bdf, .nas, .fem, .dat (Nastran), .vtu, .vtk, .e, .exo (Exodus)"
+
+_LIBRARIES = {"h5py": "h5py", "netCDF4": "netCDF4", "lxml": "lxml"}
+
+
+def unknown_format(path: Path) -> MeshFileError:
+    """The error for a suffix that no reader knows, with the way out."""
+    rest = ", ".join(s for s in MODULES if s not in (".msh", ".vtk", ".dat"))
+    hint = {
+        ".cdb": "in Ansys Mechanical write a Nastran (.bdf) or Abaqus (.inp) file",
+        ".k": "in LS-PrePost save as Nastran (.bdf)",
+        ".key": "in LS-PrePost save as Nastran (.bdf)",
+        ".unv": "convert it by gmsh FILE.unv -save -o FILE.msh",
+        ".stp": "it is geometry, not a mesh: mesh it first, for example by gmsh FILE.step -3 -order 2 -o FILE.msh",
+        ".step": "it is geometry, not a mesh: mesh it first, for example by gmsh FILE.step -3 -order 2 -o FILE.msh",
+        ".iges": "it is geometry, not a mesh: mesh it first, for example by gmsh FILE.iges -3 -order 2 -o FILE.msh",
+        ".geo": "it is geometry, not a mesh: mesh it first by gmsh FILE.geo -3 -o FILE.msh",
+        ".pvtu": "open it in ParaView and save it as .vtu after Merge Blocks and Clean to Grid",
+        ".vtm": "open it in ParaView and save it as .vtu after Merge Blocks and Clean to Grid",
+        ".cas": "in Fluent write the mesh as .msh in ASCII",
+    }.get(path.suffix.lower(), "most preprocessors export Abaqus (.inp) or Nastran (.bdf), Gmsh saves .msh")
+    return MeshFileError(
+        f"{path}: the suffix {path.suffix or '(none)'!r} names no format that is read; these are: {OWN}; and through "
+        f"meshio {rest}. What to do: {hint}"
+    )
 
 
 def read(path: Path) -> RawMesh:
@@ -24,14 +59,37 @@ def read(path: Path) -> RawMesh:
 
     Raises
     ------
+    UnsupportedCellError
+        For cells that meshio knows by name only.
     MeshFileError
-        Whatever meshio stumbles over, as its cause; and for Nastran files that meshio reads wrongly.
+        For unknown suffixes, and for whatever meshio stumbles over, as its cause.
     """
-    nastran = path.suffix.lower() in (".bdf", ".fem", ".nas")
-    if nastran:
-        _check_nastran(path)
-    data, said = _meshio(path)
-    warned: list[str] = list(said)
+    name = MODULES.get(path.suffix.lower())
+    if name is None:
+        raise unknown_format(path)
+    try:
+        # the module itself, not meshio.read: that prints the reason and leaves by sys.exit
+        data = importlib.import_module(f"meshio.{name}").read(str(path))
+        return _mesh(data, path)
+    except (MeshFileError, MemoryError):
+        raise
+    except KeyError as error:  # of the cells that meshio has a name for, but no dimension
+        name_of_cell = str(error.args[0]) if error.args else ""
+        if re.fullmatch(r"(?:line|triangle|quad|tetra|pyramid|wedge|hexahedron)\d+", name_of_cell):
+            raise UnsupportedCellError(
+                f"{path}: cells of type {name_of_cell!r} are not supported; supported are: "
+                f"{', '.join(INTEGRATED_CELLS)}"
+            ) from error
+        raise MeshFileError(f"{path} cannot be read as {name} by meshio: KeyError: {error}") from error
+    except ImportError as error:
+        library = _LIBRARIES.get(error.name or "", error.name)
+        raise MeshFileError(f"{path} needs the library {library}: pip install {library}") from error
+    except (Exception, SystemExit) as error:  # meshio leaves by any exception
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise MeshFileError(f"{path} cannot be read as {name} by meshio: {reason}") from error
+
+
+def _mesh(data: Any, path: Path) -> RawMesh:
     blocks = []
     for block in data.cells:
         nodes = np.asarray(block.data) if not block.type.startswith("polyhedron") else np.zeros((len(block), 1))
@@ -41,101 +99,48 @@ def read(path: Path) -> RawMesh:
     groups: list[RawGroup] = []
     dropped: list[str] = []
     for name, per_block in data.cell_sets.items():
-        if name.startswith("gmsh:"):
-            continue
         cells = {i: np.asarray(rows, np.int64) for i, rows in enumerate(per_block) if rows is not None}
         groups.append(RawGroup(name, "cell set", cells={i: r for i, r in cells.items() if len(r)}))
     for name, rows in data.point_sets.items():
         groups.append(RawGroup(name, "point set", nodes=np.asarray(rows, np.int64)))
+    families = {"cell_tags": getattr(data, "cell_tags", None), "point_tags": getattr(data, "point_tags", None)}
     for name, arrays in data.cell_data.items():
-        label = "property" if nastran else name
-        groups += _cell_array(label, arrays, blocks, dropped)
+        known = families.get(name)
+        if known is not None:
+            groups += _families(known, [np.asarray(a) for a in arrays], "cells", dropped)
+        else:
+            groups += cell_groups(name, arrays, blocks, dropped)
     for name, values in data.point_data.items():
-        if not nastran:
-            groups += _point_array(name, np.asarray(values), dropped)
-    node_ids = None
-    if nastran:
-        node_ids = np.asarray(data.points_id, dtype=np.int64)
-        if len(np.unique(node_ids)) != len(data.points):
-            raise MeshFileError(f"{path}: grid points with the same id")
-        if np.any(np.asarray(data.point_data.get("nastran:ref", 0)) != 0):
-            raise MeshFileError(f"{path}: grid points in local coordinate systems (CP) are not supported")
+        known = families.get(name)
+        if known is not None:
+            groups += _families(known, [np.asarray(values)], "nodes", dropped)
+        else:
+            groups += point_groups(name, np.asarray(values), len(data.points), dropped)
     return RawMesh(
-        format="Nastran" if nastran else path.suffix.lstrip(".").upper(),
+        format=path.suffix.lstrip(".").upper(),
         points=np.asarray(data.points, dtype=np.float64),
         blocks=blocks,
         groups=groups,
-        node_ids=node_ids,
+        node_ids=None,
         dropped=tuple(dropped),
-        warnings=tuple(warned),
     )
 
 
-def _meshio(path: Path) -> tuple[Any, list[str]]:
-    """meshio's mesh, and the lines it printed or warned of."""
-    printed = io.StringIO()
-    with (
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        warnings.simplefilter("always")
-        try:
-            data = meshio.read(path)
-        except (Exception, SystemExit) as error:  # meshio leaves by any exception, and by sys.exit
-            said = " ".join(printed.getvalue().split())
-            reason = said or f"{type(error).__name__}: {error}".rstrip(": ")
-            raise MeshFileError(f"{path} cannot be read: {reason}") from error
-    said_lines = [re.sub(r"^(Warning|Info):\s*", "", line) for line in printed.getvalue().splitlines() if line.strip()]
-    return data, [*said_lines, *(str(w.message) for w in caught)]
-
-
-def _cell_array(name: str, arrays: list[Any], blocks: list[RawBlock], dropped: list[str]) -> list[RawGroup]:
-    """Groups ``name:value`` of an array of integers."""
-    values = [np.asarray(a) for a in arrays]
-    if any(v.dtype.kind not in "iu" or (v.ndim > 1 and v.size != len(v)) for v in values):
-        dropped.append(f"cell data {name!r}: not one integer per cell")
-        return []
-    if len(values) != len(blocks) or any(len(v) != len(b.nodes) for v, b in zip(values, blocks, strict=True)):
-        dropped.append(f"cell data {name!r}: some cells have none")
-        return []
-    flat = [v.ravel().astype(np.int64) for v in values]
-    found = _values(name, np.concatenate(flat) if flat else np.empty(0, np.int64), "cell data", dropped)
-    groups = []
-    for value in found:
-        cells = {i: np.flatnonzero(v == value) for i, v in enumerate(flat)}
-        origin = f"cell data {name!r} of {value}"
-        groups.append(RawGroup(f"{name}:{value}", origin, cells={i: r for i, r in cells.items() if len(r)}))
-    return groups
-
-
-def _point_array(name: str, values: Any, dropped: list[str]) -> list[RawGroup]:
-    if values.dtype.kind not in "iu" or (values.ndim > 1 and values.size != len(values)):
-        dropped.append(f"point data {name!r}: not one integer per node")
-        return []
-    flat: IntArray = values.ravel().astype(np.int64)
-    return [
-        RawGroup(f"{name}:{value}", f"point data {name!r} of {value}", nodes=np.flatnonzero(flat == value))
-        for value in _values(name, flat, "point data", dropped)
-    ]
-
-
-def _values(name: str, values: IntArray, what: str, dropped: list[str]) -> list[int]:
-    """The values that make groups; minus one (and zero as a physical group of Gmsh) stands for none."""
-    found = np.unique(values)
-    if len(found) > MANY:
-        dropped.append(f"{what} {name!r}: its {len(found)} values number things rather than group them")
-        return []
-    nothing = (-1, 0) if name == "gmsh:physical" else (-1,)
-    return [int(v) for v in found if v not in nothing]
-
-
-def _check_nastran(path: Path) -> None:
-    """Refuse what meshio 5.3 skips in silence: elements in the long field format."""
-    text = path.read_bytes().decode("latin-1")
-    long = re.findall(r"^(C(?:TETRA|HEXA|PENTA|PYRAM?|TRIA[0-9R]+|QUAD[0-9R]+))\s*\*", text, re.MULTILINE)
-    if long:
-        raise MeshFileError(
-            f"{path}: {len(long)} elements in the long field format ({long[0]}*) are not supported; "
-            "write elements in the short or free format"
-        )
+def _families(names: Mapping[int, list[str]], tags: list[IntArray], what: str, dropped: list[str]) -> list[RawGroup]:
+    """Groups of a MED file: each family is of some groups, each group of some families."""
+    of_group: dict[str, list[int]] = {}
+    for family, groups in names.items():
+        for name in groups:
+            of_group.setdefault(name, []).append(int(family))
+    unnamed = sorted({int(v) for t in tags for v in np.unique(t)} - {int(f) for f in names} - {0})
+    if unnamed:
+        dropped.append(f"families {unnamed[:8]} of {what}: they have no group")
+    result = []
+    for name, families in of_group.items():
+        rows = {i: np.flatnonzero(np.isin(t, families)) for i, t in enumerate(tags)}
+        held = {i: r for i, r in rows.items() if len(r)}
+        if what == "cells":
+            result.append(RawGroup(name, "MED group of cells", cells=held))
+        else:
+            result.append(RawGroup(name, "MED group of nodes", nodes=held.get(0, np.empty(0, np.int64))))
+    return result

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class MeshFileWarning(UserWarning):
+    """Something that a mesh file says and its mesh does not, or the other way round."""
+
+
 @dataclass(frozen=True)
 class GroupRecord:
     """A named group of an imported mesh.
@@ -53,7 +57,9 @@ class ImportReport:
     node_ids : str
         Where ``Mesh.node_ids`` come from.
     warnings : tuple of str
-        Warnings of the reader.
+        What may make the mesh another than the one meant.
+    remarks : tuple of str
+        What else is good to know.
     """
 
     path: Path
@@ -67,6 +73,7 @@ class ImportReport:
     dropped: tuple[str, ...]
     node_ids: str
     warnings: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         cells = ", ".join(f"{count} {name}" for name, count in self.n_cells.items())
@@ -80,6 +87,7 @@ class ImportReport:
             f"  node ids: {self.node_ids}",
         ]
         lines += [f"  {g.kind} group {g.name!r}: {g.size} ({g.origin})" for g in self.groups]
-        for title, items in (("renamed", self.renamed), ("dropped", self.dropped), ("warning", self.warnings)):
+        for title, items in (("renamed", self.renamed), ("dropped", self.dropped), ("warning", self.warnings),
+                             ("remark", self.remarks)):  # fmt: skip
             lines += [f"  {title}: {item}" for item in items]
         return "\n".join(lines)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import InvalidMeshError, MeshFileError
+from femadj.io.atomic import complete_file
 from femadj.mesh import Mesh, checked_points
 
 
@@ -64,16 +65,8 @@ def write_vtu(
         point_data=nodal,
         cell_data={n: np.split(v, cuts) for n, v in cellwise.items()},
     )
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            meshio.write(partial, grid, file_format="vtu", binary=True, compression="zlib")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise MeshFileError(f"{target} cannot be written: {error.strerror or error}") from error
+    with complete_file(target) as partial:
+        meshio.write(partial, grid, file_format="vtu", binary=True, compression="zlib")
     return target
 
 

@@ -20,6 +20,7 @@ from femadj.mesh.topology import (
     CellBlock,
     FacetSet,
     IntArray,
+    distinct,
     facet_corners,
     facet_keys,
     facets_by_place,
@@ -31,6 +32,9 @@ from femadj.mesh.topology import (
 )
 
 Selector = Callable[[FloatArray], npt.NDArray[np.bool_]]
+
+PLANE = 1e-6
+"""Plane cells whose third coordinate differs by less than this, in units of their size, lie in one plane."""
 
 DEGENERATE = 1e-10
 """A scaled Jacobian determinant below this counts as a cell without volume."""
@@ -91,31 +95,77 @@ def _checked_blocks(
 
 
 def _planar(points: FloatArray, dim: int) -> FloatArray:
-    """Drop a constant third coordinate of a plane mesh."""
+    """Drop the third coordinate of a plane mesh, which is constant but for rounding."""
     if points.shape[1] == dim:
         return points
     if points.shape[1] < dim:
         raise InvalidMeshError(f"solid cells need three coordinates, the points have {points.shape[1]}")
     z = points[:, 2]
     extent = float(np.ptp(points[:, :2], axis=0).max(initial=0.0))
-    if np.ptp(z) > 1e-12 * extent:
-        raise InvalidMeshError(
-            f"plane cells with z between {z.min():g} and {z.max():g}: only meshes of constant z are plane; "
-            "curved surfaces are not supported"
-        )
+    if np.ptp(z) > PLANE * extent:
+        raise InvalidMeshError(f"plane cells with z between {z.min():g} and {z.max():g}: {_surface_advice(points)}")
     return np.ascontiguousarray(points[:, :2])
 
 
-def _check_duplicates(blocks: Sequence[CellBlock]) -> None:
+def _surface_advice(points: FloatArray) -> str:
+    """What a mesh of plane cells in space is, and what to do."""
+    extents = np.ptp(points, axis=0)
+    size = float(extents.max())
+    only = "only meshes of constant z are plane"
+    for axis, name, kept in ((0, "x", "y-z"), (1, "y", "x-z")):
+        if extents[axis] <= PLANE * size:
+            columns = "[1, 2]" if axis == 0 else "[0, 2]"
+            return (
+                f"{only}; these cells lie in the {kept} plane (constant {name}): turn the mesh into the x-y plane, in "
+                f"the preprocessor or by points[:, {columns}]"
+            )
+    _, _, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    if np.ptp(points @ axes[2]) <= PLANE * size:
+        normal = ", ".join(f"{c:.3g}" for c in axes[2])
+        return f"{only}; these cells lie in a plane with the normal ({normal}): turn the mesh into the x-y plane"
+    if extents[2] <= 1e-3 * size:
+        return (
+            f"{only}, up to rounding of {PLANE:g} of their size; here z differs by {extents[2] / size:.1e} of it: "
+            "round the coordinates or set them to one value if the body is plane; curved surfaces are not supported"
+        )
+    return (
+        f"{only}, and curved surfaces (shells, membranes) are not supported. If a solid is meant, the mesh holds its "
+        "surface only, and its volume cells are missing: mesh the volume and save it too (in Gmsh put the volume into "
+        "a physical group, or set Mesh.SaveAll=1)"
+    )
+
+
+def _check_duplicates(blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> None:
     """Raise when two cells have the same nodes; a sum of random node keys finds candidates in one sort."""
     n_nodes = 1 + max(int(b.nodes.max()) for b in blocks)
     keys = np.random.default_rng(0).integers(0, 2**63, n_nodes, dtype=np.uint64)
-    sums = np.concatenate([keys[b.nodes].sum(axis=1, dtype=np.uint64) for b in blocks])
+    parts = []
+    for block in blocks:
+        sums = keys[block.nodes[:, 0]]
+        for column in block.nodes.T[1:]:
+            sums += keys[column]
+        parts.append(sums)
+    sums = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    in_order = np.sort(sums)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return
     order = np.argsort(sums, kind="stable")
     same = np.flatnonzero(sums[order][1:] == sums[order][:-1])
-    if len(same):
-        first, second = order[same], order[same + 1]
-        raise InvalidMeshError(f"cells {listing(second)} duplicate cells {listing(first)}: remove one of each pair")
+    first, second = order[same], order[same + 1]
+    raise InvalidMeshError(f"{_named(second, cell_ids)} duplicate {_named(first, cell_ids)}: remove one of each pair")
+
+
+def _named(cells: npt.ArrayLike, cell_ids: IntArray | None) -> str:
+    """Cells in a message: by the ids that their file gives them, else by their numbers in the mesh."""
+    numbers = np.asarray(cells, dtype=np.int64)
+    return f"cells {listing(numbers)}" if cell_ids is None else f"elements {listing(cell_ids[numbers])} of the file"
+
+
+def _checked_ids(cell_ids: npt.ArrayLike, n_cells: int) -> IntArray:
+    ids = array_of(cell_ids, "cell_ids")
+    if ids.shape != (n_cells,) or ids.dtype.kind not in "iu":
+        raise InvalidMeshError(f"cell_ids must be {n_cells} integers, not shape {ids.shape} of {ids.dtype}")
+    return frozen(ids.astype(np.int64, copy=False))
 
 
 def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
@@ -131,7 +181,7 @@ def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: i
             )
         if array.size and (array.min() < 0 or array.max() >= size):
             raise InvalidMeshError(f"{kind} group {name!r} refers to {kind}s outside 0..{size - 1}")
-        result[name] = frozen(np.unique(array).astype(np.int64))
+        result[name] = frozen(distinct(array))
     return result
 
 
@@ -163,6 +213,8 @@ class Mesh:
     cell_groups : mapping of name to global cell ids
     node_ids : (n_nodes,) array, optional
         The ids that the input file gives its nodes; zero-based indices when left out.
+    cell_ids : (n_cells,) array, optional
+        The ids that the input file gives its cells, by which messages name them; None when left out.
 
     Raises
     ------
@@ -183,6 +235,7 @@ class Mesh:
     node_ids: IntArray
     orientation: npt.NDArray[np.float64] = field(repr=False)
     node_order: Mapping[str, IntArray] = field(repr=False)
+    cell_ids: IntArray | None = field(repr=False)
 
     def __init__(
         self,
@@ -192,6 +245,7 @@ class Mesh:
         facet_groups: Mapping[str, Any] | None = None,
         cell_groups: Mapping[str, npt.ArrayLike] | None = None,
         node_ids: npt.ArrayLike | None = None,
+        cell_ids: npt.ArrayLike | None = None,
     ) -> None:
         x = checked_points(points)
         n_nodes = len(x)
@@ -206,13 +260,14 @@ class Mesh:
                 f"orphan nodes {listing(np.flatnonzero(~used))} belong to no cell: remove them "
                 "(read_mesh does so when it imports a file)"
             )
-        _check_duplicates(blocks)
+        n_cells = sum(len(b) for b in blocks)
+        numbers = None if cell_ids is None else _checked_ids(cell_ids, n_cells)
+        _check_duplicates(blocks, numbers)
         ids = np.arange(n_nodes) if node_ids is None else array_of(node_ids, "node_ids")
         if ids.shape != (n_nodes,) or ids.dtype.kind not in "iu":
             raise InvalidMeshError(f"node_ids must be {n_nodes} integers, not shape {ids.shape} of {ids.dtype}")
-        if len(np.unique(ids)) != n_nodes:
+        if len(distinct(ids)) != n_nodes:
             raise InvalidMeshError("node_ids repeat some id")
-        n_cells = sum(len(b) for b in blocks)
         corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
         facets = matched_facets(corners, blocks, n_nodes) if corners else {}
         nodes = _index_groups(node_groups, "node", n_nodes)
@@ -223,8 +278,9 @@ class Mesh:
             node_order=MappingProxyType(_node_orders(node_groups or {}, nodes)),
             facet_groups=MappingProxyType(facets),
             cell_groups=MappingProxyType(_index_groups(cell_groups, "cell", n_cells)),
-            node_ids=frozen(ids.astype(np.int64)),
-            orientation=frozen(_orientation(x, blocks)),
+            node_ids=frozen(ids.astype(np.int64, copy=False)),
+            orientation=frozen(_orientation(x, blocks, numbers)),
+            cell_ids=numbers,
         )
 
     def _set(self, **values: Any) -> None:
@@ -235,7 +291,8 @@ class Mesh:
         """A mesh that shares everything but the changes, none of which is checked again."""
         new = object.__new__(Mesh)
         names = (
-            "points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation", "node_order"
+            "points", "blocks", "node_groups", "facet_groups", "cell_groups", "node_ids", "orientation", "node_order",
+            "cell_ids",
         )  # fmt: skip
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
@@ -429,8 +486,8 @@ class Mesh:
         cells = self.tangled_cells(points)
         if len(cells):
             raise TangledMeshError(
-                f"cells {listing(cells)} are flat or turned inside out at a quadrature point: take a smaller step "
-                "or smooth the mesh",
+                f"{_named(cells, self.cell_ids)} are flat or turned inside out at a quadrature point: take a "
+                "smaller step or smooth the mesh",
                 cells.tolist(),
             )
 
@@ -523,24 +580,23 @@ def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tu
     return ranges
 
 
-def _orientation(points: FloatArray, blocks: Sequence[CellBlock]) -> FloatArray:
+def _orientation(points: FloatArray, blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> FloatArray:
     """Sign of the Jacobian of every cell; raises where it vanishes or changes inside a cell."""
     ranges = _jacobian_ranges(points, blocks)
-    low = np.concatenate([r[0] for r in ranges])
-    high = np.concatenate([r[1] for r in ranges])
-    bad = np.flatnonzero(~((low > DEGENERATE) | (high < -DEGENERATE)))
-    if len(bad):
+    good = [(low > DEGENERATE) | (high < -DEGENERATE) for low, high in ranges]
+    if not all(g.all() for g in good):
+        bad = np.flatnonzero(~np.concatenate(good))
         raise TangledMeshError(
-            f"cells {listing(bad)} have no volume or are tangled (their Jacobian vanishes or changes sign between "
+            f"{_named(bad, cell_ids)} have no volume or are tangled (their Jacobian vanishes or changes sign between "
             "quadrature points): repair the mesh, or check the order of their nodes",
             bad.tolist(),
         )
-    sign = np.where(low > 0, 1.0, -1.0)
+    sign = np.concatenate([np.copysign(1.0, low) for low, _ in ranges])
     pairs = overlapping_cells(blocks, sign)
     if len(pairs):
         raise TangledMeshError(
-            f"cells {listing(pairs[:, 0])} lie on the same side of a facet as cells {listing(pairs[:, 1])}, with which "
-            "they share it: one of each pair is folded over, or lies over the other",
+            f"{_named(pairs[:, 0], cell_ids)} lie on the same side of a facet as {_named(pairs[:, 1], cell_ids)}, "
+            "with which they share it: one of each pair is folded over, or lies over the other",
             np.unique(pairs).tolist(),
         )
     return sign

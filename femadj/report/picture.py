@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError, MissingExtraError
+from femadj.io.atomic import complete_file
 from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 from femadj.report.caption import Caption
 from femadj.report.facets import boundary_facets, facet_densities
@@ -91,11 +92,8 @@ def picture(
     bar.outline.set_linewidth(0.5)
     bar.formatter.set_powerlimits((-3, 4))
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=DPI, facecolor="white", format="png")
-    except OSError as error:
-        raise FemadjError(f"{target} cannot be written: {error.strerror or error}") from error
+    with complete_file(target, FemadjError) as partial:
+        figure.savefig(partial, dpi=DPI, facecolor="white", format="png")
     return target
 
 

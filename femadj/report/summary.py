@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.errors import FemadjError
+from femadj.io.atomic import complete_file
 from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
@@ -129,9 +130,7 @@ def _version(library: str) -> str | None:
 def write_summary(path: str | os.PathLike[str], data: Mapping[str, Any]) -> Path:
     """Write what ``summary`` returns as JSON; FemadjError where the file cannot be written."""
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FemadjError(f"{target} cannot be written: {error.strerror or error}") from error
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    with complete_file(target, FemadjError) as partial:
+        partial.write_text(text, encoding="utf-8")
     return target
