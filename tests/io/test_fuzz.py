@@ -15,8 +15,8 @@ from femadj.io import read_mesh_with_report
 from tests.io.samples import samples
 
 MUTANTS = 2000
-SLOWEST = 2.0
-"""Seconds for a file of some kilobytes, on a machine that does other things beside."""
+SLOWEST = 20.0
+"""Seconds for a file of some kilobytes: what takes longer hangs, or grows out of bounds."""
 
 TOKENS = (
     b"0", b"-1", b"1e999", b"nan", b"99999999999999999999", b"9" * 5000, b"2147483648", b"400000000", b"4.7", b"", b",",
