@@ -495,6 +495,18 @@ def test_what_forms_refer_to_is_read_at_every_design(form: str) -> None:
     fa.value_and_gradient(new, norm)
 
 
+def test_functions_of_position_that_change_are_not_mixed() -> None:
+    k = [1.0]
+    for load in (fa.Source(lambda x: k[0] * x[0] ** 2), fa.Flux("right", lambda x: k[0] * x[1])):
+        k[0] = 1.0
+        problem = fa.LinearStatic(MESH, fa.Diffusion(1.0), [fa.Fixed("left")], [load], threads=1)
+        old = problem.solve()
+        k[0] = 4.0
+        with pytest.raises(fa.LoadError, match="other values than when the problem was put at this design"):
+            fa.value_and_gradient(old, fa.FieldNorm())
+        fa.value_and_gradient(problem.solve(), fa.FieldNorm())
+
+
 # ---------------------------------------------------------------------- one text, one operator
 def test_forms_over_interior_facets_mean_what_scikit_fem_means() -> None:
     m = skfem.MeshTri().refined(1)
