@@ -239,8 +239,8 @@ def slopes_at(
     some = _some(values.T, key_of(xt))
     if differs(at.real(xt[:, some]), values.T[:, some]).any():
         raise error(
-            f"{what}: the function of x gives other values than when the problem was put at this design: something that "
-            "it refers to has been changed since. Solve again after a change"
+            f"{what}: the function of x gives other values than when the problem was put at this design: something "
+            "that it refers to has been changed since. Solve again after a change"
         )
     derivatives = np.stack([derivative(at(seed(xt, unit[:, None]))) for unit in np.eye(len(xt))], axis=-1)
     if not np.isfinite(derivatives).all():
