@@ -412,11 +412,10 @@ def test_equality_of_coordinates() -> None:
     for where in (lambda x: x[0] == 1.0, lambda x: 1.0 * (abs(x[0] - 1) < 1e-12), lambda x: x[1] == 0.0):
         with pytest.raises(fa.FormError, match=r"w\.x disagrees with differences.*w\.x\[0\] == 1\.0"):
             solved(plain, fa.Integral(lambda v, w, where=where: v * where(w.x), over="facets"), flat)
+        load = fa.Flux("boundary", lambda x, where=where: 1.0 * where(x))
+        solution = fa.LinearStatic(flat, fa.Diffusion(1.0), [fa.Fixed("left")], [load], threads=1).solve()
         with pytest.raises(fa.LoadError, match="equality of coordinates"):
-            fa.LinearStatic(
-                flat, fa.Diffusion(1.0), [fa.Fixed("left")],
-                [fa.Flux("boundary", lambda x, where=where: 1.0 * where(x))], threads=1,
-            ).solve()  # fmt: skip
+            fa.value_and_gradient(solution, fa.FieldNorm())
     # one side of a jump: it can be solved, and has no derivative
     solution = solved(plain, fa.Integral(lambda v, w: v * (w.x[0] >= 1.0), over="facets"), flat)
     with pytest.raises(fa.FormError, match=r"no derivative by w\.x here"):
@@ -473,12 +472,39 @@ def test_what_forms_refer_to_is_read_at_every_design(form: str) -> None:
     parameters: dict[str, Any] = {"p": 1.0, "c": fa.CellField(np.ones(MESH.n_cells))}
     problem = problem_of(forms[form], parameters=parameters, element=skfem.ElementQuad2() if form == "element" else 1)
     old = problem.solve()
+    _, expected = fa.value_and_gradient(problem.solve(), norm)
     k[0] = 4.0
-    with pytest.raises(fa.FormError, match=r"other values than when the problem was put at this design.*parameters="):
-        fa.value_and_gradient(old, norm)
+    refused = pytest.raises(
+        fa.FormError, match=r"other values than when the problem was put at this design.*parameters="
+    )
+    if form == "of x":
+        with refused:
+            fa.value_and_gradient(old, norm)
+    else:  # coefficients were kept, and are those of the old design
+        _, gradient = fa.value_and_gradient(old, norm)
+        assert np.array_equal(gradient.points, expected.points)
+        read = {"of a parameter": ("p", np.array(2.0)), "of a cell field": ("c", np.ones(MESH.n_cells))}
+        if form in read:
+            name, rate = read[form]
+            with refused:
+                gradient.parameters[name]
+            with refused:
+                old.pushforward([fa.Design(None, {name: rate})])
     new = problem.solve()
     assert np.abs(4 * new.u - old.u).max() <= 1e-12 * np.abs(old.u).max()
     fa.value_and_gradient(new, norm)
+
+
+def test_functions_of_position_that_change_are_not_mixed() -> None:
+    k = [1.0]
+    for load in (fa.Source(lambda x: k[0] * x[0] ** 2), fa.Flux("right", lambda x: k[0] * x[1])):
+        k[0] = 1.0
+        problem = fa.LinearStatic(MESH, fa.Diffusion(1.0), [fa.Fixed("left")], [load], threads=1)
+        old = problem.solve()
+        k[0] = 4.0
+        with pytest.raises(fa.LoadError, match="other values than when the problem was put at this design"):
+            fa.value_and_gradient(old, fa.FieldNorm())
+        fa.value_and_gradient(problem.solve(), fa.FieldNorm())
 
 
 # ---------------------------------------------------------------------- one text, one operator

@@ -225,7 +225,8 @@ def values_at(
 def slopes_at(
     function: Callable[[Any], Any], x: FloatArray, values: FloatArray, what: str, error: type[FemadjError]
 ) -> tuple[FloatArray, str]:
-    """Derivative of a function of position where its values ``(n, n_components)`` are known.
+    """Derivative of a function of position where its values ``(n, n_components)`` are known; errors as ``values_at``, a
+    derivative that differences do not confirm, and other values than those known.
 
     Returns
     -------
@@ -235,11 +236,16 @@ def slopes_at(
     """
     at = _OnPoints(function, values.shape[1], what, error)
     xt = np.ascontiguousarray(x.T)
+    some = _some(values.T, key_of(xt))
+    if differs(at.real(xt[:, some]), values.T[:, some]).any():
+        raise error(
+            f"{what}: the function of x gives other values than when the problem was put at this design: something "
+            "that it refers to has been changed since. Solve again after a change"
+        )
     derivatives = np.stack([derivative(at(seed(xt, unit[:, None]))) for unit in np.eye(len(xt))], axis=-1)
     if not np.isfinite(derivatives).all():
         bad = ~np.isfinite(derivatives).all(axis=(0, 2))
         raise error(f"{what}: its derivative is NaN or infinite at x = {x[bad][0].tolist()}")
-    some = _some(values.T, key_of(xt))
     kink = at.require_derivative(xt[:, some], derivatives[:, some], np.ptp(xt, axis=1))
     return np.ascontiguousarray(np.moveaxis(derivatives, 0, 1)), kink
 

@@ -378,17 +378,22 @@ class Probe:
         return parameter_slopes(quadrature, self.integrand, arguments, set(wanted))
 
     def require_derivative(self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]) -> None:
-        """FormError where the derivative by something does not exist at some of the points: on kinks and jumps."""
+        """FormError where a derivative does not exist at some of the points, on kinks and jumps, or where the form has
+        changed since the problem was put at the design."""
+        self.require_unchanged(quadrature)
         picked = self._picked(quadrature, arguments)
         local = [picked.slots(a) for a in arguments]
         require_differentiable(picked, self.integrand, local, wanted, both_sides=True)
 
     def require_unchanged(self, quadrature: Quadrature) -> None:
         """FormError where the form gives other coefficients than when the problem was put at the design."""
-        for known, found in self.memory.of(quadrature).items():
-            if known[:-1] == _key(quadrature) and known[-1] == len(self.pivots):
-                picked = Picked.of(quadrature, found.places)
-                self._require_same(self._entries(picked, self.pivots)[..., 0], found.values)
+        for one_point in (False, True):
+            here = quadrature
+            if one_point != quadrature.one_point:
+                here = replace(quadrature, one_point=one_point, known_frame=None)
+            found = self.memory.of(quadrature).get((*_key(here), len(self.pivots)))
+            if found is not None:
+                self._require_same(self._entries(Picked.of(here, found.places), self.pivots)[..., 0], found.values)
 
     def _require_same(self, values: FloatArray, known: FloatArray) -> None:
         if differs(values, known).any():

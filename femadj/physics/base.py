@@ -272,6 +272,7 @@ class CoefficientPhysics(Unscaled):
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """The bilinear form, block by block."""
         law = self.law(space.mesh)
+        law.tensor.at(parameters)  # a material that does not fit the mesh is refused before anything is solved
         terms = [
             IntegralTerm.of(fields, law, symmetric=law.symmetric)
             for fields in space.maps("cells", order=order, gradients=True)

@@ -327,14 +327,14 @@ class _Rebuilt:
 
             def value_with(moved: FloatArray, name: str = name) -> float:
                 self.solves += 1
-                return value_of(self.response, self.problem.solve(parameters={name: moved}))
+                rebuilt = self.problem.rebuilt(self.problem.mesh.points)
+                return value_of(self.response, rebuilt.solve(parameters={name: moved}))
 
             with self.phases(f"difference by {name}"):
                 size = np.abs(values) + 0.01 * (float(np.abs(values).max(initial=0.0)) or 1.0)
                 direction = rng.uniform(-1, 1, values.shape) * size
-                tests.append(
-                    _parameter_test(name, value_with, values, direction, self.gradient.parameters[name], noise)
-                )
+                slopes = self.gradient.parameters[name]
+                tests.append(_parameter_test(name, value_with, values, direction, self.value, slopes, noise))
         return tuple(tests)
 
 
@@ -343,10 +343,12 @@ def _parameter_test(
     value_with: Callable[[FloatArray], float],
     values: FloatArray,
     direction: FloatArray,
+    value: float,
     slopes: FloatArray,
     noise: float,
 ) -> ParameterTest:
     exact = inner(np.asarray(slopes), direction)
+    noise = max(noise, _noise(value_with, values, direction, value, exact))
     scale = float(np.linalg.norm(slopes * direction))
     quotient = _difference(value_with, values, direction, scale)
     return ParameterTest(name, exact, quotient, _error(exact, quotient, max(scale, abs(quotient)), noise))
@@ -377,8 +379,7 @@ def _taylor(
     g: FloatArray,
 ) -> TaylorTest:
     slope = inner(g, direction)
-    tiny = [abs(value_at(x + s * _TINY_STEP * direction) - value - s * _TINY_STEP * slope) for s in (-1, 2)]
-    noise = max(*tiny, 4e-16 * abs(value))
+    noise = _noise(value_at, x, direction, value, slope)
     steps, remainders = [], []
     for step in _STEPS:
         try:
@@ -394,6 +395,14 @@ def _taylor(
     error = _error(slope, difference, max(scale, abs(difference)), noise)
     rate = _rate(steps, remainders)
     return TaylorTest(name, tuple(steps), tuple(remainders), noise, rate, slope, difference, error)
+
+
+def _noise(
+    value_at: Callable[[FloatArray], float], x: FloatArray, direction: FloatArray, value: float, slope: float
+) -> float:
+    """What rounding does to a value: remainders at steps too small for anything else."""
+    tiny = [abs(value_at(x + s * _TINY_STEP * direction) - value - s * _TINY_STEP * slope) for s in (-1, 2)]
+    return max(*tiny, 4e-16 * abs(value))
 
 
 def _error(derivative: float, difference: float, scale: float, noise: float) -> float:
