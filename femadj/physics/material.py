@@ -85,12 +85,26 @@ def regional_tensor(
         Of one value, where it is not a number.
     """
     indices = [value_of_cell(mesh, value, name) for name, value in constants.items()]
-    combinations, region = np.unique(np.stack(indices, axis=1), axis=0, return_inverse=True)
+    code = np.zeros(mesh.n_cells, dtype=np.int64)  # which combination a cell has
+    for value, index in zip(constants.values(), indices, strict=True):
+        if isinstance(value, CellField):
+            code = index  # no two cells share a region
+            break
+        if isinstance(value, Mapping):
+            code = code * len(value) + index
+    first, region = _distinct(code)
     shapes = tuple((item_shapes or {}).get(name, ()) for name in constants)
-    chosen = tuple(np.ascontiguousarray(column) for column in combinations.T)
     return RegionalTensor(
-        function, tuple(constants), shapes, region.ravel().astype(np.int32), chosen, len(combinations)
+        function, tuple(constants), shapes, region, tuple(index[first] for index in indices), len(first)
     )
+
+
+def _distinct(code: IntArray) -> tuple[IntArray, npt.NDArray[np.int32]]:
+    """Where each code stands first, and which of these every cell has; without a sort where there is one code only."""
+    if not code.any():
+        return np.zeros(1, dtype=np.int64), np.zeros(len(code), dtype=np.int32)
+    _, first, region = np.unique(code, return_index=True, return_inverse=True)
+    return first, region.astype(np.int32)
 
 
 # ------------------------------------------------------------------ checks of values

@@ -77,6 +77,9 @@ class OnDemand(Mapping[str, FloatArray]):
             self._known[name] = self._sources[name]()
         return self._known[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._sources
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
 

@@ -214,7 +214,7 @@ class Solution:
             points += partials.points
         supports = np.zeros_like(self.u) if weights.prescribed is None else self._field(weights.prescribed[0])
         sources = {name: self._by_parameter(name, partials, seed, weights) for name in self.parameters}
-        sources |= {name: _itself(slope) for name, slope in partials.parameters.items() if name not in sources}
+        sources |= {name: _entry(partials.parameters, name) for name in partials.parameters if name not in sources}
         return Gradient(points, self._field(weights.external[0]), supports, seed.solves, OnDemand(sources))
 
     def _by_parameter(self, name: str, partials: Partials, seed: Seed, weights: Weights) -> Callable[[], FloatArray]:
@@ -252,5 +252,5 @@ class Solution:
             raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
 
 
-def _itself(array: FloatArray) -> Callable[[], FloatArray]:
-    return lambda: array
+def _entry(arrays: Mapping[str, FloatArray], name: str) -> Callable[[], FloatArray]:
+    return lambda: arrays[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from femadj.errors import ResponseError
 from femadj.forms.integral import IntegralTerm
 from femadj.forms.law import TensorLaw
 from femadj.problems import Partials, Solution
+from femadj.problems.gradient import OnDemand
 from femadj.responses.base import CompleteResponse
 
 
@@ -100,13 +102,20 @@ class FieldNorm(CompleteResponse):
         of_values = np.zeros(n)
         of_values[:: dim + 1] = 1.0
         law = TensorLaw(problem.physics.scaled(problem.mesh, lambda: np.diag(of_values)[None]), 0, 1, symmetric=True)
-        mass_u, slopes = (
-            np.zeros_like(u),
-            {name: np.zeros(solution.parameters.entries[name].shape) for name in law.reads},
-        )
-        into = Cotangent(np.zeros_like(solution.points), slopes)
-        for fields in space.maps("cells", self.group):
-            mass = IntegralTerm.of(fields, law, symmetric=True).at(solution.points, solution.parameters)
+        masses = [
+            IntegralTerm.of(fields, law, symmetric=True).at(solution.points, solution.parameters)
+            for fields in space.maps("cells", self.group)
+        ]
+        mass_u, into = np.zeros_like(u), Cotangent(np.zeros_like(solution.points))
+        for mass in masses:
             mass.residual(u, mass_u)
             mass.pullback(u, u, into)
+
+        def by(name: str) -> FloatArray:
+            slope = np.zeros(solution.parameters.entries[name].shape)
+            for mass in masses:
+                mass.pullback(u, u, Cotangent(None, {name: slope}))
+            return slope
+
+        slopes = OnDemand({name: partial(by, name) for name in law.reads})
         return Partials(inner(u, mass_u), state=2 * mass_u, points=into.points, parameters=slopes)

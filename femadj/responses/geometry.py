@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError, ResponseError
 from femadj.forms.regional import RegionalTensor
 from femadj.problems import Partials, Solution
+from femadj.problems.gradient import OnDemand
 from femadj.responses.base import CompleteResponse
 from femadj.space.geometry import frame, total
 
@@ -59,10 +62,13 @@ def _integral(solution: Solution, group: str | None, tensor: RegionalTensor) -> 
     domains = solution.at.space.cells("mass", group)
     gradient = np.zeros_like(points)
     value = total(domains, points, tensor.at(parameters)[tensor.region], gradient)
-    slopes = {name: np.zeros(parameters.entries[name].shape) for name in tensor.names}
-    if slopes:
-        volumes = np.zeros(tensor.n_regions)
+
+    def by(name: str) -> FloatArray:
+        slope, volumes = np.zeros(parameters.entries[name].shape), np.zeros(tensor.n_regions)
         for domain in domains:
             np.add.at(volumes, tensor.region[domain.global_cells], frame(domain, points).measure.sum(axis=1))
-        tensor.pullback(parameters, volumes, slopes)
+        tensor.pullback(parameters, volumes, {name: slope})
+        return slope
+
+    slopes = OnDemand({name: partial(by, name) for name in tensor.names})
     return Partials(value, points=gradient, parameters=slopes)
