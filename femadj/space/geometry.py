@@ -3,61 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from femadj.base.arrays import FloatArray
 from femadj.space import nodal
-from femadj.space.nodal import Force
+from femadj.space.nodal import Force, Frame, frame, interpolate, scatter
 from femadj.space.region import Domain
 
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """Geometry at the quadrature points of ``m`` entities.
-
-    Attributes
-    ----------
-    x : (dim, m, nq)
-    measure : (m, nq)
-        Volume or area element times quadrature weight.
-    normal : (dim, m, nq)
-        Unit outward normal; empty on cells.
-    size : (m, nq)
-        ``|det J|^(1/k)`` of the cell or facet.
-    """
-
-    x: FloatArray
-    measure: FloatArray
-    normal: FloatArray
-    size: FloatArray
-
-    @property
-    def normal_or_none(self) -> FloatArray | None:
-        """The normal on facets."""
-        return self.normal if self.normal.shape[1] else None
-
-
-def frame(domain: Domain, points: FloatArray) -> Frame:
-    """Geometry at the quadrature points of a domain."""
-    return Frame(*nodal.frame(domain, points))
-
-
-def interpolate(domain: Domain, points: FloatArray, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``."""
-    return nodal.interpolate(domain, points, u)
-
-
-def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray) -> float:
-    """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant.
-
-    ``F`` has shape ``(nc, 1 + dim, m, nq)``, or ``(nc, 1, m, nq)`` where gradients do not count.
-    """
-    _, ns, m, nq = force.shape
-    values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
-    region = np.arange(m, dtype=np.int32)
-    return nodal.load(domain, points, Force(values, np.zeros((m, nq)), np.zeros(m), region, 0, ns), y)
+__all__ = ["Frame", "frame", "interpolate", "scatter", "total"]
 
 
 def total(

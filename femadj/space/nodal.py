@@ -272,6 +272,11 @@ class Frame(NamedTuple):
     normal: FloatArray
     size: FloatArray
 
+    @property
+    def normal_or_none(self) -> FloatArray | None:
+        """The normal on facets."""
+        return self.normal if self.normal.shape[1] else None
+
 
 def frame(domain: Domain, points: FloatArray) -> Frame:
     """Geometry at the quadrature points of a domain."""
@@ -300,12 +305,15 @@ def interpolate(
     return value, gradient
 
 
-def scatter(domain: Domain, points: AnyArray, force: AnyArray, y: AnyArray, lo: int = 0) -> None:
-    """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; ``F`` has shape ``(nc, ns, m, nq)`` and slots from ``lo``."""
+def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray) -> float:
+    """Add ``int v^ : F`` to ``y`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant.
+
+    ``F`` has shape ``(nc, 1 + dim, m, nq)``, or ``(nc, 1, m, nq)`` where gradients do not count.
+    """
     _, ns, m, nq = force.shape
     values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
-    pressure = np.zeros((m, nq) if domain.is_facet else (0, 0))
-    load(domain, points, Force(values, pressure, np.zeros(0), np.arange(m, dtype=np.int32), lo, lo + ns), y)
+    region = np.arange(m, dtype=np.int32)
+    return load(domain, points, Force(values, np.zeros((m, nq)), np.zeros(m), region, 0, ns), y)
 
 
 # ------------------------------------------------------------------ arguments of kernels
