@@ -12,7 +12,7 @@ compiled passes taken instead; that is decided in ``IntegralAt.compiled`` and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
@@ -35,6 +35,7 @@ from femadj.forms.pointwise import (
     seeds_along,
 )
 from femadj.forms.probing import asymmetric, notable
+from femadj.forms.sampling import Picked
 from femadj.forms.slotted import add_carried, carried
 from femadj.forms.term import Budget, Kept
 from femadj.space import nodal
@@ -131,6 +132,8 @@ class _Piece:
     parameters : Parameters
     keep : callable
         See ``Kept``; keys are those of the piece.
+    start : int
+        Number of its first entity.
     """
 
     fields: FieldsAt
@@ -138,12 +141,13 @@ class _Piece:
     points: FloatArray
     parameters: Parameters
     keep: Callable[[Any, Callable[[], Any]], Any]
+    start: int = 0
 
     def quadrature(self, sides: Sides) -> Quadrature:
         """What the laws of some sides may read."""
         return Quadrature(
             self.fields.domain, self.points, self.parameters, sides=self.term.laws[sides].idx,
-            known_frame=lambda: self.fields.frame,
+            known_frame=lambda: self.fields.frame, start=self.start,
         )  # fmt: skip
 
     def kept(self, sides: Sides) -> Callable[[str, Callable[[], Any]], Any]:
@@ -192,6 +196,11 @@ class IntegralAt:
     def _parts(self) -> tuple[Part, ...]:
         return self.term.fields.parts
 
+    @property
+    def _whole(self) -> bool:
+        """Whether compiled passes take all entities at once: where coefficients do not vary from piece to piece."""
+        return self.compiled is not None and not self.compiled.varies(self.parameters)
+
     def _each(self, evaluate: Callable[[_Piece], T], *, whole: bool = False) -> Iterator[tuple[FieldsAt, T | None]]:
         """Evaluate something on every piece, in threads; None comes where cells are tangled.
 
@@ -199,17 +208,67 @@ class IntegralAt:
         """
         fields = self.term.fields
 
-        def put(piece: tuple[int, FieldMap]) -> tuple[FieldsAt, T | None]:
-            number, here = piece
+        def put(piece: tuple[int, int, FieldMap]) -> tuple[FieldsAt, T | None]:
+            number, start, here = piece
             at = here.at(self.points) if fields.compiled else self.kept((number, "at"), lambda: here.at(self.points))
             if not at.low > 0:
                 return at, None
             kept = partial(self._kept_by_piece, number)
-            return at, evaluate(_Piece(at, self.term, self.points, self.parameters, kept))
+            return at, evaluate(_Piece(at, self.term, self.points, self.parameters, kept, start))
 
-        pieces = [(-1, fields)] if whole else enumerate(fields.pieces())
+        pieces = [(-1, 0, fields)] if whole else _numbered(fields.pieces())
         for _, found in evaluated(pieces, put, 1 if whole else len(self.term.domain.parts)):
             yield found
+        self._require_sound()
+
+    def _require_sound(self) -> None:
+        """Look at the points that a pass has noted."""
+        for sides, law in self.term.laws.items():
+            if law.noted is not None and law.noted.is_new:
+                with strict_complex():
+                    law.require_sound(self._noted_points(sides)[1])
+                law.noted.mark_seen()
+
+    def _noted_points(self, sides: Sides) -> tuple[_Piece, Picked]:
+        """The entities with points that the law of some sides has noted, and these points."""
+        noted = self.term.laws[sides].noted
+        assert noted is not None
+        if noted.is_empty:
+            for _ in self._each(lambda piece: piece.tangent(piece.quadrature(sides), sides, None), whole=self._whole):
+                pass
+        if sides not in self._few:
+            keep = np.zeros(len(self.term.fields), dtype=bool)
+            keep[noted.entity] = True
+            few = self.term.fields.selected(keep).at(self.points)
+            self._few[sides] = _Piece(few, self.term, self.points, self.parameters, lambda _, compute: compute())
+        piece, entity = self._few[sides], np.unique(noted.entity, return_inverse=True)[1]
+        at = piece.quadrature(sides)
+        return piece, Picked.of(at, entity * at.shape[1] + noted.point)
+
+    @property
+    def _geometry(self) -> set[str]:
+        """What laws read that changes as nodes move; of fields whose gradients are read also the names."""
+        reads = {name for name in self.term.reads if name in {"x", "n", "h"} or name.endswith(".grad")}
+        return {part for name in reads for part in (name, name.partition(".")[0])}
+
+    @cached_property
+    def _few(self) -> dict[Sides, _Piece]:
+        return {}
+
+    def _require_derivatives(self, wanted: Collection[str], u: FloatArray, v: FloatArray | None = None) -> None:
+        """FormError where laws that read some of what is wanted have changed since the term was put at the design, or
+        where ``v^ : P`` has no derivative by it."""
+        joined = self.term.fields.join(u, u if v is None else v)
+        for sides, law in self.term.laws.items():
+            if law.noted is None or not law.reads.intersection(wanted):
+                continue
+            with strict_complex():
+                piece, picked = self._noted_points(sides)
+                law.require_unchanged(picked)
+                if v is not None:
+                    slots = piece.slots(joined)
+                    at_u, at_v = picked.pick(slots[sides[0]][0]), picked.pick(slots[sides[-1]][1])
+                    law.require_derivative(picked, at_u, at_v, wanted)
 
     def _kept_by_piece(self, number: int, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         return self.kept((number, *key), compute)
@@ -224,7 +283,7 @@ class IntegralAt:
             (sides,) = self.term.laws
             return law.kernel_data(piece.quadrature(sides), piece.kept(sides), nc, slopes=slopes)
 
-        for at, found in self._each(data, whole=not law.varies(self.parameters)):
+        for at, found in self._each(data, whole=self._whole):
             yield at.domain, found
 
     # ------------------------------------------------------------------ at a fixed design
@@ -270,8 +329,7 @@ class IntegralAt:
                 }
             )
 
-        whole = self.compiled is not None and not self.compiled.varies(self.parameters)
-        return self._each(matrices, whole=whole)
+        return self._each(matrices, whole=self._whole)
 
     def jvp(self, u: FloatArray, du: FloatArray, into: FloatArray) -> None:
         """Add ``(dr/du) du``."""
@@ -350,6 +408,7 @@ class IntegralAt:
         self, u: FloatArray, v: FloatArray, points: FloatArray | None, into: Mapping[str, FloatArray], scale: float
     ) -> None:
         """In one pass that evaluates everything at the points."""
+        self._require_derivatives({*into, *(() if points is None else self._geometry)}, u, v)
         joined = self.term.fields.join(u, v)
 
         def slopes(piece: _Piece) -> tuple[dict[int, FloatArray], list[tuple[Quadrature, Mapping[str, FloatArray]]]]:
@@ -389,6 +448,7 @@ class IntegralAt:
 
     def _by_moments(self, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float) -> None:
         """Derivatives by parameters of coefficients that do not vary within regions: ``dC/dm`` times ``v^ (x) u^``."""
+        self._require_derivatives(into, u, v)
         for sides, moments in self._moments(u, v).items():
             law = self.term.laws[sides]
             at = Quadrature(self.term.domain, self.points, self.parameters, sides=law.idx)
@@ -460,6 +520,7 @@ class IntegralAt:
         self, u: FloatArray, velocity: FloatArray | None, rates: Mapping[str, FloatArray], into: FloatArray, *,
         transport: bool,
     ) -> None:  # fmt: skip
+        self._require_derivatives({*rates, *(() if velocity is None else self._geometry)}, u)
         joined = self.term.fields.join(u)
 
         def force(piece: _Piece) -> dict[int, FloatArray]:
@@ -492,6 +553,14 @@ class IntegralAt:
         if self.term.laws[sides].arity == 2:
             change += tangent.times(carried(self._parts, u, w[trial]))
         return change
+
+
+def _numbered(pieces: Iterable[FieldMap]) -> Iterator[tuple[int, int, FieldMap]]:
+    """Pieces with their numbers and those of their first entities."""
+    start = 0
+    for number, piece in enumerate(pieces):
+        yield number, start, piece
+        start += len(piece)
 
 
 class _Sums:

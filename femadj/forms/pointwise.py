@@ -79,6 +79,8 @@ class Quadrature:
         Facets between two cells: the side that each argument (trial, then test) is taken from.
     known_frame : callable, optional
         Gives the geometry where it may be known already.
+    start : int
+        Number of the first entity within the region that these are a part of.
     """
 
     domain: Domain
@@ -88,6 +90,7 @@ class Quadrature:
     reads: set[str] = field(default_factory=set)
     sides: tuple[int, ...] | None = None
     known_frame: Callable[[], Frame] | None = None
+    start: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from femadj.base.arrays import FloatArray
 from femadj.errors import FormError
 from femadj.forms.integral import SYMMETRY, IntegralTerm
 from femadj.forms.integrand import Integrand
-from femadj.forms.law import FormLaw
+from femadj.forms.integrand_law import FormLaw
 from femadj.forms.pointwise import Quadrature
 from femadj.forms.probing import (
     Probe,

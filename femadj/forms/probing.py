@@ -10,21 +10,21 @@ counts beside one of 1e12.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.base.calls import differs, key_of, samples
+from femadj.base.calls import chosen, differs, key_of, samples
 from femadj.base.complex_step import derivative
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, Integrand, Reads
-from femadj.forms.pointwise import Quadrature, Slots, explicit_force, parameter_slopes
-from femadj.forms.sampling import Picked, pick_points, require_differentiable
+from femadj.forms.noted import Note, Noted
+from femadj.forms.pointwise import Quadrature, Slots
+from femadj.forms.sampling import POINTS, Picked, pick_points, require_differentiable, require_local
 from femadj.forms.slotted import arguments_of, fields_of, nodal_parts
 from femadj.forms.tensors import all_entries, asymmetric, contracted, indefinite, independent, spread
 from femadj.space.parameters import Parameters
@@ -61,36 +61,6 @@ class Coefficients(NamedTuple):
     basis: FloatArray
     lo: int
     hi: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Looked:
-    """What was found on some entities when they were looked at first.
-
-    Attributes
-    ----------
-    places : (k,) int64
-        Points that were chosen.
-    values : (r, k)
-        Coefficients there.
-    """
-
-    places: npt.NDArray[np.int64]
-    values: FloatArray
-
-
-class Memory:
-    """What has been looked at with one set of node coordinates and parameters."""
-
-    def __init__(self) -> None:
-        self._points: weakref.ref[FloatArray] | None = None
-        self._looked: dict[tuple[Any, ...], _Looked] = {}
-
-    def of(self, quadrature: Quadrature) -> dict[tuple[Any, ...], _Looked]:
-        """What is known at these node coordinates."""
-        if self._points is None or self._points() is not quadrature.points:
-            self._points, self._looked = weakref.ref(quadrature.points), {}
-        return self._looked
 
 
 class Grid(NamedTuple):
@@ -149,8 +119,6 @@ class Probe:
         Whether ``C`` is symmetric, and whether it has no negative eigenvalue, at the sampled points.
     sides : tuple of int or None
         On facets between two cells, ``w.idx``.
-    memory : Memory
-        What has been looked at at a design.
     """
 
     integrand: Integrand
@@ -164,7 +132,6 @@ class Probe:
     symmetric: bool
     definite: bool
     sides: tuple[int, ...] | None = None
-    memory: Memory = field(default_factory=Memory)
 
     # ------------------------------------------------------------------ sizes
     @property
@@ -215,43 +182,80 @@ class Probe:
         """Whether the coefficients vary from point to point."""
         return any(name not in parameters or parameters.entries[name].kind != "constant" for name in self.reads.names)
 
-    def at_design(self) -> Self:
-        """The same, with nothing looked at yet: to be put at a design."""
-        return replace(self, memory=Memory())
-
     # ------------------------------------------------------------------ coefficients
-    def coefficients(self, quadrature: Quadrature) -> Coefficients:
-        """Coefficient functions and what they multiply.
+    def coefficients(self, quadrature: Quadrature, noted: Noted) -> Coefficients:
+        """Coefficient functions and what they multiply; some points are noted, to be looked at later.
 
         Raises
         ------
         FormError
-            When the form turns out not to be linear, not symmetric where it is elsewhere, to mix points, to read what
-            it did not read where it was tried, to have a derivative that differences do not confirm, or to have changed
-            since the design was put here.
+            When the form turns out not to be linear, not symmetric where it is elsewhere, to read what it did not read
+            where it was tried, or to have changed since the design was put here.
         """
-        values = self._entries(quadrature, self.pivots)
-        weights = self._weights_for(values)
-        expected = quadrature.evaluate_real(self.integrand, self._fields(weights, quadrature.shape))
-        self._require_known_reads(quadrature)
-        kept = [weight[self.kept] for weight in weights]
-        found, size = contracted(values, self.basis, kept)
-        bound = REPRODUCTION * (size + np.abs(expected))
-        if (np.abs(found - expected) <= bound).all() and self._look(quadrature, weights, values, expected, self.basis):
-            return Coefficients(values, self.basis, self.lo, self.hi)
-        everything, basis = all_entries(self.n_all, self.arity)
-        values = self._entries(quadrature, everything)
-        found, size = contracted(values, basis, weights)
-        if not (np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all():
-            raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
-        if not self._look(quadrature, weights, values, expected, basis):
-            raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
-        if self.symmetric and asymmetric(values.reshape(self.n_all, self.n_all, -1).transpose(2, 0, 1)):
-            raise FormError(
-                f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
-                "Form(..., symmetric=False)"
-            )
-        return Coefficients(values, basis, 0, self.grid.slots)
+        known = noted.of(quadrature.start)
+        everything = known is not None and known.everything
+        values, basis = self._evaluated(quadrature, everything)
+        if known is not None:
+            self._require_same(_flat(values)[:, known.places], known.values)
+        else:
+            weights = self._weights_for(values)
+            expected = quadrature.evaluate_real(self.integrand, self._fields(weights, quadrature.shape))
+            self.require_known_reads(quadrature.reads)
+            note = self._note(quadrature, values, basis, weights, expected, everything)
+            if note is None:
+                everything = True
+                values, basis = self._evaluated(quadrature, everything)
+                note = self._note(quadrature, values, basis, weights, expected, everything)
+            if note is None:
+                picked = Picked.of(quadrature, chosen(expected.ravel(), POINTS, key_of(expected)))
+                local = [picked.slots(a) for a in self._slots(weights, quadrature.shape)]
+                require_local(picked, self.integrand, local, picked.pick(expected)[:, 0])
+                raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
+            if everything and self.symmetric and asymmetric(values.reshape(self.n_all, self.n_all, -1).T):
+                raise FormError(
+                    f"form {self.integrand.name!r} is symmetric in u and v where it was sampled, but not here; tell "
+                    "Form(..., symmetric=False)"
+                )
+            noted.add(quadrature.start, note)
+        lo, hi = (0, self.grid.slots) if everything else (self.lo, self.hi)
+        return Coefficients(values, basis, lo, hi)
+
+    def _evaluated(self, quadrature: Quadrature, everything: bool) -> tuple[FloatArray, FloatArray]:
+        """Coefficients of the pivots or of all entries, and what they multiply."""
+        entries, basis = all_entries(self.n_all, self.arity) if everything else (self.pivots, self.basis)
+        return self._entries(quadrature, entries), basis
+
+    def _note(
+        self,
+        quadrature: Quadrature,
+        values: FloatArray,
+        basis: FloatArray,
+        weights: tuple[FloatArray, ...],
+        expected: FloatArray,
+        everything: bool,
+    ) -> Note | None:
+        """Some points to look at; None where the coefficients do not stand for the form."""
+        found, size = contracted(values, basis, self._kept(weights, basis))
+        bound = (10 if everything else 1) * REPRODUCTION * (size + np.abs(expected))
+        if not (np.abs(found - expected) <= bound).all():
+            return None
+        places = chosen(expected.ravel(), POINTS, key_of(expected))
+        picked = Picked.of(quadrature, places)
+        here = _flat(values)[:, places]
+        rng = samples(_SEED, len(values), key_of(values))
+        whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights.balanced]
+        alone = picked.evaluate_real(self.integrand, self._fields(whole, picked.shape))
+        found, size = contracted(here[..., None], basis, self._kept(whole, basis))
+        if not (np.abs(found - alone) <= 10 * REPRODUCTION * (size + np.abs(alone))).all():
+            return None
+        of_places = tuple(picked.pick(spread(weight, quadrature.shape)) for weight in weights)
+        return Note(
+            places, quadrature.start + picked.entity, picked.point, here, of_places, picked.pick(expected), everything
+        )  # fmt: skip
+
+    def _kept(self, weights: Sequence[FloatArray], basis: FloatArray) -> list[FloatArray]:
+        """Weights of the slots that a basis has."""
+        return [weight[self.kept] if basis.shape[-1] < self.n_all else weight for weight in weights]
 
     def tensor_slope(self, quadrature: Quadrature, seeds: Mapping[str, Any]) -> FloatArray:
         """Derivative of the coefficients at a single point along complex steps of what is read, all slots."""
@@ -304,8 +308,9 @@ class Probe:
         return tuple(weights)
 
     # ------------------------------------------------------------------ looking at what is evaluated
-    def _require_known_reads(self, quadrature: Quadrature) -> None:
-        unknown = sorted(name for name in quadrature.reads - self.reads if not name.startswith("idx"))
+    def require_known_reads(self, reads: Collection[str]) -> None:
+        """FormError where the form reads what it did not read where it was tried."""
+        unknown = sorted(name for name in set(reads) - self.reads if not name.startswith("idx"))
         if unknown:
             said = " and ".join(f"w.{name}" for name in unknown)
             raise FormError(
@@ -314,86 +319,22 @@ class Probe:
                 "np.where"
             )
 
-    def _look(
-        self,
-        quadrature: Quadrature,
-        weights: Sequence[FloatArray],
-        values: FloatArray,
-        expected: FloatArray,
-        basis: FloatArray,
-    ) -> bool:
-        """Look at some points, once at a design; returns whether the coefficients stand for the form there."""
-        looked = self.memory.of(quadrature)
-        key = _key(quadrature)
-        flat = values.reshape(len(values), int(np.prod(quadrature.shape)))
-        known = looked.get((*key, len(values)))
-        if known is not None:
-            self._require_same(flat[:, known.places], known.values)
-            return True
-        arguments = self._slots(weights, quadrature.shape)
-        picked = pick_points(quadrature, self.integrand, arguments, expected)
-        places = picked.entity * quadrature.shape[1] + picked.point
-        if not self._reproduced(picked, flat[:, places], basis):
-            return False
+    def require_sound(self, picked: Picked, noted: Noted) -> None:
+        """FormError where the form mixes points, or has a derivative that differences do not confirm; ``picked`` are
+        the points that were noted."""
+        arguments = self._slots(noted.weights, picked.shape)
+        require_local(picked, self.integrand, arguments, noted.expected[:, 0])
+        self.require_known_reads(picked.reads)
         require_differentiable(picked, self.integrand, self.arguments(picked.shape), self.reads)
-        looked[(*key, len(values))] = _Looked(places, flat[:, places])
-        return True
 
-    def _reproduced(self, picked: Picked, values: FloatArray, basis: FloatArray) -> bool:
-        """Whether coefficients ``(r, k)`` stand for the form with arguments that vary from point to point."""
-        rng = samples(_SEED, len(values), key_of(values))
-        whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights.balanced]
-        kept = [w[self.kept] if basis.shape[-1] < self.n_all else w for w in whole]
-        expected = picked.evaluate_real(self.integrand, self._fields(whole, picked.shape))
-        found, size = contracted(values[..., None], basis, kept)
-        return bool((np.abs(found - expected) <= 10 * REPRODUCTION * (size + np.abs(expected))).all())
+    def require_derivative(self, picked: Picked, arguments: Sequence[Slots], wanted: Collection[str]) -> None:
+        """FormError where a derivative does not exist at some of the points, on kinks and jumps."""
+        require_differentiable(picked, self.integrand, arguments, wanted, both_sides=True)
 
-    def _picked(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> Picked:
-        """The points that were looked at, or some of their own where nothing was."""
-        looked = self.memory.of(quadrature)
-        for known, found in looked.items():
-            if known[:-1] == _key(quadrature):
-                return Picked.of(quadrature, found.places)
-        values = quadrature.evaluate_real(self.integrand, [a.field for a in arguments])
-        return pick_points(quadrature, self.integrand, arguments, values)
-
-    def explicit_force(self, quadrature: Quadrature, arguments: Sequence[Slots]) -> FloatArray:
-        """What the form contributes to the node gradient through all but its arguments; see ``explicit_force``.
-
-        Raises
-        ------
-        FormError
-            Where it has no derivative at some of the points.
-        """
-        names = {name for name in self.reads if name in {"x", "n", "h"} or name.endswith(".grad")}
-        names |= {name.partition(".")[0] for name in names if name.endswith(".grad")}
-        self.require_derivative(quadrature, arguments, names)
-        return explicit_force(quadrature, self.integrand, arguments, set(self.reads))
-
-    def parameter_slopes(
-        self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]
-    ) -> dict[str, FloatArray]:
-        """Derivatives by the values of parameters; see ``parameter_slopes``. FormError where there are none."""
-        self.require_derivative(quadrature, arguments, wanted)
-        return parameter_slopes(quadrature, self.integrand, arguments, set(wanted))
-
-    def require_derivative(self, quadrature: Quadrature, arguments: Sequence[Slots], wanted: Collection[str]) -> None:
-        """FormError where a derivative does not exist at some of the points, on kinks and jumps, or where the form has
-        changed since the problem was put at the design."""
-        self.require_unchanged(quadrature)
-        picked = self._picked(quadrature, arguments)
-        local = [picked.slots(a) for a in arguments]
-        require_differentiable(picked, self.integrand, local, wanted, both_sides=True)
-
-    def require_unchanged(self, quadrature: Quadrature) -> None:
-        """FormError where the form gives other coefficients than when the problem was put at the design."""
-        for one_point in (False, True):
-            here = quadrature
-            if one_point != quadrature.one_point:
-                here = replace(quadrature, one_point=one_point, known_frame=None)
-            found = self.memory.of(quadrature).get((*_key(here), len(self.pivots)))
-            if found is not None:
-                self._require_same(self._entries(Picked.of(here, found.places), self.pivots)[..., 0], found.values)
+    def require_unchanged(self, picked: Picked, noted: Noted) -> None:
+        """FormError where the form gives other coefficients than those that were noted."""
+        rows = np.asarray(np.ravel_multi_index(tuple(self.pivots.T), (self.n_all,) * self.arity), dtype=np.int64)
+        self._require_same(_flat(self._entries(picked, self.pivots)), noted.values_of(rows))
 
     def _require_same(self, values: FloatArray, known: FloatArray) -> None:
         if differs(values, known).any():
@@ -420,7 +361,7 @@ class Probe:
         """
         test = self._slots(self.weights.balanced[:1], quadrature.shape)
         found = quadrature.evaluate_real(self.integrand, [a.field for a in (*trial, *test)])
-        slots = np.concatenate([_flat(a) for a in trial])
+        slots = np.concatenate([_slots_of(a) for a in trial])
         expected, size = np.zeros(found.shape), np.zeros(found.shape)
         for number, amount in enumerate(slots):
             unit = self.unit_arguments(number, quadrature.shape)
@@ -465,14 +406,12 @@ class Probe:
 _HINT = {1: "terms without v belong nowhere", 2: "a bilinear form must be linear in both, at all sizes of u and v"}
 
 
-def _key(quadrature: Quadrature) -> tuple[Any, ...]:
-    """Which entities these are."""
-    domain = quadrature.domain
-    first = (int(domain.cell[0]), int(domain.local[0])) if len(domain) else ()
-    return (domain.block, len(domain), *first, quadrature.one_point)
+def _flat(values: FloatArray) -> FloatArray:
+    """Values ``(r, m, nq)`` at points in one row."""
+    return values.reshape(len(values), -1) if len(values) else values.reshape(0, int(np.prod(values.shape[1:])))
 
 
-def _flat(argument: Slots) -> FloatArray:
+def _slots_of(argument: Slots) -> FloatArray:
     """Slots ``(n, m, nq)`` of an argument."""
     if argument.gradient.size == 0:
         return argument.value
@@ -611,7 +550,6 @@ def _probed(integrand: Integrand, quadrature: Quadrature, parts: tuple[Part, ...
         reads=reads,
         symmetric=symmetric,
         definite=symmetric and definite,
-        memory=Memory(),
     )
 
 
@@ -621,7 +559,8 @@ def _require_linear(
     """The coefficients must reproduce the form for arguments that vary from point to point, at all sizes."""
     each = len(whole.parts)
     slots = [
-        np.concatenate([_flat(a) for a in arguments[k * each : (k + 1) * each]]) for k in reversed(range(whole.arity))
+        np.concatenate([_slots_of(a) for a in arguments[k * each : (k + 1) * each]])
+        for k in reversed(range(whole.arity))
     ]
     _, basis = all_entries(whole.n_all, whole.arity)
     expected, size = contracted(values, basis, slots)

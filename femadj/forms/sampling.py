@@ -57,6 +57,10 @@ class Picked(Quadrature):
             whole=whole, entity=entity, point=point,
         )  # fmt: skip
 
+    def part(self, numbers: IntArray) -> Picked:
+        """Some of the points, by their numbers among these."""
+        return replace(self, entity=self.entity[numbers], point=self.point[numbers])
+
     @property
     def _from(self) -> Quadrature:
         assert self.whole is not None
@@ -111,33 +115,49 @@ class Picked(Quadrature):
 def pick_points(
     quadrature: Quadrature, integrand: Integrand, arguments: Sequence[Slots], values: FloatArray, number: int = POINTS
 ) -> Picked:
-    """Choose points, and require that the integrand there does not depend on other points.
+    """Choose points, and require that the integrand there does not depend on other points; FormError where it does.
 
     Parameters
     ----------
     values : (m, nq)
         The integrand on the whole region.
+    """
+    picked = Picked.of(quadrature, chosen(values.ravel(), number, key_of(values)))
+    require_local(picked, integrand, [picked.slots(a) for a in arguments], picked.pick(values)[:, 0])
+    return picked
+
+
+def require_local(picked: Picked, integrand: Integrand, arguments: Sequence[Slots], values: FloatArray) -> None:
+    """Require that an integrand does not depend on other points.
+
+    Parameters
+    ----------
+    arguments : sequence of Slots
+        At the points.
+    values : (k,)
+        The integrand there, found together with the other points of the region.
 
     Raises
     ------
     FormError
-        When values at single points, or at a part of them, differ from those found on the whole.
+        When values at single points, or at a part of them, differ.
     """
-    flat = values.ravel()
-    key = key_of(flat)
-    places = chosen(flat, number, key)
-    for part in parts_of(places, key):
-        alone = Picked.of(quadrature, part)
-        found = alone.evaluate_real(integrand, [alone.slots(a).field for a in arguments])
-        if differs(found[:, 0], flat[part]).any():
-            again = quadrature.evaluate_real(integrand, [a.field for a in arguments])
-            if differs(again, values).any():
-                raise FormError(
-                    f"form {integrand.name!r} returns other values for the same arguments (random numbers, or state "
-                    "kept between calls)"
-                )
+    for part in parts_of(np.arange(len(values)), key_of(values)):
+        alone = picked.part(part)
+        fields = [replace(a, value=_of(a.value, part), gradient=_of(a.gradient, part)).field for a in arguments]
+        found = [alone.evaluate_real(integrand, fields)[:, 0] for _ in range(2)]
+        if differs(found[0], found[1]).any():
+            raise FormError(
+                f"form {integrand.name!r} returns other values for the same arguments (random numbers, or state kept "
+                "between calls)"
+            )
+        if differs(found[0], values[part]).any():
             raise FormError(f"form {integrand.name!r} mixes points; {ONE_POINT}")
-    return Picked.of(quadrature, places)
+
+
+def _of(array: FloatArray, part: IntArray) -> FloatArray:
+    """A part of the points of an array ``(..., k, 1)``."""
+    return array[..., part, :] if array.size else array
 
 
 # ---------------------------------------------------------------------- derivatives

@@ -176,7 +176,7 @@ class Domain:
         """The entities from ``start`` to ``stop``."""
         parts = []
         for items in self.parts:
-            low, high = np.searchsorted(items, (start, stop))
+            low, high = np.searchsorted(items, np.array((start, stop), dtype=items.dtype))  # else all is converted
             parts.append(items[low:high] - np.int32(start))
         return replace(self, cell=self.cell[start:stop], local=self.local[start:stop], parts=tuple(parts))
 
