@@ -23,6 +23,10 @@ from femadj.space.region import Domain, in_threads
 AnyArray = npt.NDArray[Any]
 Int32Array = npt.NDArray[np.int32]
 
+SPECIALISED_CELLS = 100_000
+"""Blocks with at least this many cells get kernels at quadrature points compiled for their sizes: interpolation takes a
+second to compile, and is then three times as fast."""
+
 
 class Tensor(NamedTuple):
     """Pointwise coefficients of a bilinear form.
@@ -287,7 +291,7 @@ def frame(domain: Domain, points: FloatArray) -> Frame:
         np.empty((dim, m if domain.is_facet else 0, nq)),
         np.empty((m, nq)),
     )
-    passes.frame(domain.sizes(1, 0, 1), specialised=False)(domain.at(points), domain.tables, *result)
+    passes.frame(domain.sizes(1, 0, 1), _specialised_at_points(domain))(domain.at(points), domain.tables, *result)
     return result
 
 
@@ -300,7 +304,7 @@ def interpolate(
     sizes = domain.sizes(nc, lo, top, dtype=np.result_type(points, u))
     value = np.empty((nc, m if lo == 0 else 0, nq), sizes.dtype)
     gradient = np.empty((nc, dim, m if top > 1 else 0, nq), sizes.dtype)
-    kernel = passes.interpolate(sizes, specialised=False)
+    kernel = passes.interpolate(sizes, _specialised_at_points(domain))
     kernel(domain.at(_numbers(points, sizes)), domain.tables, _numbers(u, sizes), value, gradient)
     return value, gradient
 
@@ -314,6 +318,11 @@ def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray
     values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
     region = np.arange(m, dtype=np.int32)
     return load(domain, points, Force(values, np.zeros((m, nq)), np.zeros(m), region, 0, ns), y)
+
+
+def _specialised_at_points(domain: Domain) -> bool:
+    """Whether kernels at quadrature points are compiled for the sizes of a domain."""
+    return domain.specialised and len(domain.nodes) >= SPECIALISED_CELLS
 
 
 # ------------------------------------------------------------------ arguments of kernels
