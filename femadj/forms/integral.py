@@ -373,7 +373,8 @@ class IntegralAt:
     def require_linear_at(self, u: FloatArray) -> None:
         """FormError where the term is said to be linear and is not at a field; looks at a few entities."""
         fields = self.term.fields
-        if len(fields) == 0 or not self.term.law.linear:
+        law = self.term.law
+        if len(fields) == 0 or not law.linear or law.noted is None:
             return
         few = fields.selected(notable(fields.rows, u.reshape(-1, fields.n_components)))
         here = _Piece(few.at(self.points), self.term, self.points, self.parameters, lambda _, compute: compute())
