@@ -26,7 +26,7 @@ class Fixed:
     Parameters
     ----------
     group : str
-        A node, facet or cell group; all its nodes are held. Of the unknowns of an element those are held that lie at
+        A node, facet or cell group; all its nodes are constrained. Of the unknowns of an element those are that lie at
         the nodes, on the facets (their edges and corners included) or in the cells.
     components : str, int or sequence, optional
         Which components: ``"x"``, ``"xz"``, ``0``, ``(0, 2)``; all when left out. Of elements with named parts: a part
@@ -107,16 +107,16 @@ class Prescribed:
     values : (n_nodes, nc)
         Zero where nothing is prescribed; in the shape of the unknowns.
     derivative : (n_nodes, nc, dim) or None
-        By the coordinates of the place of the unknown; None when no value depends on position.
-    place : (n_dofs, n_nodes) sparse or None
-        Weights of the mesh nodes in the places; None where unknowns sit at the nodes themselves.
+        By the coordinates of the location of the unknown; None when no value depends on position.
+    location : (n_dofs, n_nodes) sparse or None
+        Weights of the mesh nodes in the locations; None where unknowns sit at the nodes themselves.
     kink : str
         What to say when the derivative is asked for where a function has none.
     """
 
     values: FloatArray
     derivative: FloatArray | None
-    place: csr_array | None = None
+    location: csr_array | None = None
     kink: str = ""
 
     @property
@@ -134,16 +134,16 @@ class Prescribed:
         if self.derivative is None:
             raise ValueError("the prescribed values do not depend on position")
         self._require_derivative()
-        at_places = np.einsum("ai,aij->aj", weights, self.derivative)
-        return np.asarray(at_places if self.place is None else self.place.T @ at_places)
+        at_locations = np.einsum("ai,aij->aj", weights, self.derivative)
+        return np.asarray(at_locations if self.location is None else self.location.T @ at_locations)
 
     def pushforward(self, velocity: FloatArray) -> FloatArray:
         """``(dg/dX) velocity``, in the shape of the values."""
         if self.derivative is None:
             return np.zeros_like(self.values)
         self._require_derivative()
-        at_places = velocity if self.place is None else self.place @ velocity
-        return np.asarray(np.einsum("aij,aj->ai", self.derivative, at_places))
+        at_locations = velocity if self.location is None else self.location @ velocity
+        return np.asarray(np.einsum("aij,aj->ai", self.derivative, at_locations))
 
     def _require_derivative(self) -> None:
         if self.kink:
@@ -158,7 +158,7 @@ class Constrained:
     ----------
     support : Fixed
     rows : (n,) int64
-        Rows of the places: nodes, or unknowns of an element.
+        Rows of the locations: nodes, or unknowns of an element.
     unknowns : (n, n_components) int64
         Flat numbers.
     order : (n,) int64 or None
@@ -181,33 +181,33 @@ class Supports:
     names : tuple of str
         Names of the components at a node.
     supports : tuple of Fixed
-    held : tuple of Constrained
+    constrained : tuple of Constrained
         What they hold; those that override come last.
     fixed : (n_nodes, nc) bool
         In the shape of the unknowns.
-    place : sparse or None
+    location : sparse or None
         See ``Prescribed``.
     """
 
     space: Discretisation
     names: tuple[str, ...]
     supports: tuple[Fixed, ...]
-    held: tuple[Constrained, ...]
+    constrained: tuple[Constrained, ...]
     fixed: npt.NDArray[np.bool_]
-    place: csr_array | None
+    location: csr_array | None
 
     @classmethod
     def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
         """Resolve groups and components; SupportError when the body can still move."""
         names = physics.components(space.mesh.dim)
         numbering = _numbering(space)
-        held = [each for support in supports for each in constrained_by(space, names, support, numbering)]
+        constrained = [each for support in supports for each in constrained_by(space, names, support, numbering)]
         fixed = np.zeros(space.shape, dtype=bool)
-        for each in held:
+        for each in constrained:
             fixed.reshape(-1)[each.unknowns] = True
-        place = None if numbering is None else numbering.place
-        held.sort(key=lambda each: each.support.overrides)
-        constraints = cls(space, names, tuple(supports), tuple(held), fixed, place)
+        location = None if numbering is None else numbering.location
+        constrained.sort(key=lambda each: each.support.overrides)
+        constraints = cls(space, names, tuple(supports), tuple(constrained), fixed, location)
         if numbering is None:
             constraints._require_statically_determined(physics)
         return constraints
@@ -220,15 +220,15 @@ class Supports:
         SupportError
             Where two supports prescribe different values for the same unknown.
         """
-        places = points if self.place is None else self.place @ points
+        locations = points if self.location is None else self.location @ points
         values = np.zeros(self.fixed.size)
         derivative = np.zeros((self.fixed.size, self.space.mesh.dim))
         source = np.full(self.fixed.size, -1, dtype=np.int64)
-        overrides = np.array([each.support.overrides for each in self.held], dtype=bool)
+        overrides = np.array([each.support.overrides for each in self.constrained], dtype=bool)
         moving, kink = False, ""
-        for number, each in enumerate(self.held):
+        for number, each in enumerate(self.constrained):
             at = each.unknowns
-            new, slope, without = _values(each, places[each.rows], at.shape[1])
+            new, slope, without = _values(each, locations[each.rows], at.shape[1])
             kink = kink or without
             before = source[at] >= 0
             before[before] = overrides[source[at][before]] == each.support.overrides
@@ -242,7 +242,7 @@ class Supports:
                 moving = True
             if clash.any():
                 row, column = np.argwhere(clash)[0]
-                other = self.held[int(source[at][row, column])].support
+                other = self.constrained[int(source[at][row, column])].support
                 raise SupportError(
                     f"supports on {other.group!r} and {each.support.group!r} contradict each other at "
                     f"{unknown_name(self.space, self.names, int(at[row, column]))}: "
@@ -253,15 +253,15 @@ class Supports:
             source[at] = number
         shape = self.fixed.shape
         slopes = frozen(derivative.reshape(*shape, -1)) if moving else None
-        return Prescribed(frozen(values.reshape(shape)), slopes, self.place, kink)
+        return Prescribed(frozen(values.reshape(shape)), slopes, self.location, kink)
 
     def _require_statically_determined(self, physics: Physics) -> None:
         """Raise when some connected part of the mesh keeps a motion without energy."""
         mesh = self.space.mesh
         count, part = _connected_parts(mesh)
-        held = np.asarray(self.fixed.any(axis=1))
+        constrained = np.asarray(self.fixed.any(axis=1))
         for inside in np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1]):
-            nodes = inside[held[inside]]
+            nodes = inside[constrained[inside]]
             where = (
                 ""
                 if count == 1
@@ -316,9 +316,9 @@ def _connected_parts(mesh: Mesh) -> tuple[int, npt.NDArray[np.int32]]:
     return int(count), part
 
 
-def _values(held: Constrained, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None, str]:
+def _values(constrained: Constrained, x: FloatArray, n: int) -> tuple[FloatArray, FloatArray | None, str]:
     """Values, derivatives by position (None: constant), and what to say where there is no derivative."""
-    support = held.support
+    support = constrained.support
     what = f"value of Fixed({support.group!r})"
     if callable(support.value):
         found = evaluate(support.value, x, n, what, SupportError)
@@ -330,8 +330,8 @@ def _values(held: Constrained, x: FloatArray, n: int) -> tuple[FloatArray, Float
     if not np.isfinite(array).all():
         raise SupportError(f"{what} must be finite")
     one_a_node = array.shape == (len(x), n) or (n == 1 and array.shape == (len(x),))
-    if one_a_node and held.order is not None:
-        array = array[held.order]
+    if one_a_node and constrained.order is not None:
+        array = array[constrained.order]
     if array.ndim == 0 or array.shape == (n,) or array.shape == (len(x), n):
         return np.broadcast_to(array, (len(x), n)), None, ""
     if n == 1 and array.shape == (len(x),):
@@ -365,7 +365,7 @@ def _constrained_of_element(space: ElementSpace, numbering: Numbering, support: 
         if not callable(support.value) and np.ndim(support.value) > 1:
             raise SupportError(
                 f"Fixed({support.group!r}, {part.name!r}): give one value, one a component or a function of x; the "
-                "unknowns of an element have no order that an array of places could follow"
+                "unknowns of an element have no order that an array of locations could follow"
             )
         result.append(Constrained(support, first, first[:, None] + components))
     if not result:
@@ -374,7 +374,7 @@ def _constrained_of_element(space: ElementSpace, numbering: Numbering, support: 
 
 
 def unknown_name(space: Discretisation, names: tuple[str, ...], equation: int) -> str:
-    """Say which place and component an equation number stands for."""
+    """Say which location and component an equation number stands for."""
     if isinstance(space, ElementSpace) and not space.nodal:
         return space.name_of(equation)
     mesh = space.mesh

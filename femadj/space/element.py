@@ -123,15 +123,15 @@ class Numbering:
     part, component : (n_dofs,) int64
         What each of them is.
     is_value : (n_dofs,) bool
-        Whether it is the value of its field at its place.
-    place : (n_dofs, n_nodes) sparse
-        Weights of the mesh nodes in its place.
+        Whether it is the value of its field at its location.
+    location : (n_dofs, n_nodes) sparse
+        Weights of the mesh nodes in its location.
     """
 
     part: IntArray
     component: IntArray
     is_value: npt.NDArray[np.bool_]
-    place: csr_array
+    location: csr_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,7 @@ class ElementSpace(Discretisation):
         cell, local = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         positions = np.full((self.rows.shape[1], self.mesh.dim), np.nan)
         for number, p in enumerate(self.parts):
-            where, exact = _places(p)
+            where, exact = _locations(p)
             for i in range(p.components):
                 for function, column in enumerate(p.local[:, i]):
                     rows = self.rows[:, column]
@@ -266,23 +266,23 @@ class ElementSpace(Discretisation):
         weights[known], _ = shape_functions(self.mesh.blocks[0].type, positions[known])
         weights[np.abs(weights) < 1e-14] = 0.0
         k = weights.shape[1]
-        place = csr_array(
+        location = csr_array(
             (weights[local].ravel(), self.cells_of_skfem.nodes[cell].ravel(), k * np.arange(n + 1)),
             shape=(n, self.mesh.n_nodes),
         )
-        place.sum_duplicates()
-        place.eliminate_zeros()
-        return Numbering(part, component, is_value, place)
+        location.sum_duplicates()
+        location.eliminate_zeros()
+        return Numbering(part, component, is_value, location)
 
     def unknowns_on(self, group: str, numbering: Numbering) -> IntArray:
         """Unknowns that belong to a group: on its facets and their edges and corners, in its cells, or at its nodes."""
         mesh, dofs = self.mesh, self.dofs
         nodes = mesh.nodes_of(group)  # raises for unknown and empty groups
         if group in mesh.node_groups:
-            place = numbering.place
-            single = (np.diff(place.indptr) == 1) & (np.abs(place.sum(axis=1) - 1.0) < 1e-12)
+            location = numbering.location
+            single = (np.diff(location.indptr) == 1) & (np.abs(location.sum(axis=1) - 1.0) < 1e-12)
             at = np.full(self.shape[0], -1, dtype=np.int64)
-            at[single] = place.indices[place.indptr[:-1][single]]
+            at[single] = location.indices[location.indptr[:-1][single]]
             marked = np.zeros(mesh.n_nodes + 1, dtype=bool)
             marked[nodes] = True
             return np.flatnonzero(marked[at])
@@ -301,7 +301,7 @@ class ElementSpace(Discretisation):
         else:
             numbering = self.numbering()
             part, component = self.parts[numbering.part[unknown]], int(numbering.component[unknown])
-            where = (numbering.place[[unknown]] @ self.mesh.points)[0]
+            where = (numbering.location[[unknown]] @ self.mesh.points)[0]
             at = f"unknown {unknown} at "
         text = ", ".join(f"{c:.6g}" for c in where)
         name = f"{part.name}.{part.component_names[component]}" if part.vector else part.name
@@ -315,9 +315,9 @@ class ElementSpace(Discretisation):
         number, numbering = self.part_names.index(name), self.numbering()
         first = np.flatnonzero((numbering.part == number) & (numbering.component == 0))
         values = u[:, 0][first[:, None] + np.arange(self.parts[number].components)]
-        places = np.asarray(numbering.place[first] @ points)
-        places[np.diff(numbering.place.indptr)[first] == 0] = np.nan
-        return values, places
+        locations = np.asarray(numbering.location[first] @ points)
+        locations[np.diff(numbering.location.indptr)[first] == 0] = np.nan
+        return values, locations
 
     def nodal_values(self, name: str, u: FloatArray, points: FloatArray) -> FloatArray:
         """Values of a part at the nodes of the mesh, ``(n_nodes, nc)``: the mean over the cells around a node."""
@@ -550,7 +550,7 @@ def _by_slots(part: Part, field: Any, shape: tuple[int, int]) -> FloatArray:
     return result.transpose(1, 2, 0)
 
 
-def _places(part: Part) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def _locations(part: Part) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Reference positions of the unknowns of a part (NaN: none), and whether they are values there."""
     n = len(part.local)
     where = np.full((n, part.dim), np.nan)
