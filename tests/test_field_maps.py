@@ -78,7 +78,7 @@ class Both:
         there = space.element_map(over, None, ORDER)
         numbering = space.numbering()
         order = np.empty(space.shape[0], dtype=np.int64)
-        order[nc * numbering.place.indices + numbering.component] = np.arange(space.shape[0])
+        order[nc * numbering.location.indices + numbering.component] = np.arange(space.shape[0])
         rng = np.random.default_rng(5)
         parameters = {
             "a": 1.7,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
+from femadj.algebra.callables import MatrixAndRhs
 from femadj.algebra.linear_system import (
-    MOST_EVALUATIONS,
     Counts,
     LinearSolution,
     LinearSystem,
@@ -23,7 +23,7 @@ from femadj.algebra.linear_system import (
     ResponseEvaluation,
     SystemGradient,
 )
-from femadj.algebra.plain import MatrixAndRhs
+from femadj.algebra.responses import MOST_EVALUATIONS
 from femadj.errors import (
     ComplexStepError,
     IndefiniteSystemError,

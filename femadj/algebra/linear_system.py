@@ -11,22 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.algebra.callables import CallableSystem, MatrixAndRhs, MatrixLike, described
 from femadj.algebra.implicit import Implicit
-from femadj.algebra.plain import (
-    THETA,
-    CallableSystem,
-    MatrixAndRhs,
-    MatrixLike,
-    ParametricSystem,
-    PlainResidual,
-    described,
-    random_like,
-    require_derivative,
-)
+from femadj.algebra.plain import THETA, ParametricSystem, PlainResidual
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
-from femadj.base.arrays import FloatArray, inner
-from femadj.base.calls import as_argument, as_array, called, key_of, samples
-from femadj.base.complex_step import derivative, seed
+from femadj.algebra.responses import Partials, Response, ResponseEvaluation, partials_of
+from femadj.base.arrays import FloatArray
+from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.errors import LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
@@ -36,13 +27,9 @@ from femadj.solvers.structure import CsrPattern
 
 Mode = Literal["auto", "adjoint", "tangent"]
 
-MOST_EVALUATIONS = 4000
-"""Evaluations of a response that its derivative by complex step may take."""
-
 POINTS = "points"
 """The variable of a system whose theta are node coordinates."""
 
-_BRANCHES = 8
 _BLOCK_ENTRIES = 2**24
 
 
@@ -60,28 +47,6 @@ class Counts:
 
     analyses: int
     factorisations: int
-
-
-@dataclass(frozen=True, eq=False)
-class ResponseEvaluation:
-    """Value and partial derivatives of a response ``J(x, theta)``. What is ``None`` is zero.
-
-    Attributes
-    ----------
-    value : float
-    dx : (n,) or None
-        By the unknowns, at fixed theta.
-    dtheta : array in the shape of theta, or None
-        By theta, at fixed unknowns.
-    """
-
-    value: float
-    dx: npt.ArrayLike | None = None
-    dtheta: npt.ArrayLike | None = None
-
-
-Response = Callable[[FloatArray, Any], Any]
-"""``J(x, theta)``: returns a number, and is then differentiated by complex step, or a ``ResponseEvaluation``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -384,7 +349,10 @@ class LinearSystem:
             solution, factorisations = self.solve(at), 1
         phases = Phases(self._progress)
         with phases("evaluate responses"):
-            evaluations = [self._evaluated(response, number, solution) for number, response in enumerate(responses)]
+            evaluations = [
+                partials_of(response, number, solution.x, solution.theta, solution.checked if self._check else None)
+                for number, response in enumerate(responses)
+            ]
         wanted = [number for number, e in enumerate(evaluations) if e.depends]
         fewer = solution.theta.size < len(wanted) and not self._residual.prefers_adjoint
         differentiate = _tangent if mode == "tangent" or (mode == "auto" and fewer) else _adjoint
@@ -393,44 +361,6 @@ class LinearSystem:
             np.array([e.value for e in evaluations]),
             tuple(replace(gradient, factorisations=factorisations) for gradient in gradients),
         )
-
-    def _evaluated(self, response: Response, number: int, solution: LinearSolution) -> _Partials:
-        """Value and partial derivatives of a response, checked."""
-        name = f"response {number} ({getattr(response, '__name__', type(response).__name__)})"
-        if not callable(response):
-            raise ResponseError(f"{name} must be a function of (x, theta)")
-        x, theta = solution.x, solution.theta
-        raw = called(response, name, x, as_argument(theta), error=ResponseError)
-        value = _value(raw, name)
-        if isinstance(raw, ResponseEvaluation):
-            dx = np.zeros(x.shape) if raw.dx is None else as_array(raw.dx, x.shape, f"dx of {name}", ResponseError)
-            dtheta = (
-                None if raw.dtheta is None else as_array(raw.dtheta, theta.shape, f"dtheta of {name}", ResponseError)
-            )
-            advice = "Correct dx and dtheta of its ResponseEvaluation; what is None is zero"
-        else:
-            advice = (
-                "Write it with NumPy operations on x and theta, or return fa.ResponseEvaluation(value, dx, dtheta) "
-                "with its partial derivatives"
-            )
-
-            def slope(*arguments: Any) -> float:
-                result = np.asarray(derivative(called(response, name, *arguments, advice=advice)))
-                if result.shape != ():
-                    raise ResponseError(f"{name} must return one number, not an array of shape {result.shape}")
-                return float(result)
-
-            plain = as_argument(theta)
-            dx = _gradient(lambda d: slope(seed(x, d), plain), x.shape, f"{name} by x")
-            dtheta = _gradient(lambda d: slope(x, seed(theta, d)), theta.shape, f"{name} by theta")
-        partials = _Partials(value, dx, dtheta)
-        checked = solution.checked
-        if self._check and not _holds(checked, response):
-            _check_partials(response, name, advice, x, theta, partials)
-            if type(response).__weakrefoffset__:  # remembered without being kept alive, where that is possible
-                key = id(response)
-                checked[key] = weakref.ref(response, lambda reference: _forget(checked, key, reference))
-        return partials
 
 
 @dataclass(frozen=True, eq=False)
@@ -449,7 +379,7 @@ class LinearSolution:
     x : (n,)
         The unknowns.
     seconds : mapping of phase to seconds
-    checked : dict
+    checked : weak mapping of id to response
         Responses whose derivatives have been compared with differences at this solution.
     """
 
@@ -458,7 +388,7 @@ class LinearSolution:
     theta: FloatArray
     x: FloatArray
     seconds: Mapping[str, float]
-    checked: dict[int, weakref.ref[Any]] = field(default_factory=dict, repr=False)
+    checked: weakref.WeakValueDictionary[int, Any] = field(default_factory=weakref.WeakValueDictionary, repr=False)
 
     @property
     def factor(self) -> Factor:
@@ -515,20 +445,8 @@ class LinearSolution:
 
 
 # ---------------------------------------------------------------------- the two modes
-@dataclass(frozen=True, eq=False)
-class _Partials:
-    value: float
-    dx: FloatArray
-    dtheta: FloatArray | None
-
-    @property
-    def depends(self) -> bool:
-        """Whether the response depends on the unknowns."""
-        return bool(self.dx.any())
-
-
 def _adjoint(
-    solution: LinearSolution, evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
+    solution: LinearSolution, evaluations: Sequence[Partials], wanted: Sequence[int], phases: Phases
 ) -> list[SystemGradient]:
     """``A^T lam = dJ/dx`` as one block, and one contraction."""
     x, theta = solution.x, solution.theta
@@ -545,7 +463,7 @@ def _adjoint(
 
 
 def _tangent(
-    solution: LinearSolution, evaluations: Sequence[_Partials], wanted: Sequence[int], phases: Phases
+    solution: LinearSolution, evaluations: Sequence[Partials], wanted: Sequence[int], phases: Phases
 ) -> list[SystemGradient]:
     """``A dx/dtheta_i = db_i - dA_i x`` for all i, in blocks of bounded size."""
     x, theta = solution.x, solution.theta
@@ -570,7 +488,7 @@ def _tangent(
     ]
 
 
-def _total(theta: FloatArray, through_x: FloatArray, partials: _Partials) -> float | FloatArray:
+def _total(theta: FloatArray, through_x: FloatArray, partials: Partials) -> float | FloatArray:
     return _like(theta, through_x if partials.dtheta is None else through_x + partials.dtheta)
 
 
@@ -631,85 +549,7 @@ def _as_theta(theta: npt.ArrayLike) -> FloatArray:
     return point
 
 
-def _value(raw: Any, name: str) -> float:
-    value = np.asarray(raw.value if isinstance(raw, ResponseEvaluation) else raw)
-    if value.shape != () or value.dtype.kind not in "fiu":
-        raise ResponseError(
-            f"{name} must return a real number or fa.ResponseEvaluation(value, dx, dtheta), not "
-            f"{type(raw).__name__} with {value.dtype} entries of shape {value.shape}"
-        )
-    if not np.isfinite(value):
-        raise ResponseError(f"{name} is {value}")
-    return float(value)
-
-
-def _gradient(slope: Callable[[FloatArray], float], shape: tuple[int, ...], name: str) -> FloatArray:
-    """Gradient of a function from derivatives along directions.
-
-    A block of variables along which, with random weights, the derivative is exactly zero has no part in the function;
-    any other is divided further. That takes little more than one evaluation a variable where the function depends on
-    all, and few where it depends on few.
-    """
-    size = int(np.prod(shape, dtype=int))
-    gradient = np.zeros(size)
-    weights = samples(size).uniform(0.5, 1.0, size)
-    blocks, evaluations = [(0, size)], 0
-    while blocks:
-        evaluations += len(blocks)
-        if evaluations > MOST_EVALUATIONS:
-            raise ResponseError(
-                f"{name}: the derivative by complex step would take more than {MOST_EVALUATIONS} evaluations, because "
-                f"the response depends on too many of the {size} variables. Return fa.ResponseEvaluation(value, dx, "
-                "dtheta) with its partial derivatives"
-            )
-        finer: list[tuple[int, int]] = []
-        for start, stop in blocks:
-            single = stop - start == 1
-            direction = np.zeros(size)
-            direction[start:stop] = 1.0 if single else weights[start:stop]
-            along = slope(direction.reshape(shape))
-            if single:
-                gradient[start] = along
-            elif along != 0.0:
-                cuts = np.unique(np.linspace(start, stop, _BRANCHES + 1).astype(int))
-                finer += list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
-        blocks = finer
-    return as_array(gradient.reshape(shape), shape, f"the derivative of {name} by complex step", ResponseError)
-
-
-def _check_partials(
-    response: Response, name: str, advice: str, x: FloatArray, theta: FloatArray, partials: _Partials
-) -> None:
-    """Compare the partial derivatives of a response with differences along a random direction of x and of theta."""
-    rng = samples(key_of(x), key_of(theta))
-    by_x, by_theta = random_like(x, rng), random_like(theta, rng)
-    dtheta = np.zeros(theta.shape) if partials.dtheta is None else partials.dtheta
-
-    def at(x: FloatArray, theta: FloatArray) -> FloatArray:
-        return np.array([_value(called(response, name, x, as_argument(theta), error=ResponseError), name)])
-
-    def check(at: Callable[[float], FloatArray], slopes: FloatArray, direction: FloatArray, what: str) -> None:
-        size = abs(partials.value) + inner(np.abs(slopes), np.abs(direction))
-        exact = np.array([inner(slopes, direction)])
-        require_derivative(at, exact, np.array([size]), f"the derivative of {name} by {what}", advice)
-
-    check(lambda t: at(x + t * by_x, theta), partials.dx, by_x, "x")
-    check(lambda t: at(x, theta + t * by_theta), dtheta, by_theta, "theta")
-
-
-def _holds(checked: Mapping[int, weakref.ref[Any]], response: Response) -> bool:
-    reference = checked.get(id(response))
-    return reference is not None and reference() is response
-
-
-def _forget(checked: dict[int, weakref.ref[Any]], key: int, reference: weakref.ref[Any]) -> None:
-    """Drop a response that no longer exists, unless another has taken its place."""
-    if checked.get(key) is reference:
-        del checked[key]
-
-
 __all__ = [
-    "MOST_EVALUATIONS",
     "POINTS",
     "Counts",
     "LinearSolution",

@@ -22,8 +22,8 @@ from femadj.forms.regional import RegionalTensor
 from femadj.forms.term import Budget, Term
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
-from femadj.space.geometry import total
 from femadj.space.maps import FieldMap
+from femadj.space.nodal import total
 from femadj.space.parameters import Parameters
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain

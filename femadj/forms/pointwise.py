@@ -25,7 +25,7 @@ from femadj.base.calls import read_only
 from femadj.base.complex_step import Guarded, derivative, seed
 from femadj.errors import FormError
 from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, SidesRead, strict_complex
-from femadj.space.geometry import Frame, frame, interpolate, scatter
+from femadj.space.nodal import Frame, frame, interpolate, scatter
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
 

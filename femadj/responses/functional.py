@@ -17,8 +17,8 @@ from femadj.forms.integrand import Integrand
 from femadj.physics import Integral, IntegralLike, integrals_of
 from femadj.problems import Partials, Solution
 from femadj.responses.base import CompleteResponse
-from femadj.space.geometry import total as total_size
 from femadj.space.maps import FieldMap
+from femadj.space.nodal import total as total_size
 from femadj.space.parameters import ParameterLike, Parameters
 
 

@@ -13,7 +13,7 @@ from femadj.forms.regional import RegionalTensor
 from femadj.problems import Partials, Solution
 from femadj.problems.gradient import OnDemand
 from femadj.responses.base import CompleteResponse
-from femadj.space.geometry import frame, total
+from femadj.space.nodal import frame, total
 
 
 @dataclass(frozen=True)

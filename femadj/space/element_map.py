@@ -12,9 +12,9 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray, listing
 from femadj.errors import TangledMeshError
 from femadj.kernels.scatter import scatter_matrices, scatter_vectors
-from femadj.space import geometry
-from femadj.space.geometry import Frame
+from femadj.space import nodal
 from femadj.space.maps import PointTensor, Sides
+from femadj.space.nodal import Frame
 from femadj.space.parts import Part
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
@@ -288,7 +288,7 @@ class ElementFields:
     @cached_property
     def frame(self) -> Frame:
         """Geometry, seen from the first side."""
-        return geometry.frame(self.domain, self.points)
+        return nodal.frame(self.domain, self.points)
 
     @cached_property
     def _unknowns(self) -> tuple[IntArray, ...]:
@@ -337,8 +337,8 @@ class ElementFields:
 
     def velocity_gradient(self, velocity: FloatArray, side: int = 0) -> FloatArray:
         """Gradient of node velocities."""
-        return geometry.interpolate(self.map.sides[side].domain.on_geometry, self.points, velocity)[1]
+        return nodal.interpolate(self.map.sides[side].domain.on_geometry, self.points, velocity)[1]
 
     def scatter_to_nodes(self, force: FloatArray, gradient: FloatArray, side: int = 0) -> None:
         """Add to node forces."""
-        geometry.scatter(self.map.sides[side].domain.on_geometry, self.points, force, gradient)
+        nodal.scatter(self.map.sides[side].domain.on_geometry, self.points, force, gradient)

@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.space import geometry, nodal
-from femadj.space.geometry import Frame
-from femadj.space.nodal import Force, Tensor
+from femadj.space import nodal
+from femadj.space.nodal import Force, Frame, Tensor
 from femadj.space.parts import Part
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
@@ -298,11 +297,11 @@ class NodalFields:
     @cached_property
     def frame(self) -> Frame:
         """Geometry."""
-        return geometry.frame(self.domain, self.points)
+        return nodal.frame(self.domain, self.points)
 
     def slots(self, joined: FloatArray, side: int = 0) -> list[FloatArray]:
         """Slots of every field."""
-        value, gradient = geometry.interpolate(self.domain, self.points, joined)
+        value, gradient = nodal.interpolate(self.domain, self.points, joined)
         nc = self.part.components
         return [
             np.concatenate([value[i : i + nc, None], gradient[i : i + nc]], axis=1).reshape(-1, *value.shape[1:])
@@ -312,7 +311,7 @@ class NodalFields:
     def scatter(self, force: FloatArray, y: FloatArray, side: int = 0) -> float:
         """Add ``int v^ : F``."""
         nc = self.part.components
-        return geometry.scatter(self.domain, self.points, force.reshape(nc, -1, *force.shape[1:]), y)
+        return nodal.scatter(self.domain, self.points, force.reshape(nc, -1, *force.shape[1:]), y)
 
     def matrices(self, tensors: Mapping[Sides, PointTensor]) -> Tensor:
         """The tensor; the compiled pass does the rest."""
@@ -325,8 +324,8 @@ class NodalFields:
 
     def velocity_gradient(self, velocity: FloatArray, side: int = 0) -> FloatArray:
         """Gradient of node velocities."""
-        return geometry.interpolate(self.domain.on_geometry, self.points, velocity)[1]
+        return nodal.interpolate(self.domain.on_geometry, self.points, velocity)[1]
 
     def scatter_to_nodes(self, force: FloatArray, gradient: FloatArray, side: int = 0) -> None:
         """Add to node forces."""
-        geometry.scatter(self.domain.on_geometry, self.points, force, gradient)
+        nodal.scatter(self.domain.on_geometry, self.points, force, gradient)

@@ -7,6 +7,7 @@ in the numbers of that array: where it is complex, coordinates, fields and coeff
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -318,6 +319,43 @@ def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray
     values = np.ascontiguousarray(force.transpose(2, 3, 0, 1))
     region = np.arange(m, dtype=np.int32)
     return load(domain, points, Force(values, np.zeros((m, nq)), np.zeros(m), region, 0, ns), y)
+
+
+def total(
+    domains: Sequence[Domain],
+    points: FloatArray,
+    weight: FloatArray | None = None,
+    gradient: FloatArray | None = None,
+    scale: float = 1.0,
+) -> float:
+    """Volume or area of domains, or the integral of a constant for each global cell.
+
+    Parameters
+    ----------
+    domains : sequence of Domain
+    points : (n_nodes, dim)
+    weight : (n_cells,), optional
+    gradient : (n_nodes, dim), optional
+        ``scale`` times the derivative by the points is added here.
+    scale : float
+
+    Returns
+    -------
+    float
+        ``scale`` times the integral.
+    """
+    into = np.zeros_like(points) if gradient is None else gradient
+    nothing = np.zeros((len(points), 1))
+    value = 0.0
+    for domain in domains:
+        constants, region = np.ones(1), domain.one_region
+        if weight is not None:
+            constants, inverse = np.unique(weight, return_inverse=True)
+            region = inverse.astype(np.int32)[domain.global_cells]
+        n = len(constants)
+        constant = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
+        value += load_contract(domain, points, constant, nothing, into, scale)
+    return value
 
 
 def _specialised_at_points(domain: Domain) -> bool:
