@@ -560,7 +560,7 @@ def test_supports_hold_what_lies_on_their_group() -> None:
     mesh = mesh_of("triangle")
     space = ElementSpace.on(mesh, TAYLOR_HOOD)
     form = fa.Form(stokes, element=TAYLOR_HOOD, parameters={"nu": 1.0})
-    points = space.numbering().place @ mesh.points
+    points = space.numbering().location @ mesh.points
     numbering = space.numbering()
     left = mesh.points[mesh.nodes_of("left")]
     # the left side is bent by the distortion: unknowns on it are its corners and the middles between them
@@ -756,7 +756,7 @@ def test_a_group_of_interior_facets() -> None:
         (fa.Fixed("left", 0), "components must be names"),
         (fa.Fixed("left", ("u.x", "u")), "repeat one"),
         (fa.Fixed("left", value=1.0), "needs the name of one part"),
-        (fa.Fixed("left", "u", value=np.ones((3, 2))), "no order that an array of places"),
+        (fa.Fixed("left", "u", value=np.ones((3, 2))), "no order that an array of locations"),
         (fa.Fixed("left", "u", value=(1.0, 2.0, 3.0)), "must be a number or have shape"),
         (fa.Fixed("left", "u", value=np.nan), "finite"),
         (fa.Fixed("left", "u", value=lambda x: x[0]), "must return shape"),

@@ -161,7 +161,7 @@ class Automatic:
         step.
     """
 
-    compares = False  # other points are other shapes, which would have to be compiled
+    checks_itself = True  # other points are other shapes, which would have to be compiled
 
     def __init__(self, original: Integrand) -> None:
         self._original = original

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from femadj.base.arrays import FloatArray, listing
 from femadj.errors import TangledMeshError
@@ -13,9 +14,9 @@ from femadj.forms.differentiation import Differentiable
 from femadj.forms.integrand import strict_complex
 from femadj.forms.pointwise import Quadrature, Slots, add_measure, add_parameter_slopes, evaluated
 from femadj.forms.probing import sampled
-from femadj.forms.sampling import require_differentiable
+from femadj.forms.sampling import Picked, picked_of, require_differentiable, require_local
 from femadj.forms.slotted import add_carried, arguments_of, dual_of, slots_read
-from femadj.space.maps import FieldMap, FieldsAt
+from femadj.space.maps import FieldMap, FieldsAt, IntArray, chosen_of, numbered
 from femadj.space.parameters import Parameters
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class PointFunctional:
     def value(self) -> float:
         """Its value, without derivatives; FormError where the function has none."""
 
-        def value(joined: FloatArray, piece: FieldMap) -> float:
+        def value(joined: FloatArray, start: int, piece: FieldMap) -> float:
             at, quadrature, _, arguments = self._put(piece, joined)
             found = quadrature.evaluate_real(self.way.integrand, [a.field for a in arguments])
             return float((found * at.frame.measure).sum())
@@ -60,12 +61,20 @@ class PointFunctional:
         return frozenset(quadrature.reads)
 
     def _compare(self, reads: Set[str]) -> None:
-        """Compare derivatives with differences on a sample, where nobody else does."""
-        if self.way.compares:
-            return
+        """Compare derivatives with differences on a sample."""
         with strict_complex():
             _, quadrature, _, arguments = self._sample()
             require_differentiable(quadrature, self.way.integrand, arguments, reads, by_arguments=True)
+
+    def _look(self, entity: IntArray, point: IntArray, values: FloatArray, reads: Set[str]) -> None:
+        """FormError where the function mixes points, or has no derivative that differences confirm, at some points."""
+        few, number = chosen_of(self.fields, entity)
+        with strict_complex():
+            _, quadrature, _, arguments = self._put(few, self.fields.join(self.u))
+            picked = Picked.of(quadrature, number * quadrature.shape[1] + point)
+            local = [picked.slots(argument) for argument in arguments]
+            require_local(picked, self.way.integrand, local, values)
+            require_differentiable(picked, self.way.integrand, local, reads, by_arguments=True, both_sides=True)
 
     def add_partials(
         self,
@@ -80,11 +89,12 @@ class PointFunctional:
         """
         reads = self.reads()
         allow(reads)
-        self._compare(reads)
+        if self.way.checks_itself:
+            self._compare(reads)
         parts = self.fields.parts
 
-        def slopes(joined: FloatArray, piece: FieldMap) -> tuple[Any, ...]:
-            at, quadrature, slots, arguments = self._put(piece, joined)
+        def slopes(joined: FloatArray, start: int, piece: FieldMap) -> tuple[Any, ...]:
+            at, quadrature, slots, arguments = self._put(piece, joined, start)
             read = set(reads)
             while True:
                 ranges = [slots_read(part, gradient="state.grad" in read) for part in parts]
@@ -97,27 +107,36 @@ class PointFunctional:
             add_measure(force, found.value, at.frame.normal_or_none)
             add_carried(force, parts, slots, dual)
             value = float((found.value * at.frame.measure).sum())
-            return at, quadrature, value, dual, force, found.parameters
+            picked = picked_of(quadrature, found.value)
+            looked = picked.whole_entity, picked.point, picked.pick(found.value)[:, 0]
+            return at, quadrature, value, dual, force, found.parameters, looked, read
 
-        total = 0.0
-        for at, quadrature, value, dual, force, found in self._each(slopes):
+        total, looked, every = 0.0, [], set(reads)
+        for at, quadrature, value, dual, force, found, points, read in self._each(slopes):
             total += value
+            looked.append(points)
+            every |= read
             at.scatter(dual, state)
             at.scatter_to_nodes(force, nodes)
             add_parameter_slopes(quadrature, found, by_parameters, 1.0)
+        if looked and not self.way.checks_itself:
+            entity, point, values = map(np.concatenate, zip(*looked, strict=True))
+            self._look(entity, point, values, every)
         return total
 
-    def _each(self, evaluate: Callable[[FloatArray, FieldMap], T]) -> Iterator[T]:
+    def _each(self, evaluate: Callable[[FloatArray, int, FieldMap], T]) -> Iterator[T]:
         """Evaluate something on every piece, in threads."""
         joined, threads = self.fields.join(self.u), len(self.fields.domains[0].parts)
-        for _, found in evaluated(self.fields.pieces(), partial(evaluate, joined), threads):
+        for _, found in evaluated(numbered(self.fields.pieces()), lambda piece: evaluate(joined, *piece), threads):
             yield found
 
     def _sample(self) -> tuple[FieldsAt, Quadrature, FloatArray, list[Slots]]:
         """A few entities, with the state there."""
         return self._put(self.fields.selected(sampled(len(self.fields))), self.fields.join(self.u))
 
-    def _put(self, piece: FieldMap, joined: FloatArray) -> tuple[FieldsAt, Quadrature, FloatArray, list[Slots]]:
+    def _put(
+        self, piece: FieldMap, joined: FloatArray, start: int = 0
+    ) -> tuple[FieldsAt, Quadrature, FloatArray, list[Slots]]:
         """A piece at the points, with the state there."""
         at = piece.at(self.points)
         if not at.low > 0:
@@ -125,7 +144,7 @@ class PointFunctional:
             raise TangledMeshError(
                 f"cells {listing(cells)} are flat or turned inside out at a quadrature point", cells.tolist()
             )
-        quadrature = Quadrature(at.domain, self.points, self.parameters, known_frame=lambda: at.frame)
+        quadrature = Quadrature(at.domain, self.points, self.parameters, known_frame=lambda: at.frame, start=start)
         (slots,) = at.slots(joined)
         arguments = arguments_of(self.fields.parts, slots, lambda: quadrature.reads.add("state.grad"))
         return at, quadrature, slots, arguments

@@ -12,7 +12,7 @@ compiled passes taken instead; that is decided in ``IntegralAt.compiled`` and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
@@ -39,7 +39,7 @@ from femadj.forms.sampling import Picked
 from femadj.forms.slotted import add_carried, carried
 from femadj.forms.term import Budget, Kept
 from femadj.space import nodal
-from femadj.space.maps import FieldMap, FieldsAt, NodalMap, PointTensor, Sides
+from femadj.space.maps import FieldMap, FieldsAt, IntArray, NodalMap, PointTensor, Sides, chosen_of, numbered
 from femadj.space.nodal import Force, Tensor
 from femadj.space.parameters import Parameters
 from femadj.space.parts import Part
@@ -208,15 +208,15 @@ class IntegralAt:
         """
         fields = self.term.fields
 
-        def put(piece: tuple[int, int, FieldMap]) -> tuple[FieldsAt, T | None]:
-            number, start, here = piece
-            at = here.at(self.points) if fields.compiled else self.kept((number, "at"), lambda: here.at(self.points))
+        def put(piece: tuple[int, FieldMap]) -> tuple[FieldsAt, T | None]:
+            start, here = piece
+            at = here.at(self.points) if fields.compiled else self.kept((start, "at"), lambda: here.at(self.points))
             if not at.low > 0:
                 return at, None
-            kept = partial(self._kept_by_piece, number)
+            kept = partial(self._kept_by_piece, -1 if whole else start)
             return at, evaluate(_Piece(at, self.term, self.points, self.parameters, kept, start))
 
-        pieces = [(-1, 0, fields)] if whole else _numbered(fields.pieces())
+        pieces = [(0, fields)] if whole else numbered(fields.pieces())
         for _, found in evaluated(pieces, put, 1 if whole else len(self.term.domain.parts)):
             yield found
         self._require_sound()
@@ -237,11 +237,10 @@ class IntegralAt:
             for _ in self._each(lambda piece: piece.tangent(piece.quadrature(sides), sides, None), whole=self._whole):
                 pass
         if sides not in self._few:
-            keep = np.zeros(len(self.term.fields), dtype=bool)
-            keep[noted.entity] = True
-            few = self.term.fields.selected(keep).at(self.points)
-            self._few[sides] = _Piece(few, self.term, self.points, self.parameters, lambda _, compute: compute())
-        piece, entity = self._few[sides], np.unique(noted.entity, return_inverse=True)[1]
+            few, entity = chosen_of(self.term.fields, noted.entity)
+            here = _Piece(few.at(self.points), self.term, self.points, self.parameters, lambda _, compute: compute())
+            self._few[sides] = here, entity
+        piece, entity = self._few[sides]
         at = piece.quadrature(sides)
         return piece, Picked.of(at, entity * at.shape[1] + noted.point)
 
@@ -252,7 +251,7 @@ class IntegralAt:
         return {part for name in reads for part in (name, name.partition(".")[0])}
 
     @cached_property
-    def _few(self) -> dict[Sides, _Piece]:
+    def _few(self) -> dict[Sides, tuple[_Piece, IntArray]]:
         return {}
 
     def _require_derivatives(self, wanted: Collection[str], u: FloatArray, v: FloatArray | None = None) -> None:
@@ -270,8 +269,8 @@ class IntegralAt:
                     at_u, at_v = picked.pick(slots[sides[0]][0]), picked.pick(slots[sides[-1]][1])
                     law.require_derivative(picked, at_u, at_v, wanted)
 
-    def _kept_by_piece(self, number: int, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
-        return self.kept((number, *key), compute)
+    def _kept_by_piece(self, start: int, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        return self.kept((start, *key), compute)
 
     def _kernel_pieces(self, *, slopes: bool = False) -> Iterator[tuple[Domain, Any]]:
         """Domains with the data of compiled passes."""
@@ -554,14 +553,6 @@ class IntegralAt:
         if self.term.laws[sides].arity == 2:
             change += tangent.times(carried(self._parts, u, w[trial]))
         return change
-
-
-def _numbered(pieces: Iterable[FieldMap]) -> Iterator[tuple[int, int, FieldMap]]:
-    """Pieces with their numbers and those of their first entities."""
-    start = 0
-    for number, piece in enumerate(pieces):
-        yield number, start, piece
-        start += len(piece)
 
 
 class _Sums:

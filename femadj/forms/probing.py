@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.base.calls import chosen, differs, key_of, samples
+from femadj.base.calls import differs, key_of, samples
 from femadj.base.complex_step import derivative
 from femadj.errors import FormError
 from femadj.forms.integrand import Field, Integrand, Reads
 from femadj.forms.noted import Note, Noted
 from femadj.forms.pointwise import Quadrature, Slots
-from femadj.forms.sampling import POINTS, Picked, pick_points, require_differentiable, require_local
+from femadj.forms.sampling import Picked, pick_points, picked_of, require_differentiable, require_local
 from femadj.forms.slotted import arguments_of, fields_of, nodal_parts
 from femadj.forms.tensors import all_entries, asymmetric, contracted, indefinite, independent, spread
 from femadj.space.parameters import Parameters
@@ -207,7 +207,7 @@ class Probe:
                 values, basis = self._evaluated(quadrature, everything)
                 note = self._note(quadrature, values, basis, weights, expected, everything)
             if note is None:
-                picked = Picked.of(quadrature, chosen(expected.ravel(), POINTS, key_of(expected)))
+                picked = picked_of(quadrature, expected)
                 local = [picked.slots(a) for a in self._slots(weights, quadrature.shape)]
                 require_local(picked, self.integrand, local, picked.pick(expected)[:, 0])
                 raise FormError(f"form {self.integrand.name!r} {self._not_linear(quadrature)}")
@@ -239,8 +239,8 @@ class Probe:
         bound = (10 if everything else 1) * REPRODUCTION * (size + np.abs(expected))
         if not (np.abs(found - expected) <= bound).all():
             return None
-        places = chosen(expected.ravel(), POINTS, key_of(expected))
-        picked = Picked.of(quadrature, places)
+        picked = picked_of(quadrature, expected)
+        places = picked.entity * quadrature.shape[1] + picked.point
         here = _flat(values)[:, places]
         rng = samples(_SEED, len(values), key_of(values))
         whole = [weight[:, None, None] * rng.uniform(0.5, 2.0, (1, *picked.shape)) for weight in self.weights.balanced]
@@ -250,7 +250,7 @@ class Probe:
             return None
         of_places = tuple(picked.pick(spread(weight, quadrature.shape)) for weight in weights)
         return Note(
-            places, quadrature.start + picked.entity, picked.point, here, of_places, picked.pick(expected), everything
+            places, picked.whole_entity, picked.point, here, of_places, picked.pick(expected), everything
         )  # fmt: skip
 
     def _kept(self, weights: Sequence[FloatArray], basis: FloatArray) -> list[FloatArray]:

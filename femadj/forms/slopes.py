@@ -40,8 +40,9 @@ class Differentiable(Protocol):
         """The integrand on NumPy arrays; it returns derivatives for arguments that carry a complex step."""
 
     @property
-    def compares(self) -> bool:
-        """Whether ``slopes`` compares derivatives with differences at some of the points."""
+    def checks_itself(self) -> bool:
+        """Whether ``slopes`` compares derivatives with differences, because other points than those asked for are
+        expensive."""
         ...
 
     def slopes(

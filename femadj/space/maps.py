@@ -25,6 +25,7 @@ from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain
 
 Over = Literal["cells", "facets", "interior facets"]
+IntArray = npt.NDArray[np.int64]
 Sides = tuple[int, ...]
 """The side that each argument (trial, then test) of a form is taken from: zeros, but at interior facets."""
 
@@ -211,6 +212,21 @@ class FieldMap(Protocol):
     def join(self, *fields: FloatArray) -> FloatArray:
         """Arrays of unknowns, as one that ``FieldsAt.slots`` takes."""
         ...
+
+
+def numbered(pieces: Iterator[FieldMap]) -> Iterator[tuple[int, FieldMap]]:
+    """Pieces with the numbers of their first entities."""
+    start = 0
+    for piece in pieces:
+        yield start, piece
+        start += len(piece)
+
+
+def chosen_of(fields: FieldMap, entity: IntArray) -> tuple[FieldMap, IntArray]:
+    """The entities with some numbers, which may repeat, and where among these each is."""
+    keep = np.zeros(len(fields), dtype=bool)
+    keep[entity] = True
+    return fields.selected(keep), np.unique(entity, return_inverse=True)[1]
 
 
 @dataclass(frozen=True, eq=False)
