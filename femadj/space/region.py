@@ -182,9 +182,9 @@ class Domain:
 
     def selected(self, keep: npt.NDArray[np.bool_]) -> Domain:
         """The entities that are marked."""
-        number = (np.cumsum(keep) - 1).astype(np.int32)
-        parts = tuple(number[items[keep[items]]] for items in self.parts)
-        return replace(self, cell=self.cell[keep], local=self.local[keep], parts=parts)
+        kept = np.flatnonzero(keep)
+        parts = tuple(np.searchsorted(kept, items[keep[items]]).astype(np.int32) for items in self.parts)
+        return replace(self, cell=self.cell[kept], local=self.local[kept], parts=parts)
 
     @property
     def on_geometry(self) -> Domain:
