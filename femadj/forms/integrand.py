@@ -280,10 +280,6 @@ class Reads(frozenset[str]):
         """What is read of ``x``, ``n`` and ``h``."""
         return self & {"x", "n", "h"}
 
-    def gradient_of(self, name: str) -> bool:
-        """Whether the gradient of a field is read."""
-        return f"{name}.grad" in self
-
     def __str__(self) -> str:
         return ", ".join(sorted(self)) or "nothing"
 

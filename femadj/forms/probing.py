@@ -419,12 +419,6 @@ def _slots_of(argument: Slots) -> FloatArray:
     return table.reshape(-1, *table.shape[2:])
 
 
-def constant_fields(full: FloatArray, components: Sequence[int], shape: tuple[int, ...]) -> list[Field]:
-    """Fields that are the same at every point, from ``(component, slot)`` weights."""
-    parts = nodal_parts(components, full.shape[1] - 1)
-    return fields_of(parts, spread(full.ravel(), (shape[0], shape[1])))
-
-
 # ---------------------------------------------------------------------- samples
 def sampled(n: int) -> npt.NDArray[np.bool_]:
     """Marks of a few of ``n`` entities."""

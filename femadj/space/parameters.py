@@ -94,11 +94,6 @@ class Parameters:
     entries: Mapping[str, Parameter]
 
     @classmethod
-    def none(cls) -> Parameters:
-        """No parameters at all."""
-        return cls(MappingProxyType({}))
-
-    @classmethod
     def of(cls, mesh: Mesh, declared: Mapping[str, ParameterLike], where: str) -> Parameters:
         """Resolve declarations on a mesh.
 
