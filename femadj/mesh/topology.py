@@ -151,33 +151,38 @@ def overlapping_cells(blocks: Sequence[CellBlock], orientation: npt.NDArray[np.f
     numbers = np.random.default_rng(0).integers(0, 2**63, 1 + max(int(b.nodes.max()) for b in blocks), dtype=np.uint64)
     sums, cells, corners, start = [], [], [], 0
     for block in blocks:
+        columns = np.ascontiguousarray(block.nodes.T)
+        of_node = [numbers[column] for column in columns[: cell_type(block.type).n_corners]]
+        turned = orientation[start : start + len(block)] < 0
         for number, facet in enumerate(block.reference.facets):
-            of_facet = block.nodes[:, list(facet[: cell_type(block.reference.facet_types[number]).n_corners])]
-            turn = _turn(of_facet) * orientation[start : start + len(block)]
-            total = numbers[of_facet].sum(axis=1, dtype=np.uint64)
-            sums.append(np.where(turn > 0, total, ~total))
+            local = list(facet[: cell_type(block.reference.facet_types[number]).n_corners])
+            total = sum((of_node[k] for k in local[1:]), start=of_node[local[0]])
+            sums.append(np.where(_ascends(columns[local]) ^ turned, total, ~total))
             cells.append(np.arange(start, start + len(block)))
-            corners.append(of_facet)
+            corners.append(columns[local].T)
         start += len(block)
-    each, cell = np.concatenate(sums), np.concatenate(cells)
-    order = np.argsort(each)
-    alike = np.flatnonzero(each[order][1:] == each[order][:-1])
-    if not len(alike):
+    each = np.concatenate(sums)
+    in_order = np.sort(each)
+    if not (in_order[1:] == in_order[:-1]).any():  # sorting alone is several times as fast as finding the order
         return np.empty((0, 2), dtype=np.int64)
+    order, cell = np.argsort(each), np.concatenate(cells)
+    alike = np.flatnonzero(each[order][1:] == each[order][:-1])
     keys = np.vstack([padded_key(of_facet) for of_facet in corners])
     pairs = np.column_stack([order[alike], order[alike + 1]])
     pairs = pairs[(keys[pairs[:, 0]] == keys[pairs[:, 1]]).all(axis=1)]
     return np.sort(cell[pairs], axis=1)
 
 
-def _turn(corners: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Direction, +1 or -1, in which corners run that start at the smallest."""
-    n = corners.shape[1]
-    if n == 2:
-        return np.where(corners[:, 0] < corners[:, 1], 1.0, -1.0)
-    rows = np.arange(len(corners))
-    first = corners.argmin(axis=1)
-    return np.where(corners[rows, (first + 1) % n] < corners[rows, (first - 1) % n], 1.0, -1.0)
+def _ascends(corners: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Whether corners ``(k, n)`` of facets, from the smallest on, run towards the smaller of its two neighbours."""
+    if len(corners) == 2:
+        return np.asarray(corners[0] < corners[1])
+    if len(corners) == 3:
+        a, b, c = corners
+        return np.asarray((a < b) ^ (b < c) ^ (c < a) ^ True)  # two of the three hold, or one
+    a, b, c, d = corners
+    even = np.minimum(a, c) < np.minimum(b, d)
+    return np.asarray((a < c) ^ (b < d) ^ even)
 
 
 def match_rows(table: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
