@@ -269,8 +269,9 @@ class Automatic:
         """The function at several points at once, as arrays ``(..., k, 1)``; None where it returns something else."""
         fields: dict[str, Any] = {name: array[0] for name, array in leaves["numbers"].items()}
         for name, array in leaves["values"].items():
-            slope = leaves["gradients"].get(name)
-            fields[name] = JaxField(array[..., None], None if slope is None else slope[..., None])
+            rest = (leaves[kind].get(name) for kind in ("gradients", "div", "curl"))
+            gradient, div, curl = (None if a is None else a[..., None] for a in rest)
+            fields[name] = JaxField(array[..., None], gradient, div=div, curl=curl)
         arguments = [fields[name] for name in sorted((n for n in fields if n.isdigit()), key=int)]
         w = Environment({name: partial(fields.__getitem__, name) for name in fields if not name.isdigit()}, {}, where)
         result = np.asarray(_plain(self._original.function(*arguments, w)))
