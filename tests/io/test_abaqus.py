@@ -67,6 +67,27 @@ def test_cells_beside_a_part_and_strange_instances_are_refused(tmp_path: Path) -
         read(tmp_path, ASSEMBLY.replace("part=Beam", "part=Beam, library=old"))
 
 
+def test_an_instance_may_be_moved(tmp_path: Path) -> None:
+    plain, _ = read(tmp_path, ASSEMBLY)
+    for lines, expected in (
+        ("2., -1.\n", plain.points + np.array([2.0, -1.0])),
+        (
+            "2., -1., 0.\n2., -1., 0., 2., -1., 1., 90.\n",
+            plain.points @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + np.array([2.0, -1.0]),
+        ),
+    ):
+        mesh, _ = read(tmp_path, ASSEMBLY.replace("part=Beam\n", "part=Beam\n" + lines))
+        np.testing.assert_allclose(mesh.points, expected, rtol=0, atol=1e-14)
+        assert ids(mesh, "Ends") == [2, 3]
+    for lines, said in (
+        ("2., a\n", "line 21: an instance is moved by"),
+        ("0., 0.\n1., 1., 1., 1., 1., 1., 30.\n", "line 22: the two points of the axis"),
+        ("0., 0.\n1., 1., 0., 1., 1., 1., 30.\n1.\n", "line 23: an instance is moved by"),
+    ):
+        with pytest.raises(MeshFileError, match=said):
+            read(tmp_path, ASSEMBLY.replace("part=Beam\n", "part=Beam\n" + lines))
+
+
 # ---------------------------------------------------------------------- keyword lines
 @pytest.mark.parametrize(
     ("card", "size"),

@@ -13,7 +13,7 @@ import numpy as np
 from femadj.base.arrays import FloatArray
 from femadj.errors import MeshFileError
 from femadj.io.abaqus.cards import Source
-from femadj.io.abaqus.deck import Deck
+from femadj.io.abaqus.deck import Deck, moved
 from femadj.io.abaqus.elements import FACES, element_type
 from femadj.io.abaqus.groups import Sets, Surfaces, reference_points
 from femadj.io.raw import IdTable, IntArray, RawBlock, RawMesh, require_supported
@@ -27,7 +27,7 @@ def read(path: Path) -> RawMesh:
     Raises
     ------
     MeshFileError
-        For a file without nodes, with undefined nodes, incomplete elements, several or moved instances, node and
+        For a file without nodes, with undefined nodes, incomplete elements, several instances, node and
         element generation, and for keywords, parameters and names that are not understood.
     UnsupportedCellError
         For element types that are no plane or solid cells.
@@ -85,7 +85,7 @@ def _nodes(deck: Deck) -> tuple[IntArray, FloatArray]:
         [p if p.shape[1] == width else np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in scope.points]
     )
     scope.points.clear()
-    return np.concatenate(scope.node_ids), points
+    return np.concatenate(scope.node_ids), moved(points, deck.motion)
 
 
 def _middle_last(points: FloatArray, rows: IntArray) -> IntArray:

@@ -80,6 +80,7 @@ class Deck:
     model: Scope = field(default_factory=lambda: Scope(""))
     part: Scope | None = None
     instance: str = ""
+    motion: tuple[FloatArray, ...] = ()
     dropped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _here: Scope = field(init=False)
@@ -130,11 +131,11 @@ class Deck:
             if self.part is None:
                 self.part = Scope(card.params.get("PART", ""))
             self._here = self.part
-            self._reader = _Unmoved(card)
+            self._reader = _Motion(self, self.part, card)
         elif keyword in ("ENDPART", "ENDINSTANCE"):
             self._here = self.model
         elif keyword == "SYSTEM":
-            self._reader = _Unmoved(card)
+            self._reader = _Unmoved(self, self._here, card)
         elif keyword == "TRANSFORM":
             self.warnings.append(f"{card.where}: *TRANSFORM is ignored: components count in the global directions")
         if self._parts > 1 or self._instances > 1:
@@ -168,23 +169,56 @@ class _Reader:
 
 
 class _Unmoved(_Reader):
-    """An instance or coordinate system, whose data lines would move nodes."""
-
-    def __init__(self, card: Card) -> None:
-        self.card = card
+    """A coordinate system, whose data lines would move nodes."""
 
     def feed(self, data: Data) -> None:
         for row, where in data.rows():
-            words = [w.strip() for w in row.split(",")]
-            if any(w and w.strip("+-0.") for w in words):
-                what = (
-                    "nodes in a local *SYSTEM are"
-                    if self.card.keyword == "SYSTEM"
-                    else "the instance is translated or rotated, which is"
-                )
+            if any(w.strip().strip("+-0.") for w in row.split(",")):
                 raise MeshFileError(
-                    f"{where}: {what} not supported: write a flat input file (without parts and assemblies)"
+                    f"{where}: nodes in a local *SYSTEM are not supported: write a flat input file (without parts and "
+                    "assemblies)"
                 )
+
+
+class _Motion(_Reader):
+    """An instance, whose data lines move it: a translation, then a rotation about an axis through two points."""
+
+    def __init__(self, deck: Deck, scope: Scope, card: Card) -> None:
+        super().__init__(deck, scope, card)
+        self.lines: list[FloatArray] = []
+
+    def feed(self, data: Data) -> None:
+        for row, where in data.rows():
+            size = 3 if not self.lines else 7
+            try:
+                numbers = [float(word) if word.strip() else 0.0 for word in row.rstrip(", ").split(",")]
+            except ValueError:
+                numbers = [np.nan]
+            if len(self.lines) == 2 or len(numbers) > size or not np.isfinite(numbers).all():
+                raise MeshFileError(
+                    f"{where}: an instance is moved by a line with a translation (3 numbers) and one with two points "
+                    f"of an axis and an angle (7 numbers), not by {row[:60]!r}"
+                )
+            self.lines.append(np.pad(numbers, (0, size - len(numbers))))
+            if size == 7 and numbers[6:] and not np.any(self.lines[1][3:6] - self.lines[1][:3]):
+                raise MeshFileError(f"{where}: the two points of the axis of rotation are the same")
+
+    def end(self) -> None:
+        self.deck.motion = tuple(self.lines)
+
+
+def moved(points: FloatArray, motion: tuple[FloatArray, ...]) -> FloatArray:
+    """Points of an instance: translated, then rotated by an angle in degrees (Rodrigues' formula)."""
+    if not any(line.any() for line in motion):
+        return points
+    x = np.pad(points, ((0, 0), (0, 3 - points.shape[1]))) + motion[0]
+    if len(motion) == 2 and motion[1][6]:
+        origin, tip, angle = motion[1][:3], motion[1][3:6], np.radians(motion[1][6])
+        k = (tip - origin) / np.linalg.norm(tip - origin)
+        r = x - origin
+        turned = r * np.cos(angle) + np.cross(k, r) * np.sin(angle) + np.outer(r @ k, k) * (1 - np.cos(angle))
+        x = origin + turned
+    return np.ascontiguousarray(x)
 
 
 class _Nodes(_Reader):
