@@ -69,7 +69,6 @@ def test_cells_beside_a_part_and_strange_instances_are_refused(tmp_path: Path) -
 
 def test_an_instance_may_be_moved(tmp_path: Path) -> None:
     plain, _ = read(tmp_path, ASSEMBLY)
-    turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
     for lines, expected in (
         ("2., -1.\n", plain.points + np.array([2.0, -1.0])),
         (
