@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,13 +22,12 @@ from femadj.mesh.reference import INTEGRATED_CELLS
 MODULES: Mapping[str, str] = MappingProxyType(
     {
         ".med": "med", ".mesh": "medit", ".meshb": "medit", ".xdmf": "xdmf", ".xmf": "xdmf", ".su2": "su2",
-        ".vol": "netgen", ".ele": "tetgen", ".node": "tetgen", ".f3grid": "flac3d", ".ugrid": "ugrid", ".cgns": "cgns",
-        ".h5m": "h5m", ".hmf": "hmf", ".mdpa": "mdpa", ".avs": "avsucd", ".xml": "dolfin", ".post": "permas",
-        ".dato": "permas", ".dat": "tecplot", ".tec": "tecplot", ".msh": "ansys", ".vtk": "vtk", ".stl": "stl",
-        ".ply": "ply", ".obj": "obj", ".off": "off",
+        ".vol": "netgen", ".ugrid": "ugrid", ".cgns": "cgns", ".h5m": "h5m", ".hmf": "hmf",
+        ".avs": "avsucd", ".xml": "dolfin", ".vtk": "vtk", ".stl": "stl", ".ply": "ply", ".obj": "obj", ".off": "off",
     }
 )  # fmt: skip
-"""meshio's module for a suffix (``.msh`` of Fluent, ``.vtk`` of structured grids)."""
+"""meshio's module for a suffix (``.vtk`` of structured grids). Fluent, TetGen, Tecplot, PERMAS, FLAC3D and Kratos are left
+out: meshio does not return from damaged files of theirs."""
 
 OWN = ".msh (Gmsh), .inp (Abaqus, CalculiX), .bdf, .nas, .fem, .dat (Nastran), .vtu, .vtk, .e, .exo (Exodus)"
 
@@ -34,7 +36,7 @@ _LIBRARIES = {"h5py": "h5py", "netCDF4": "netCDF4", "lxml": "lxml"}
 
 def unknown_format(path: Path) -> MeshFileError:
     """The error for a suffix that no reader knows, with the way out."""
-    rest = ", ".join(s for s in MODULES if s not in (".msh", ".vtk", ".dat"))
+    rest = ", ".join(s for s in MODULES if s != ".vtk")
     hint = {
         ".cdb": "in Ansys Mechanical write a Nastran (.bdf) or Abaqus (.inp) file",
         ".k": "in LS-PrePost save as Nastran (.bdf)",
@@ -46,12 +48,43 @@ def unknown_format(path: Path) -> MeshFileError:
         ".geo": "it is geometry, not a mesh: mesh it first by gmsh FILE.geo -3 -o FILE.msh",
         ".pvtu": "open it in ParaView and save it as .vtu after Merge Blocks and Clean to Grid",
         ".vtm": "open it in ParaView and save it as .vtu after Merge Blocks and Clean to Grid",
-        ".cas": "in Fluent write the mesh as .msh in ASCII",
+        ".cas": "in Fluent export CGNS (.cgns)",
+        ".msh": "this is a mesh of Fluent, not of Gmsh: in Fluent export CGNS (.cgns)",
+        ".ele": "let TetGen write Medit (.mesh) by its switch -g",
+        ".node": "let TetGen write Medit (.mesh) by its switch -g",
     }.get(path.suffix.lower(), "most preprocessors export Abaqus (.inp) or Nastran (.bdf), Gmsh saves .msh")
     return MeshFileError(
         f"{path}: the suffix {path.suffix or '(none)'!r} names no format that is read; these are: {OWN}; and through "
         f"meshio {rest}. What to do: {hint}"
     )
+
+
+_notices: ContextVar[list[str] | None] = ContextVar("notices", default=None)
+"""What meshio has had to say in the read that is under way in this thread."""
+
+
+@contextmanager
+def _heard(read_by_meshio: Callable[[str], Any]) -> Iterator[list[str]]:
+    """Collect what meshio prints as warnings while it reads; other reads, and other threads, print as ever."""
+    scope = read_by_meshio.__globals__
+    original = scope.get("warn")
+    if original is not None and not hasattr(original, "heard"):
+
+        def warn(message: str, **kwargs: Any) -> None:
+            notices = _notices.get()
+            if notices is None:
+                original(message, **kwargs)
+            else:
+                notices.append(" ".join(str(message).split()))
+
+        warn.heard = True  # type: ignore[attr-defined]
+        scope["warn"] = warn
+    notices: list[str] = []
+    token = _notices.set(notices)
+    try:
+        yield notices
+    finally:
+        _notices.reset(token)
 
 
 def read(path: Path) -> RawMesh:
@@ -62,17 +95,26 @@ def read(path: Path) -> RawMesh:
     UnsupportedCellError
         For cells that meshio knows by name only.
     MeshFileError
-        For unknown suffixes, and for whatever meshio stumbles over, as its cause.
+        For unknown suffixes, for lines that meshio would skip, and for whatever it stumbles over, as its cause.
     """
     name = MODULES.get(path.suffix.lower())
     if name is None:
         raise unknown_format(path)
     try:
         # the module itself, not meshio.read: that prints the reason and leaves by sys.exit
-        data = importlib.import_module(f"meshio.{name}").read(str(path))
-        return _mesh(data, path)
-    except (MeshFileError, MemoryError):
+        read_by_meshio = importlib.import_module(f"meshio.{name}").read
+        with _heard(read_by_meshio) as notices:
+            data = read_by_meshio(str(path))
+        lost = [notice for notice in notices if "could not parse" in notice]
+        if lost:
+            raise MeshFileError(f"{path}: {lost[0]}")
+        return replace(_mesh(data, path), warnings=tuple(f"{path}: {notice}" for notice in notices))
+    except MeshFileError:
         raise
+    except MemoryError as error:
+        raise MeshFileError(
+            f"{path} wants more memory than there is: {error}. It is damaged, or too large for this machine"
+        ) from error
     except KeyError as error:  # of the cells that meshio has a name for, but no dimension
         name_of_cell = str(error.args[0]) if error.args else ""
         if re.fullmatch(r"(?:line|triangle|quad|tetra|pyramid|wedge|hexahedron)\d+", name_of_cell):
@@ -90,6 +132,8 @@ def read(path: Path) -> RawMesh:
 
 
 def _mesh(data: Any, path: Path) -> RawMesh:
+    if np.ndim(data.points) != 2 or data.points.shape[1] not in (2, 3):
+        raise MeshFileError(f"{path}: its points have the shape {np.shape(data.points)}; the file is damaged")
     blocks = []
     for block in data.cells:
         nodes = np.asarray(block.data) if not block.type.startswith("polyhedron") else np.zeros((len(block), 1))

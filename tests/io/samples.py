@@ -11,6 +11,7 @@ from scipy.io import netcdf_file
 
 CORNERS = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)]
 POINTS = np.array([*CORNERS, (2, 0, 0), (2, 1, 0), (2, 0, 1), (2, 1, 1)], dtype=float)
+BY_MESHIO = (".mesh", ".meshb", ".su2", ".vol", ".xml")
 BRICKS = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [1, 8, 9, 2, 5, 10, 11, 6]])
 
 INP = (
@@ -143,6 +144,10 @@ def samples(folder: Path) -> dict[str, list[bytes]]:
     ):
         meshio.write(folder / f"a{suffix}", grid(), **options)
         result[suffix].append((folder / f"a{suffix}").read_bytes())
+    tets = meshio.Mesh(np.vstack([np.zeros(3), np.eye(3), np.ones(3)]), [("tetra", [[0, 1, 2, 3], [1, 2, 3, 4]])])
+    for suffix in BY_MESHIO:
+        meshio.write(folder / f"a{suffix}", tets)
+        result[suffix] = [(folder / f"a{suffix}").read_bytes()]
     exodus(folder / "a.e")
     result[".e"].append((folder / "a.e").read_bytes())
     return result

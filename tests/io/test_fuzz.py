@@ -12,7 +12,7 @@ import pytest
 
 from femadj.errors import FemadjError
 from femadj.io import read_mesh_with_report
-from tests.io.samples import samples
+from tests.io.samples import BY_MESHIO, samples
 
 MUTANTS = 2000
 SLOWEST = 20.0
@@ -83,7 +83,7 @@ def mutants(files: list[bytes], count: int, seed: int) -> list[bytes]:
     return result
 
 
-@pytest.mark.parametrize("suffix", [".inp", ".bdf", ".msh", ".vtu", ".vtk", ".e"])
+@pytest.mark.parametrize("suffix", [".inp", ".bdf", ".msh", ".vtu", ".vtk", ".e", *BY_MESHIO])
 def test_mutants(tmp_path: Path, suffix: str) -> None:
     files = samples(tmp_path)[suffix]
     for number, data in enumerate(files):

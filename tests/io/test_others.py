@@ -211,3 +211,27 @@ def test_threads_leave_streams_and_filters_alone(tmp_path: Path) -> None:
     assert cells == cells[: len(files)] * 20
     assert (sys.stdout, sys.stderr) == streams
     assert list(warnings.filters) == filters
+
+
+def test_what_meshio_would_skip_is_refused_or_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = samples(tmp_path)[".su2"][0].decode()
+    capfd.readouterr()  # what meshio says as it writes
+    file = tmp_path / "b.su2"
+    file.write_text(text.replace("\n10 ", "\n10 x ", 1))
+    with pytest.raises(MeshFileError, match=r"b\.su2"):
+        read_mesh_with_report(file)
+    file.write_text(text + "what is this\n")
+    with pytest.raises(MeshFileError, match="could not parse line what is this"):
+        read_mesh_with_report(file)
+    file.write_text(text + "NMARK= 2\nMARKER_TAG= wall\nMARKER_ELEMS= 1\n5 0 1 2\n")
+    _, report = read_mesh_with_report(file)
+    assert any("Surface tag wall will be replaced" in w for w in report.warnings)
+    assert any("expected 2 markers" in w for w in report.warnings)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_formats_of_which_damaged_files_hang_are_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.msh"
+    file.write_text('(0 "Fluent")\n(2 3)\n')
+    with pytest.raises(MeshFileError, match=r"a mesh of Fluent.*CGNS"):
+        read_mesh_with_report(file)
