@@ -13,16 +13,16 @@ STEPS = tuple(0.2 * 4.0**-k for k in range(8))
 """Steps to both sides, as fractions of the largest move."""
 
 _TINY_STEP = 1e-8
-_NOISE = 8.0
+NOISE = 8.0
 """Times the rounding of a value that a difference may be off."""
 
 _LEAST_NOISE = 4e-16
-_CLEAR = 50.0
+_CLEAR = 100.0
 """How far above rounding a remainder must be to show an order."""
 
 _JUMP = 1000.0
-_WINDOW = 4
-_SETTLED = 0.1
+_WINDOW = 3
+_SETTLED = 0.05
 """How much the orders between the smallest steps may differ from each other."""
 
 
@@ -97,7 +97,7 @@ class Samples:
                 entry = row[-1] + (row[-1] - last[j - 1]) / ((self.steps[k - j] / h) ** 2 - 1)
                 change = max(abs(entry[0] - row[-1][0]), abs(entry[0] - last[j - 1][0]))
                 row.append(entry)
-                uncertainty = change + _NOISE * noise * float(np.linalg.norm(entry[1:]))
+                uncertainty = change + NOISE * noise * float(np.linalg.norm(entry[1:]))
                 if uncertainty < doubt:
                     best, doubt = float(entry[0]), uncertainty
         return best, doubt
@@ -134,7 +134,7 @@ def clear(steps: Sequence[float], remainders: Sequence[float], noise: float) -> 
 
 def order(seen: Sequence[tuple[float, float]]) -> float | None:
     """Order of clear remainders, of the smallest steps; None where they are too few or have not settled to one."""
-    if len(seen) < _WINDOW - 1:
+    if len(seen) < _WINDOW:
         return None
     h, r = np.log(seen[-_WINDOW:]).T
     orders = np.diff(r) / np.diff(h)

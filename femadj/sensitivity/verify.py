@@ -13,7 +13,7 @@ from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
 from femadj.sensitivity.adjoint import value_and_gradient
-from femadj.sensitivity.line import STEPS, Rounding, Samples, clear, order, rounding, sampled
+from femadj.sensitivity.line import NOISE, STEPS, Rounding, Samples, clear, order, rounding, sampled
 from femadj.sensitivity.sizes import Moves, local_sizes
 from femadj.sensitivity.verification import (
     RATE_TOLERANCE,
@@ -201,7 +201,7 @@ class _Rebuilt:
             part = float(np.linalg.norm(self.gradient.parameters[name] * rate))
             rates[name] = rate * (level / max(part, level) if level > 0 else 1.0)
         label = ", ".join(["all nodes", *rates])
-        return self.along(f"{label} together" if rates else label, Design(points, rates), STEPS[1:4])
+        return self.along(f"{label} together" if rates else label, Design(points, rates), STEPS[1:])
 
     def along(self, name: str, direction: Design, steps: tuple[float, ...]) -> TaylorTest:
         """Remainders and differences along one direction."""
@@ -210,7 +210,7 @@ class _Rebuilt:
 
         def enough(samples: Samples) -> bool:
             seen = clear(samples.steps, samples.remainders(slope), noise)
-            ordered = len(seen) < len(samples.steps) or (len(seen) > 4 and order(seen) is not None)
+            ordered = len(seen) < len(samples.steps) or (len(seen) > 3 and order(seen) is not None)
             return ordered and self.sharp(samples, scale)
 
         with self.phases(f"Taylor test, {name}"):
@@ -278,8 +278,8 @@ class _Rebuilt:
         """Whether the difference is certain enough, or smaller steps would only add rounding."""
         noise = self.rounding.noise
         difference, doubt = samples.difference(noise)
-        enough = 0.01 * TOLERANCE * max(scale, abs(difference), self.floor)
-        return len(samples.steps) > 2 and doubt <= max(enough, noise / samples.steps[-1])
+        enough = 0.3 * TOLERANCE * max(scale, abs(difference), self.floor)
+        return len(samples.steps) > 2 and doubt <= max(enough, 4 * NOISE * noise / samples.steps[-1])
 
     def compared(self, samples: Samples, exact: float, scale: float) -> tuple[float, float, float]:
         """Difference, distance of the derivative from it beyond its uncertainty, and the uncertainty, both relative."""
