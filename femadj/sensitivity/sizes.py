@@ -24,14 +24,14 @@ class Moves:
 
     Attributes
     ----------
-    metric : (n_nodes, dim, dim)
-        ``V . metric . V = 1`` on the surface of the ellipsoid.
-    tensor : (n_nodes, dim, dim)
-        Takes the unit ball there.
+    axes : (n_nodes, dim, dim)
+        Unit vectors of the axes, in columns.
+    extents : (n_nodes, dim)
+        Lengths of the semi-axes.
     """
 
-    metric: FloatArray
-    tensor: FloatArray
+    axes: FloatArray
+    extents: FloatArray
 
     @classmethod
     def of(cls, mesh: Mesh) -> Moves:
@@ -49,19 +49,20 @@ class Moves:
             cells += np.bincount(nodes, minlength=n)
             for i, j in np.ndindex(dim, dim):
                 total[i, j] += np.bincount(nodes, np.repeat(forms[i, j], block.nodes.shape[1]), n)
-        metric = np.ascontiguousarray((total / cells).transpose(2, 0, 1))
-        values, axes = np.linalg.eigh(metric)
-        values = np.maximum(values, _FLATTEST * values[:, -1:])
-        return cls(metric, np.einsum("nik,nk,njk->nij", axes, values**-0.5, axes))
+        values, axes = np.linalg.eigh((total / cells).transpose(2, 0, 1))
+        return cls(axes, np.maximum(values, _FLATTEST * values[:, -1:]) ** -0.5)
 
-    @property
-    def smallest(self) -> FloatArray:
-        """Shortest semi-axis at every node, shape ``(n_nodes,)``."""
-        return 1 / np.linalg.norm(self.metric, ord=2, axis=(1, 2)) ** 0.5
+    def along(self, amounts: FloatArray) -> FloatArray:
+        """Moves of the nodes, ``(n_nodes, dim)``, by amounts of each of their semi-axes."""
+        return np.einsum("nik,nk->ni", self.axes, self.extents * amounts)
 
-    def along(self, unit: FloatArray) -> FloatArray:
-        """Moves of the nodes, ``(n_nodes, dim)``, that belong to vectors of the unit ball; also its transpose."""
-        return np.einsum("nij,nj->ni", self.tensor, unit)
+    def parts(self, gradient: FloatArray) -> FloatArray:
+        """Products of a gradient with each of the semi-axes, without signs, ``(n_nodes, dim)``."""
+        return np.abs(np.einsum("nik,ni->nk", self.axes, gradient)) * self.extents
+
+    def reach(self, node: int, axis: int) -> float:
+        """How far a node can move along a coordinate axis."""
+        return float(np.linalg.norm(self.axes[node, axis] / self.extents[node])) ** -1
 
 
 def local_sizes(mesh: Mesh) -> FloatArray:
@@ -69,4 +70,4 @@ def local_sizes(mesh: Mesh) -> FloatArray:
 
     The edge (half of it in quadratic cells) of a cube, about the height of a slender cell.
     """
-    return Moves.of(mesh).smallest
+    return Moves.of(mesh).extents.min(axis=1)

@@ -16,7 +16,7 @@ RATE_TOLERANCE = 0.05
 TOLERANCE = 1e-7
 """How far a derivative may be from its difference quotient, relative to the size of the gradient."""
 
-RESOLUTION = 1e-2
+RESOLUTION = 0.1
 """How large the uncertainty of a difference may be, relative to the same, before it tells nothing."""
 
 
@@ -35,10 +35,10 @@ class Compared:
     @property
     def verdict(self) -> str:
         """The same in words."""
-        if not self.error <= TOLERANCE:
-            return f"WRONG, off by {self.error:.1e}"
         if not self.resolution <= RESOLUTION:
             return f"CANNOT TELL: {self.trouble or 'rounding hides the difference'}"
+        if not self.error <= TOLERANCE:
+            return f"WRONG, off by {self.error:.1e}"
         return f"ok, to {self.resolution:.0e}"
 
 
@@ -195,7 +195,7 @@ class Verification:
         steady = "ok" if self.rounding.passed else "WRONG: the value jumps at the design"
         table.add_row("jump of the value", f"{self.rounding.jump:.1e}", f"rounding, {self.rounding.noise:.0e}", steady)
         for t in self.taylor:
-            unseen = "lost in rounding" if t.steps else "linear (rounding only)"
+            unseen = "not settled" if t.steps else "linear (rounding only)"
             rate = unseen if t.rate is None else f"{t.rate:.3f}"
             order = "ok" if t.orderly else "WRONG: this order is not that of a right gradient"
             table.add_row(f"Taylor rate, {t.name}", rate, f"2 ± {RATE_TOLERANCE:g}", order)

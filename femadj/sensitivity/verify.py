@@ -29,7 +29,7 @@ __all__ = ["RATE_TOLERANCE", "TOLERANCE", "ComponentTest", "TaylorTest", "Verifi
 BRIEF = 20_000
 """Unknowns from which one direction stands for all tests that are not asked for."""
 
-_QUANTILE = 0.1
+_MOST, _FEW = 0.9, 0.1
 _SHARP = 1e10
 _SMALL = 1e-6
 """Changes that are smaller than this part of the value, or of what all nodes can change it by, are judged by that."""
@@ -142,13 +142,14 @@ class _Rebuilt:
         self.value, self.rng = value, rng
         self.moves = Moves.of(problem.mesh)
         self.solves = 0
-        products = self.moves.along(gradient.points)
-        self.parts = np.linalg.norm(products, axis=1)
-        self.floor = _SMALL * max(float(np.linalg.norm(products)), abs(value))
+        self.parts = self.moves.parts(gradient.points)
+        self.floor = _SMALL * max(float(np.linalg.norm(self.parts)), abs(value))
         self.rounding = Rounding()
         with phases("rounding"):
             everywhere = Design(self.moves.along(self.random()))
-            self.rounding = rounding(lambda t: self.value_at(everywhere, t), value, 2 if brief else 4)
+            self.rounding = rounding(
+                lambda t: self.value_at(everywhere, t), value, self.products(everywhere)[0], 2 if brief else 4
+            )
 
     def value_at(self, direction: Design, t: float) -> float:
         """The response of a problem built at a design ``t`` further along a direction."""
@@ -159,41 +160,45 @@ class _Rebuilt:
         return value_of(self.response, rebuilt.solve(parameters=moved))
 
     def random(self) -> FloatArray:
-        """Random vectors at the nodes, of lengths between a half and one."""
+        """Random amounts of the semi-axes of every node, of norms between a half and one."""
         shape = self.gradient.points.shape
         vectors = self.rng.normal(size=shape)
         return vectors * (self.rng.uniform(0.5, 1, shape[0]) / np.linalg.norm(vectors, axis=1))[:, None]
 
-    def alike(self, moving: npt.NDArray[np.bool_]) -> FloatArray:
-        """Factors of the moves of some nodes with which nearly all change the response alike, shape ``(n_nodes,)``.
+    def factors(self, moving: npt.NDArray[np.bool_], quantile: float) -> FloatArray:
+        """Factors of the moves of some nodes along their semi-axes, shape ``(n_nodes, dim)``.
 
-        Nodes with a larger part move less, down to the part of the tenth that has the smallest, or to what rounding
-        leaves to be seen.
+        What changes the response by more than a level moves less, down to that level: a quantile of these changes, and
+        no less than what rounding leaves to be seen.
         """
-        parts = self.parts[moving & (self.parts > 0)]
-        least = float(np.quantile(parts, _QUANTILE)) if len(parts) else 0.0
-        level = max(least, _SHARP * self.rounding.noise / max(float(moving.sum()), 1.0) ** 0.5)
-        return moving * (level / np.maximum(self.parts, level) if level > 0 else 1.0)
+        parts = self.parts[moving]
+        parts = parts[parts > 0]
+        level = _SHARP * self.rounding.noise / max(float(moving.sum()), 1.0) ** 0.5
+        level = max(level, float(np.quantile(parts, quantile)) if len(parts) else 0.0)
+        return moving[:, None] * (level / np.maximum(self.parts, level) if level > 0 else np.ones_like(self.parts))
 
     def taylor(self, directions: int) -> tuple[TaylorTest, ...]:
         """Taylor remainders along random directions of all nodes, the interior ones and those of the boundary."""
         mesh = self.problem.mesh
         boundary = np.zeros(mesh.n_nodes, dtype=bool)
         boundary[mesh.facet_nodes(mesh.boundary())] = True
-        kinds = {"all nodes": np.ones(mesh.n_nodes)}
-        kinds |= {name: self.alike(moving) for name, moving in (("interior", ~boundary), ("boundary", boundary))}
+        kinds = {
+            "all nodes": self.factors(np.ones_like(boundary), _MOST),
+            "interior": self.factors(~boundary, _FEW),
+            "boundary": self.factors(boundary, _FEW),
+        }
         tests = []
         for name, factors in kinds.items():
             for number in range(directions if factors.any() else 0):
                 label = name if directions == 1 else f"{name} {number + 1}"
-                direction = Design(self.moves.along(self.random()) * factors[:, None])
-                tests.append(self.along(label, direction, STEPS))
+                direction = Design(self.moves.along(self.random() * factors))
+                tests.append(self.along(label, direction, STEPS, 4))
         return tuple(tests)
 
     def everything(self) -> TaylorTest:
         """One direction of all nodes and parameters together, each with a part that can be seen beside the others."""
         all_nodes = np.ones(self.problem.mesh.n_nodes, dtype=bool)
-        points = self.moves.along(self.random()) * self.alike(all_nodes)[:, None]
+        points = self.moves.along(self.random() * self.factors(all_nodes, _FEW))
         level = float(np.linalg.norm(self.gradient.points * points)) + _SHARP * self.rounding.noise
         rates = {}
         for name in self.problem.parameters:
@@ -201,17 +206,17 @@ class _Rebuilt:
             part = float(np.linalg.norm(self.gradient.parameters[name] * rate))
             rates[name] = rate * (level / max(part, level) if level > 0 else 1.0)
         label = ", ".join(["all nodes", *rates])
-        return self.along(f"{label} together" if rates else label, Design(points, rates), STEPS[1:])
+        return self.along(f"{label} together" if rates else label, Design(points, rates), STEPS[1:], 3)
 
-    def along(self, name: str, direction: Design, steps: tuple[float, ...]) -> TaylorTest:
-        """Remainders and differences along one direction."""
+    def along(self, name: str, direction: Design, steps: tuple[float, ...], fewest: int) -> TaylorTest:
+        """Remainders and differences along one direction, of a few steps at least where rounding allows."""
         noise = self.rounding.noise
         slope, scale = self.products(direction)
 
         def enough(samples: Samples) -> bool:
             seen = clear(samples.steps, samples.remainders(slope), noise)
-            ordered = len(seen) < len(samples.steps) or (len(seen) > 3 and order(seen) is not None)
-            return ordered and self.sharp(samples, scale)
+            ordered = len(seen) < len(samples.steps) or (len(seen) >= fewest and order(seen) is not None)
+            return ordered and self.sharp(samples, slope, scale)
 
         with self.phases(f"Taylor test, {name}"):
             samples = sampled(lambda t: self.value_at(direction, t), self.value, steps, enough)
@@ -234,11 +239,11 @@ class _Rebuilt:
         tests = []
         for node, axis in _chosen(g, count, self.rng):
             number = int(mesh.node_ids[node])
-            size = float(self.moves.metric[node, axis, axis]) ** -0.5
+            size = self.moves.reach(node, axis)
             direction = np.zeros_like(g)
             direction[node, axis] = size
             exact, scale = float(g[node, axis]), largest * size
-            samples = self.differences(f"difference at node {number}", Design(direction), scale)
+            samples = self.differences(f"difference at node {number}", Design(direction), exact * size, scale)
             difference, error, resolution = self.compared(samples, exact * size, scale)
             quotient = difference / size
             tests.append(ComponentTest(node, number, axis, exact, quotient, error, resolution, samples.trouble))
@@ -250,7 +255,7 @@ class _Rebuilt:
         for name in self.problem.parameters:
             direction = Design(parameters={name: self.parameter_rate(name)})
             exact, scale = self.products(direction)
-            samples = self.differences(f"difference by {name}", direction, scale)
+            samples = self.differences(f"difference by {name}", direction, exact, scale)
             tests.append(ParameterTest(name, exact, *self.compared(samples, exact, scale), samples.trouble))
         return tuple(tests)
 
@@ -267,19 +272,27 @@ class _Rebuilt:
         pairs += [] if points is None else [(g.points, points)]
         return sum(inner(a, b) for a, b in pairs), float(np.linalg.norm([np.linalg.norm(a * b) for a, b in pairs]))
 
-    def differences(self, phase: str, direction: Design, scale: float) -> Samples:
+    def differences(self, phase: str, direction: Design, exact: float, scale: float) -> Samples:
         """Values along a direction, as many as a sharp difference takes."""
         with self.phases(phase):
             return sampled(
-                lambda t: self.value_at(direction, t), self.value, STEPS, lambda samples: self.sharp(samples, scale)
+                lambda t: self.value_at(direction, t),
+                self.value,
+                STEPS,
+                lambda samples: self.sharp(samples, exact, scale),
             )
 
-    def sharp(self, samples: Samples, scale: float) -> bool:
-        """Whether the difference is certain enough, or smaller steps would only add rounding."""
-        noise = self.rounding.noise
-        difference, doubt = samples.difference(noise)
-        enough = 0.3 * TOLERANCE * max(scale, abs(difference), self.floor)
-        return len(samples.steps) > 2 and doubt <= max(enough, 4 * NOISE * noise / samples.steps[-1])
+    def sharp(self, samples: Samples, exact: float, scale: float) -> bool:
+        """Whether the difference is certain enough, or rounding hides what smaller steps would say.
+
+        Where it disagrees with the derivative it is certain when smaller steps could not tell the two from each other:
+        values may look smooth at steps that are too large to see the derivative.
+        """
+        noise = 4 * NOISE * self.rounding.noise / samples.steps[-1]
+        difference, doubt = samples.difference(self.rounding.noise)
+        distance, enough = abs(difference - exact), TOLERANCE * max(scale, abs(difference), self.floor)
+        agree = distance <= enough + doubt and doubt <= max(0.3 * enough, noise)
+        return len(samples.steps) > 2 and (agree or distance <= noise)
 
     def compared(self, samples: Samples, exact: float, scale: float) -> tuple[float, float, float]:
         """Difference, distance of the derivative from it beyond its uncertainty, and the uncertainty, both relative."""
