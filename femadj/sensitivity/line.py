@@ -14,7 +14,9 @@ STEPS = tuple(0.2 * 4.0**-k for k in range(13))
 """Steps to both sides, as fractions of the largest move. The last are for responses that bend within a small part of
 the cells, as those of a thin plate do when its fibres tilt."""
 
-_TINY_STEP = 1e-8
+TINY_STEP = 1e-8
+"""Too small for anything but rounding."""
+
 NOISE = 8.0
 """Times the rounding of a value that a difference may be off."""
 
@@ -50,14 +52,14 @@ class Rounding:
         return self.jump <= _JUMP * self.noise
 
 
-def rounding(value_at: Callable[[float], float], base: float, slope: float, count: int) -> Rounding:
-    """Look at ``count`` tiny steps to each side, less what the slope says.
+def rounding(value_at: Callable[[float], float], base: float, slope: float, tiny: float, count: int) -> Rounding:
+    """Look at ``count`` multiples of a tiny step to each side, less what the slope says.
 
     A slope that is wrong by a part adds 1e-8 of that part to the noise, which hides nothing of it. Each side has its
     own mean, so that a jump is not taken for noise. Compare J. Moré and S. Wild, "Estimating computational noise", SIAM
     J. Sci. Comput. 33 (2011), who take higher differences.
     """
-    t = _TINY_STEP * np.arange(1, count + 1)
+    t = tiny * np.arange(1, count + 1)
     sides = np.array([[value_at(step) - base - step * slope for step in side] for side in (t, -t)])
     noise = (sides.var(axis=1).mean() * count / (count - 1)) ** 0.5
     return Rounding(max(float(noise), _LEAST_NOISE * abs(base)), float(np.abs(sides.mean(axis=1)).max()))

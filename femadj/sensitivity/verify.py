@@ -13,8 +13,8 @@ from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
 from femadj.sensitivity.adjoint import value_and_gradient
-from femadj.sensitivity.line import NOISE, STEPS, Rounding, Samples, clear, order, rounding, sampled
-from femadj.sensitivity.sizes import Moves, local_sizes
+from femadj.sensitivity.line import NOISE, STEPS, TINY_STEP, Samples, clear, order, rounding, sampled
+from femadj.sensitivity.sizes import local_sizes
 from femadj.sensitivity.verification import (
     RATE_TOLERANCE,
     TOLERANCE,
@@ -30,6 +30,7 @@ BRIEF = 20_000
 """Unknowns from which one direction stands for all tests that are not asked for."""
 
 _MOST, _FEW = 0.9, 0.1
+_MANY = 6
 _SHARP = 1e10
 _SMALL = 1e-6
 """Changes that are smaller than this part of the value, or of what all nodes can change it by, are judged by that."""
@@ -140,16 +141,16 @@ class _Rebuilt:
     ) -> None:
         self.problem, self.response, self.gradient, self.phases = problem, response, gradient, phases
         self.value, self.rng = value, rng
-        self.moves = Moves.of(problem.mesh)
+        self.sizes = local_sizes(problem.mesh)
         self.solves = 0
-        self.parts = self.moves.parts(gradient.points)
+        self.parts = np.linalg.norm(gradient.points, axis=1) * self.sizes
         self.floor = _SMALL * max(float(np.linalg.norm(self.parts)), abs(value))
-        self.rounding = Rounding()
         with phases("rounding"):
-            everywhere = Design(self.moves.along(self.random()))
-            self.rounding = rounding(
-                lambda t: self.value_at(everywhere, t), value, self.products(everywhere)[0], 2 if brief else 4
-            )
+            everywhere = Design(self.random(1.0))
+            slope, _ = self.products(everywhere)
+            grain = np.finfo(float).eps * float((np.abs(problem.mesh.points).max(axis=1) / self.sizes).max())
+            tiny = max(TINY_STEP, 8 * grain)  # coordinates far from the origin must change at all
+            self.rounding = rounding(lambda t: self.value_at(everywhere, t), value, slope, tiny, 2 if brief else 4)
 
     def value_at(self, direction: Design, t: float) -> float:
         """The response of a problem built at a design ``t`` further along a direction."""
@@ -159,23 +160,23 @@ class _Rebuilt:
         moved = {name: values.value(name) + t * rate for name, rate in direction.parameters.items()}
         return value_of(self.response, rebuilt.solve(parameters=moved))
 
-    def random(self) -> FloatArray:
-        """Random amounts of the semi-axes of every node, of norms between a half and one."""
+    def random(self, factors: FloatArray | float) -> FloatArray:
+        """Random moves of the nodes, a half to one of the sizes of their cells times some factors."""
         shape = self.gradient.points.shape
         vectors = self.rng.normal(size=shape)
-        return vectors * (self.rng.uniform(0.5, 1, shape[0]) / np.linalg.norm(vectors, axis=1))[:, None]
+        lengths = self.rng.uniform(0.5, 1, shape[0]) * self.sizes * factors
+        return vectors * (lengths / np.linalg.norm(vectors, axis=1))[:, None]
 
     def factors(self, moving: npt.NDArray[np.bool_], quantile: float) -> FloatArray:
-        """Factors of the moves of some nodes along their semi-axes, shape ``(n_nodes, dim)``.
+        """Factors of the moves of some nodes, zero for the others, shape ``(n_nodes,)``.
 
-        What changes the response by more than a level moves less, down to that level: a quantile of these changes, and
-        no less than what rounding leaves to be seen.
+        Nodes that change the response by more than a level move less, down to that level: a quantile of these changes,
+        and no less than what rounding leaves to be seen.
         """
-        parts = self.parts[moving]
-        parts = parts[parts > 0]
+        parts = self.parts[moving & (self.parts > 0)]
         level = _SHARP * self.rounding.noise / max(float(moving.sum()), 1.0) ** 0.5
         level = max(level, float(np.quantile(parts, quantile)) if len(parts) else 0.0)
-        return moving[:, None] * (level / np.maximum(self.parts, level) if level > 0 else np.ones_like(self.parts))
+        return moving * (level / np.maximum(self.parts, level) if level > 0 else 1.0)
 
     def taylor(self, directions: int) -> tuple[TaylorTest, ...]:
         """Taylor remainders along random directions of all nodes, the interior ones and those of the boundary."""
@@ -191,14 +192,14 @@ class _Rebuilt:
         for name, factors in kinds.items():
             for number in range(directions if factors.any() else 0):
                 label = name if directions == 1 else f"{name} {number + 1}"
-                direction = Design(self.moves.along(self.random() * factors))
+                direction = Design(self.random(factors))
                 tests.append(self.along(label, direction, STEPS, 4))
         return tuple(tests)
 
     def everything(self) -> TaylorTest:
         """One direction of all nodes and parameters together, each with a part that can be seen beside the others."""
         all_nodes = np.ones(self.problem.mesh.n_nodes, dtype=bool)
-        points = self.moves.along(self.random() * self.factors(all_nodes, _FEW))
+        points = self.random(self.factors(all_nodes, _FEW))
         level = float(np.linalg.norm(self.gradient.points * points)) + _SHARP * self.rounding.noise
         rates = {}
         for name in self.problem.parameters:
@@ -239,7 +240,7 @@ class _Rebuilt:
         tests = []
         for node, axis in _chosen(g, count, self.rng):
             number = int(mesh.node_ids[node])
-            size = self.moves.reach(node, axis)
+            size = float(self.sizes[node])
             direction = np.zeros_like(g)
             direction[node, axis] = size
             exact, scale = float(g[node, axis]), largest * size
@@ -285,14 +286,14 @@ class _Rebuilt:
     def sharp(self, samples: Samples, exact: float, scale: float) -> bool:
         """Whether the difference is certain enough, or rounding hides what smaller steps would say.
 
-        Where it disagrees with the derivative it is certain when smaller steps could not tell the two from each other:
-        values may look smooth at steps that are too large to see the derivative.
+        Where it disagrees with the derivative it is certain after many more steps, or when smaller ones could not tell
+        the two from each other: values may look smooth at steps that are too large to see the derivative.
         """
         noise = 4 * NOISE * self.rounding.noise / samples.steps[-1]
         difference, doubt = samples.difference(self.rounding.noise)
         distance, enough = abs(difference - exact), TOLERANCE * max(scale, abs(difference), self.floor)
-        agree = distance <= enough + doubt and doubt <= max(0.3 * enough, noise)
-        return len(samples.steps) > 2 and (agree or distance <= noise)
+        fewest = 2 if distance <= enough + doubt or distance <= noise else _MANY
+        return len(samples.steps) > fewest and doubt <= max(0.3 * enough, noise)
 
     def compared(self, samples: Samples, exact: float, scale: float) -> tuple[float, float, float]:
         """Difference, distance of the derivative from it beyond its uncertainty, and the uncertainty, both relative."""
@@ -300,7 +301,8 @@ class _Rebuilt:
         size = max(scale, abs(difference), self.floor)
         if size == 0:
             return difference, float(exact != difference), 0.0 if samples.steps else np.inf
-        return difference, max(abs(exact - difference) - doubt, 0.0) / size if np.isfinite(doubt) else 0.0, doubt / size
+        beyond = max(abs(exact - difference) - doubt, 0.0)
+        return difference, float(beyond / size), float(doubt / size)
 
 
 def _chosen(g: FloatArray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
