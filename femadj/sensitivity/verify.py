@@ -1,4 +1,15 @@
-"""Check a gradient against independently rebuilt problems: Taylor remainders and central differences."""
+"""Check a gradient against independently rebuilt problems: Taylor remainders and central differences.
+
+What can be seen: every difference comes with an uncertainty that is taken from the values themselves, from their
+changes between steps and from their rounding, and the table tells it. Beyond it a derivative along a direction may be
+off by 2e-8 of the norm of the products ``G_i V_i``. Nodes move by up to the size of their cells, less where a node
+changes the response more than nine tenths of all do, so that a wrong or missing term of 1e-5 of the gradient shows.
+Among the interior and the boundary nodes alone all but the tenth that matters least count alike: with ``n`` of them a
+single node that is off by a part ``p`` of its own derivative leaves ``p / sqrt(n)``, so that 1e-3 shows among a
+million. What cannot be seen: less than these parts, less than the uncertainty (thin bodies have values with few
+digits), a node whose derivative is thousands of times smaller than those of nearly all others, and what the problem
+itself ignores (a closure that stands for a parameter).
+"""
 
 from __future__ import annotations
 
@@ -30,8 +41,12 @@ BRIEF = 20_000
 """Unknowns from which one direction stands for all tests that are not asked for."""
 
 _MOST, _FEW = 0.9, 0.1
-_MANY = 6
 _SHARP = 1e10
+"""Times the rounding of the value that all nodes together should change it by."""
+
+_MANY = 6
+"""Steps after which a sharp difference may contradict a derivative."""
+
 _SMALL = 1e-6
 """Changes that are smaller than this part of the value, or of what all nodes can change it by, are judged by that."""
 
@@ -52,18 +67,10 @@ def verify(
     """Check the gradient of a response at every node and by every parameter against problems rebuilt from scratch.
 
     Each perturbed mesh gets a problem of its own (pattern, assembly, factorisation); nothing is shared with the
-    gradient but the input. Random directions move all nodes, the interior nodes, or the boundary nodes alone, by
-    fractions of the size that the cells have along each direction. Along each, the derivative is compared with the
-    limit of central differences and the order of the Taylor remainder is fitted; components, half of them the largest,
-    half of them random, and the derivatives by the parameters are compared with differences too.
-
-    What can be seen: the uncertainty of each difference comes from the values themselves, from their changes between
-    steps and their rounding, and the table says it; beyond it a derivative may be off by 1e-7 of the norm of the
-    products ``G_i V_i``. All nodes move by their full size, so that a wrong or missing term of 1e-6 of the gradient
-    shows; interior and boundary nodes move the less the more they change the response, so that every node counts alike
-    and one among 10 000 shows that is off by 1e-3 of its own part, unless its part is a thousand times smaller than
-    that of nearly all others. What cannot be seen: less than that, and what the problem itself ignores (a closure that
-    stands for a parameter).
+    gradient but the input. Random directions move all nodes, the interior or the boundary nodes alone, by fractions of
+    the size of their own cells. Along each, the derivative is compared with the limit of central differences and the
+    order of the Taylor remainder is fitted; components (half of them the largest, half of them random) and derivatives
+    by parameters are compared with differences too. The head of this module says what can be seen in this way.
 
     Parameters
     ----------
@@ -72,13 +79,13 @@ def verify(
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
     directions : int, optional
-        Random directions of each of the three kinds, 1 when left out. From 20 000 unknowns on, what is left out of
-        ``directions`` and ``components`` is replaced by one direction of all nodes and parameters together.
+        Random directions of each of the three kinds, 1 when left out. From 20 000 unknowns on one direction of all
+        nodes and parameters together stands for what is left out, here and in ``components``.
     components : int, optional
         Components compared with differences, 4 when left out; 0 skips them.
     seed : int
     thorough : bool
-        Test everything however large the problem is.
+        Test everything, however large the problem.
     show : bool
         Print the table.
     check : bool
@@ -107,6 +114,7 @@ def verify(
     else:
         taylor = rebuilt.taylor(1 if directions is None else directions)
         parameters, left_out = rebuilt.parameters(), []
+    left_out += [f"parameter {name!r} of the response" for name in gradient.parameters if name not in base.parameters]
     few = 0 if brief else 4
     outcome = Verification(
         repr(response),
