@@ -47,8 +47,9 @@ _SHARP = 1e10
 _MANY = 6
 """Steps after which a sharp difference may contradict a derivative."""
 
-_SMALL = 1e-6
-"""Changes that are smaller than this part of the value, or of what all nodes can change it by, are judged by that."""
+_SMALL, _NOTABLE = 1e-6, 1e-2
+"""Derivatives that are smaller than the first part of the value, or of what all nodes can change it by, are judged by
+that; below the second they need not be told from zero more sharply than those at it."""
 
 
 def verify(
@@ -152,7 +153,7 @@ class _Rebuilt:
         self.sizes = local_sizes(problem.mesh)
         self.solves = 0
         self.parts = np.linalg.norm(gradient.points, axis=1) * self.sizes
-        self.floor = _SMALL * max(float(np.linalg.norm(self.parts)), abs(value))
+        self.reference = max(float(np.linalg.norm(self.parts)), abs(value))
         with phases("rounding"):
             everywhere = Design(self.random(1.0))
             slope, _ = self.products(everywhere)
@@ -299,18 +300,18 @@ class _Rebuilt:
         """
         noise = 4 * NOISE * self.rounding.noise / samples.steps[-1]
         difference, doubt = samples.difference(self.rounding.noise)
-        distance, enough = abs(difference - exact), TOLERANCE * max(scale, abs(difference), self.floor)
+        distance, enough = abs(difference - exact), TOLERANCE * max(scale, abs(difference), _SMALL * self.reference)
         fewest = 2 if distance <= enough + doubt or distance <= noise else _MANY
         return len(samples.steps) > fewest and doubt <= max(0.3 * enough, noise)
 
     def compared(self, samples: Samples, exact: float, scale: float) -> tuple[float, float, float]:
         """Difference, distance of the derivative from it beyond its uncertainty, and the uncertainty, both relative."""
         difference, doubt = samples.difference(self.rounding.noise)
-        size = max(scale, abs(difference), self.floor)
+        size = max(scale, abs(difference), _SMALL * self.reference)
         if size == 0:
             return difference, float(exact != difference), 0.0 if samples.steps else np.inf
         beyond = max(abs(exact - difference) - doubt, 0.0)
-        return difference, float(beyond / size), float(doubt / size)
+        return difference, float(beyond / size), float(doubt / max(size, _NOTABLE * self.reference))
 
 
 def _chosen(g: FloatArray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
