@@ -168,7 +168,7 @@ def test_value_that_contradicts_its_partials_is_found() -> None:
 
     outcome = fa.verify(problem, Twofold(problem.mesh.points, lambda moved: 0.0), show=False, check=False)
     assert not outcome.rounding.passed
-    with pytest.raises(fa.VerificationError, match="is wrong"):
+    with pytest.raises(fa.VerificationError, match="jumps at the design"):
         outcome.raise_if_wrong()
 
 
@@ -220,7 +220,7 @@ def test_steps_that_cannot_be_taken_are_told() -> None:
     assert not outcome.passed
     assert not outcome.taylor[0].steps
     assert "CANNOT TELL: too far from home" in " ".join(str(outcome).replace("│", " ").split())
-    with pytest.raises(fa.VerificationError, match="could not be verified"):
+    with pytest.raises(fa.VerificationError, match="CANNOT TELL"):
         outcome.raise_if_wrong()
 
 
