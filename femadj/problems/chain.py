@@ -105,6 +105,11 @@ class Chain:
         return next(iter(self._stages.values())).mesh
 
     @property
+    def n_unknowns(self) -> int:
+        """Number of unknowns of all stages, prescribed ones included."""
+        return sum(problem.n_unknowns for problem in self._stages.values())
+
+    @property
     def counts(self) -> Counts:
         """Analyses and factorisations of all stages so far."""
         counts = [problem.counts for problem in self._stages.values()]

@@ -148,6 +148,11 @@ class LinearStatic:
         return self._linear
 
     @property
+    def n_unknowns(self) -> int:
+        """Number of unknowns, prescribed ones included."""
+        return self._residual.space.n_dofs
+
+    @property
     def solver_name(self) -> str:
         """Name of the sparse direct solver in use."""
         return self._solver.name
