@@ -151,6 +151,10 @@ class VerificationError(FemadjError, AssertionError):
     """A derivative that disagrees with differences of independently rebuilt problems."""
 
 
+class KernelCacheWarning(UserWarning):
+    """Compiled kernels that cannot be read from or kept on disk: results are the same, the wait is longer."""
+
+
 class MissingExtraError(FemadjError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 
