@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import InvalidMeshError
+from femadj.errors import InvalidMeshError, ResponseError
 from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
 
 AnyGradient = Gradient | ChainGradient
 
@@ -146,13 +147,16 @@ def write_results(
     MeshFileError
         Where the file cannot be written.
     """
+    require_solution(solution, "write_results")
     mesh, x = solution.problem.mesh, solution.points
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
         nodal |= _fields(part, stage)
     single = isinstance(gradient, (Gradient, ChainGradient))
-    named = {"J": gradient} if isinstance(gradient, (Gradient, ChainGradient)) else gradient or {}
+    named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():
+        if not isinstance(each, (Gradient, ChainGradient)):
+            raise ResponseError(f"the gradient of {name!r} must be a Gradient, not {type(each).__name__}")
         of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points
         nodal[f"{of}/dn per area"] = boundary_density(mesh, each.points, x)

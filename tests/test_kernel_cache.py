@@ -17,6 +17,7 @@ import pytest
 from numba.core import config
 
 import femadj as fa
+from femadj.errors import KernelCacheWarning
 from femadj.kernels import compile
 from femadj.kernels.compile import Kernel, compiled, read, write
 
@@ -56,7 +57,7 @@ def heard(*bodies: tuple[Callable[..., None], float]) -> list[str]:
         warnings.simplefilter("always")
         for body, factor in bodies or ((tripled, 3.0),):
             run(body, factor)
-    assert all(issubclass(w.category, fa.KernelCacheWarning) for w in caught)
+    assert all(issubclass(w.category, KernelCacheWarning) for w in caught)
     return [str(w.message) for w in caught]
 
 

@@ -24,7 +24,8 @@ from femadj.algebra.plain import (
     require_derivative,
 )
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
-from femadj.base.arrays import FloatArray, inner
+from femadj.base.arguments import one_of, sequence_of
+from femadj.base.arrays import FloatArray, inner, not_numbers
 from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
 from femadj.base.design import Cotangent, Design
@@ -372,10 +373,8 @@ class LinearSystem:
         VerificationError
             When a derivative disagrees with differences.
         """
-        if mode not in get_args(Mode):
-            raise LinearSystemError(f"mode must be 'auto', 'adjoint' or 'tangent', not {mode!r}")
-        if not isinstance(responses, Sequence):
-            raise ResponseError(f"responses must be a list of functions of (x, theta), not {type(responses).__name__}")
+        one_of(mode, get_args(Mode), "mode", LinearSystemError)
+        sequence_of(responses, "responses", ResponseError, ": write [function of (x, theta)]")
         if isinstance(at, LinearSolution):
             if at.system is not self:
                 raise LinearSystemError("the solution belongs to another LinearSystem: call the methods of that one")
@@ -618,7 +617,7 @@ def _as_theta(theta: npt.ArrayLike) -> FloatArray:
     try:
         array = np.array(theta)
     except (TypeError, ValueError) as cause:
-        raise LinearSystemError(f"theta must be a number or an array of numbers: {cause}") from cause
+        raise LinearSystemError(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
     if array.dtype.kind not in "fiu" or array.size == 0:
         raise LinearSystemError(
             f"theta must be a number or an array of real numbers, not {type(theta).__name__} with {array.dtype} "

@@ -81,10 +81,19 @@ def parts_of(places: npt.NDArray[np.int64], key: int = 0) -> list[npt.NDArray[np
 def invoke(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a user's function: this line is the only one that does.
 
-    Storing a complex step in an array of real numbers is an error; what is NaN or infinite is found in the result.
+    Storing a complex step in an array of real numbers is an error, and so is single precision, in which JAX computes
+    unless it is told otherwise; what is NaN or infinite is found in the result.
     """
     with steps_kept(), np.errstate(all="ignore"):
-        return function(*arguments)
+        result = function(*arguments)
+    for part in result if isinstance(result, (list, tuple)) else (result,):
+        kind = str(getattr(part, "dtype", ""))
+        if kind == "complex64" or (kind == "float32" and type(part).__module__.startswith("jax")):
+            raise ComplexStepError(
+                f"a function computes in single precision ({kind}): with JAX, jax.config.update('jax_enable_x64', True) "
+                "helps, and a Functional is differentiated by JAX with differentiation='jax'"
+            )
+    return result
 
 
 def called(
@@ -122,6 +131,11 @@ def describe_failure(cause: Exception) -> str:
     said = f"{type(cause).__name__}: {cause}"
     if isinstance(cause, ValueError) and "read-only" in str(cause):
         said += " (it changes its arguments in place: write x = x - 1 in place of x -= 1)"
+    if "jax" in said.lower():
+        said += (
+            " (functions are called with NumPy arrays that carry complex steps, without jax.jit or jax.grad around "
+            "them; JAX differentiates a Functional(..., differentiation='jax'))"
+        )
     return said
 
 

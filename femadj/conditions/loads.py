@@ -345,8 +345,8 @@ class TotalForce:
         """Bind to any field."""
         mesh, nc = space.mesh, space.n_components
         force = constant_components(self.force, nc, f"force of TotalForce({self.group!r})", LoadError)
+        nodes = mesh.nodes_of(self.group)
         if self.group not in mesh.facet_groups:
-            nodes = mesh.nodes_of(self.group)
             forces = np.zeros((mesh.n_nodes, nc))
             forces[nodes] = force / len(nodes)
             return [NodalForces(forces)]

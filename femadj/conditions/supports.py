@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.calls import FieldLike, evaluate
-from femadj.errors import SupportError
+from femadj.errors import SupportError, choices
 from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
@@ -29,8 +29,8 @@ class Fixed:
         A node, facet or cell group; all its nodes are held. Of the unknowns of an element those are held that lie at
         the nodes, on the facets (their edges and corners included) or in the cells.
     components : str, int or sequence, optional
-        Which components: ``"x"``, ``"xz"``, ``0``, ``(0, 2)``; all when left out. Of elements with named parts: a part
-        ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
+        Which components: ``"x"``, ``"xz"``, ``("x", "z")``, or numbers that count from 0; all when left out. Of
+        elements with named parts: a part ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
     value : number, array or function of x
         One value for all those components, one a component, one a node and component ``(n_group_nodes, n)``, or a
         function of ``x`` (see ``femadj.base.calls``) that is differentiated as the nodes move. Values of nodes follow
@@ -65,10 +65,13 @@ class Fixed:
             elif isinstance(c, (int, np.integer)) and not isinstance(c, bool) and 0 <= c < len(names):
                 indices.append(int(c))
             else:
-                raise SupportError(
-                    f"Fixed({self.group!r}): there is no component {c!r}; there are {', '.join(names)} "
-                    f"(or 0..{len(names) - 1})"
-                )
+                whole = self.components if isinstance(self.components, str) else ""
+                asked = f"{c!r} of {whole!r}" if len(whole) > 1 else repr(c)
+                advice = f"; numbers count from 0, which is {names[0]!r}" if isinstance(c, (int, np.integer)) else ""
+                if isinstance(c, float):
+                    advice = f"; a value is given by its name, Fixed({self.group!r}, value=...)"
+                known = choices(whole or c, names)
+                raise SupportError(f"Fixed({self.group!r}): there is no component {asked}; there are: {known}{advice}")
         if len(set(indices)) != len(indices):
             raise SupportError(f"Fixed({self.group!r}): components {given} repeat one")
         return np.array(indices, dtype=np.int64)
@@ -83,11 +86,15 @@ class Fixed:
         if given is None:
             return [(number, np.arange(part.components)) for number, part in enumerate(parts)]
         if not isinstance(given, Sequence) or not given:
-            raise SupportError(f"Fixed({self.group!r}): components must be names: {', '.join(known)}; not {given!r}")
+            raise SupportError(
+                f"Fixed({self.group!r}): components must be names, of: {choices(None, known)}; not {given!r}"
+            )
         chosen: dict[int, list[int]] = {}
         for name in given:
             if name not in known:
-                raise SupportError(f"Fixed({self.group!r}): there is no component {name!r}, only {', '.join(known)}")
+                raise SupportError(
+                    f"Fixed({self.group!r}): there is no component {name!r}; there are: {choices(name, known)}"
+                )
             first, _, component = str(name).partition(".")
             number = next(n for n, p in enumerate(parts) if p.name == first)
             names = parts[number].component_names

@@ -20,7 +20,7 @@ from skfem.element import DiscreteField
 
 from femadj.base.calls import describe_failure, invoke, read_only
 from femadj.base.complex_step import Guarded, steps_kept
-from femadj.errors import FemadjError, FormError
+from femadj.errors import FemadjError, FormError, choices
 
 AnyArray = npt.NDArray[Any]
 
@@ -157,7 +157,7 @@ class Environment(FormExtraParams):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.keys() and name not in self._sources:
-            known = ", ".join(map(repr, self._sources))
+            known = choices(name, self.names)
             raise FormError(f"it reads w[{name!r}], but over {self._where} there are only: {known}")
         self.reads.add(name)
         return self.peek(name)
@@ -166,7 +166,7 @@ class Environment(FormExtraParams):
         if name.startswith("__") or name == "_sources":
             raise AttributeError(name)
         if name not in self.keys() and name not in self._sources:
-            known = ", ".join(map(repr, self._sources))
+            known = choices(name, self.names)
             raise _UnknownNameError(f"it reads w.{name}, but over {self._where} there are only: {known}")
         return self[name]
 
@@ -240,7 +240,7 @@ class Integrand:
         except FemadjError as error:
             raise type(error)(f"form {self.name!r}: {error}") from error
         except Exception as error:
-            raise FormError(f"form {self.name!r} failed: {describe_failure(error)}") from error
+            raise FormError(f"form {self.name!r} failed: {describe_failure(error)}{_calls(error, w)}") from error
         values = result.view(np.ndarray) if isinstance(result, np.ndarray) else np.asarray(result)
         if values.dtype.kind not in "fiubc":
             raise FormError(f"form {self.name!r} must return an array of numbers, not {type(result).__name__}")
@@ -251,6 +251,7 @@ class Integrand:
                 raise FormError(
                     f"form {self.name!r} must return one number at every quadrature point, shape {shape} here, not "
                     f"{values.shape}: are all indices contracted, and do all arrays belong to this mesh?"
+                    f"{self._jump_without_sides(w)}"
                 )
             values = np.broadcast_to(values, shape)
         if not np.isfinite(values).all():
@@ -260,6 +261,29 @@ class Integrand:
                 f"quadrature point {int(bad[1])}"
             )
         return values
+
+    def _jump_without_sides(self, w: Environment) -> str:
+        """What to say of a jump where fields have one side."""
+        if "idx" in w or "jump" not in getattr(getattr(self.function, "__code__", None), "co_names", ()):
+            return ""
+        return (
+            f" skfem.helpers.jump gives back a tuple over {w.where}, where fields have one side; Integral(..., "
+            "over='interior facets') has two, which w.idx tells apart"
+        )
+
+
+def _calls(error: Exception, w: Environment) -> str:
+    """How forms are called, for those that take other arguments."""
+    if not isinstance(error, TypeError) or "positional argument" not in str(error):
+        return ""
+    sides = (
+        "; over interior facets once for each pair of sides, with one u and one v, whose sides w.idx holds: write "
+        "jumps as skfem.helpers.jump(w, u, v)"
+    )
+    return (
+        ". A bilinear form is called as f(u, v, w), a linear one as f(v, w), a functional as f(w), with parts of the "
+        f"element one after the other, f(u, p, v, q, w){sides if 'idx' in w else ''}"
+    )
 
 
 def strict_complex() -> AbstractContextManager[None]:

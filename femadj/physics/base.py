@@ -280,6 +280,16 @@ class CoefficientPhysics(Unscaled):
         return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric)
 
 
+BY_CELL = ", a mapping of cell group to numbers, or CellField(values) with one for each cell"
+"""What else a material constant may be."""
+
+
+def described(value: Any) -> str:
+    """A value in a message: itself where it is short."""
+    text = repr(value)
+    return text if len(text) < 40 else f"{type(value).__name__} of shape {np.shape(value)}"
+
+
 def positive(value: Any, what: str) -> float:
     """A positive finite number."""
     number = finite(value, what)
@@ -291,9 +301,11 @@ def positive(value: Any, what: str) -> float:
 def finite(value: Any, what: str) -> float:
     """A finite number."""
     try:
-        number = float(value)
+        number = None if np.ndim(value) else float(value)
     except (TypeError, ValueError):
-        raise MaterialError(f"{what} must be a number, not {value!r}") from None
+        number = None
+    if number is None:
+        raise MaterialError(f"{what} must be a number{BY_CELL}, not {described(value)}")
     if not np.isfinite(number):
         raise MaterialError(f"{what} must be finite, not {number}")
     return number

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.law import TensorLaw
@@ -71,8 +72,7 @@ class Elasticity(Body, CoefficientPhysics):
             for_each(self.nu, _checked_nu, "nu")
         if self.density is not None:
             for_each(self.density, positive, "density")
-        if self.plane not in ("strain", "stress"):
-            raise MaterialError(f"plane must be 'strain' or 'stress', not {self.plane!r}")
+        one_of(self.plane, ("strain", "stress"), "plane", MaterialError)
         positive(self.thickness, "thickness")
 
     @property

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import Counts
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import ParameterError, ProblemError, ResponseError
+from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
 from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials
 from femadj.problems.linear_static import LinearStatic
@@ -145,7 +146,7 @@ class Chain:
         -------
         ChainSolution
         """
-        given = self._by_stage(parameters or {})
+        given = self._by_stage(mapping_of(parameters, "parameters", ParameterError))
         solutions: dict[str, Solution] = {}
         for name, problem in self._stages.items():
             fed = {source: _as_parameter(solutions[source].u) for source in self._links[name]}
@@ -157,8 +158,7 @@ class Chain:
         for name, value in parameters.items():
             stage, _, parameter = name.partition(".")
             if stage not in result or not parameter:
-                known = ", ".join(map(repr, self.parameters))
-                raise ParameterError(f"there is no parameter {name!r}; the chain has: {known or 'none at all'}")
+                raise UnknownParameterError(name, self.parameters, "the chain")
             if parameter in self._links[stage]:
                 raise ParameterError(f"parameter {name!r} is the solution of stage {parameter!r}; it cannot be given")
             result[stage][parameter] = value
@@ -192,14 +192,14 @@ class ChainSolution:
         return self.last.points
 
     def __getitem__(self, stage: str) -> Solution:
-        return self.stages[stage]
+        return self.stage(stage)
 
     def stage(self, name: str | None) -> Solution:
         """Solution of a stage, of the last one when None; ResponseError for one that there is not."""
         if name is None:
             return self.last
         if name not in self.stages:
-            raise ResponseError(f"the chain has no stage {name!r}; it has: {', '.join(map(repr, self.stages))}")
+            raise ResponseError(f"the chain has no stage {name!r}; it has: {choices(name, self.stages)}")
         return self.stages[name]
 
     def pullback(self, partials: Sequence[Partials]) -> tuple[ChainGradient, ...]:

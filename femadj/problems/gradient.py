@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from femadj.base.arrays import FloatArray
+from femadj.errors import UnknownParameterError
 
 
 def _none() -> Mapping[str, FloatArray]:
@@ -73,6 +74,8 @@ class OnDemand(Mapping[str, FloatArray]):
         self._known: dict[str, FloatArray] = {}
 
     def __getitem__(self, name: str) -> FloatArray:
+        if name not in self._sources:
+            raise UnknownParameterError(name, self._sources)
         if name not in self._known:
             self._known[name] = self._sources[name]()
         return self._known[name]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
+from femadj.base.arguments import sequence_of, whole_number
 from femadj.base.design import Design
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
-from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
-from femadj.mesh import Mesh, checked_points
+from femadj.errors import FemadjError, IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
+from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Form, Physics
 from femadj.problems.fem import FemResidual
 from femadj.problems.solution import Solution
@@ -66,19 +67,21 @@ class LinearStatic:
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if not isinstance(mesh, Mesh):
-            raise ProblemError(f"mesh must be a Mesh, not {type(mesh).__name__}")
+        require_mesh(mesh, ProblemError)
         if not callable(getattr(physics, "bind", None)) or isinstance(physics, type):
+            advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
             raise ProblemError(
                 "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-                f"{physics!r}"
+                f"{physics!r}{advice}"
             )
-        if quadrature_order is not None and (not isinstance(quadrature_order, int) or quadrature_order < 1):
-            raise ProblemError(f"quadrature_order must be a whole number of at least 1, not {quadrature_order!r}")
+        for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
+            if value is not None:
+                whole_number(value, 1, what, ProblemError)
         self._mesh = mesh
         self._physics = physics
-        self._supports = _sequence(supports, Fixed, "supports", SupportError)
-        self._loads = _sequence(loads, None, "loads", LoadError)
+        given = (supports,) if isinstance(supports, Fixed) else supports
+        self._supports = _conditions(given, _is_support, "supports", "Fixed('name')", SupportError)
+        self._loads = _conditions(loads, _is_load, "loads", "Traction('name', value)", LoadError)
         self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         self._threads = threads
@@ -252,16 +255,21 @@ class LinearStatic:
         return type(error)(f"{error}: {where}. Likely causes: {causes}", error.equation)
 
 
-def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) -> tuple[Any, ...]:
-    if kind is not None and isinstance(value, kind):
-        value = (value,)
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise error(f"{what} must be a list, not {type(value).__name__}")
-    for item in value:
-        fits = isinstance(item, kind) if kind is not None else hasattr(item, "bind")
-        if not fits:
-            raise error(f"{what} holds {item!r}, which is not one")
-    return tuple(value)
+def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
+    """Supports or loads as given."""
+    items = sequence_of(value, what, error, f": write [{example}]")
+    for item in items:
+        if not fits(item):
+            raise error(f"{what} holds {item!r}, which is none: write {example}")
+    return items
+
+
+def _is_support(item: Any) -> bool:
+    return isinstance(item, Fixed)
+
+
+def _is_load(item: Any) -> bool:
+    return callable(getattr(item, "bind", None)) and not isinstance(item, type)
 
 
 def parameters_of(mesh: Mesh, physics: Physics, loads: Sequence[Load]) -> Parameters:

@@ -58,6 +58,18 @@ class StaticProblem(Protocol):
         ...
 
 
+def require_solution(value: Any, taker: str) -> None:
+    """ProblemError for what is no solution of a problem, handed to ``taker``."""
+    if hasattr(value, "stages") and callable(getattr(value, "pullback", None)):
+        return
+    advice = ""
+    if callable(getattr(getattr(value, "system", None), taker, None)):
+        advice = f": solutions of a LinearSystem go to its own method, system.{taker}(solution, ...)"
+    elif callable(getattr(value, "solve", None)):
+        advice = f": solve it first, {taker}(problem.solve(), ...)"
+    raise ProblemError(f"{taker} takes a solution of a problem, not {type(value).__name__}{advice}")
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """A solved problem at fixed node coordinates.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from femadj.base.arrays import FloatArray, inner
-from femadj.errors import TangledMeshError, VerificationError
+from femadj.errors import ProblemError, TangledMeshError, VerificationError
 from femadj.mesh import Mesh
 from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
 from femadj.progress import Phases, Progress
@@ -238,6 +238,8 @@ def verify(
     -------
     Verification
     """
+    if not callable(getattr(problem, "rebuilt", None)):
+        raise ProblemError(f"verify takes a problem, which it builds anew and solves, not {type(problem).__name__}")
     phases = Phases(progress)
     rng = np.random.default_rng(seed)
     base = problem if points is None else problem.rebuilt(points)

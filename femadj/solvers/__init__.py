@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from femadj.errors import SolverError, SolverUnavailableError
+from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import (
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
@@ -67,7 +67,7 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
             except SolverUnavailableError:
                 continue
     if name not in SOLVERS:
-        raise SolverError(f"there is no solver {name!r}; known are 'auto', {', '.join(map(repr, SOLVERS))}")
+        raise SolverError(f"there is no solver {name!r}; known are {choices(name, ('auto', *SOLVERS))}")
     return SOLVERS[name](threads=threads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -10,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import mapping_of, whole_number
 from femadj.base.arrays import FloatArray
-from femadj.errors import ParameterError
+from femadj.errors import FormError, ParameterError, UnknownParameterError
 from femadj.mesh import Mesh
 
 ParameterKind = Literal["constant", "nodal", "cell"]
@@ -108,8 +110,8 @@ class Parameters:
             For names that are no identifiers, shapes that do not fit the mesh, and numbers that are not finite.
         """
         entries = {}
-        for name, value in declared.items():
-            if not isinstance(name, str) or not name.isidentifier():
+        for name, value in mapping_of(declared, f"{where}: parameters", ParameterError).items():
+            if not name.isidentifier():
                 raise ParameterError(f"{where}: a parameter must have the name of a Python variable, not {name!r}")
             if name in RESERVED:
                 raise ParameterError(f"{where}: {name!r} cannot name a parameter: forms find {RESERVED[name]} there")
@@ -119,8 +121,7 @@ class Parameters:
             if isinstance(value, (NodalField, CellField)):
                 kind: ParameterKind = "nodal" if isinstance(value, NodalField) else "cell"
                 n = mesh.n_nodes if kind == "nodal" else mesh.n_cells
-                if isinstance(value.components, bool) or not isinstance(value.components, int) or value.components < 1:
-                    raise ParameterError(f"{what}: components must be a positive number, not {value.components!r}")
+                whole_number(value.components, 1, f"{what}: components", ParameterError)
                 shape = (n,) if value.components == 1 else (n, value.components)
                 if value.values is None:
                     entries[name] = Parameter(kind, shape, None)
@@ -170,10 +171,9 @@ class Parameters:
             For unknown names and shapes that are not those of the declaration.
         """
         result = {}
-        for name, value in (values or {}).items():
+        for name, value in mapping_of(values, "parameters", ParameterError).items():
             if name not in self.entries:
-                known = ", ".join(map(repr, self.entries)) or "none at all"
-                raise ParameterError(f"there is no parameter {name!r}; the problem has: {known}")
+                raise UnknownParameterError(name, self.entries)
             entry = self.entries[name]
             array = _numbers(value, f"parameter {name!r}")
             if array.shape == (*entry.shape, 1):
@@ -185,8 +185,6 @@ class Parameters:
 
     def updated(self, values: Mapping[str, npt.ArrayLike] | None) -> Parameters:
         """New values for some parameters; ParameterError as in ``given``."""
-        if not values:
-            return self
         entries = dict(self.entries)
         for name, array in self.given(values).items():
             entry = entries[name]
@@ -195,6 +193,8 @@ class Parameters:
 
     def value(self, name: str) -> FloatArray:
         """Values of a parameter; ParameterError where there are none."""
+        if name not in self.entries:
+            raise UnknownParameterError(name, self.entries)
         found = self.entries[name].values
         if found is None:
             raise ParameterError(
@@ -202,6 +202,19 @@ class Parameters:
                 f"solve(parameters={{{name!r}: ...}}), or feed it from another problem by a Chain"
             )
         return found
+
+    @contextmanager
+    def explained(self, mesh: Mesh) -> Iterator[None]:
+        """A context whose FormErrors say which constants look like fields of the mesh."""
+        try:
+            yield
+        except FormError as error:
+            for n, one, kind in ((mesh.n_nodes, "node", "NodalField"), (mesh.n_cells, "cell", "CellField")):
+                for name, entry in self.entries.items():
+                    if entry.kind == "constant" and entry.shape[:1] == (n,):
+                        advice = f"{name!r} has one number for each {one}: a field is declared as {kind}({name})"
+                        raise FormError(f"{error}; {advice}") from error
+            raise
 
     def zeros(self) -> dict[str, FloatArray]:
         """An array of zeros in the shape of every parameter."""
