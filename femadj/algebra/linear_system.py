@@ -29,6 +29,8 @@ from femadj.base.arrays import FloatArray, inner, not_numbers
 from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
 from femadj.base.design import Cotangent, Design
+from femadj.base.display import measured, shown
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
@@ -115,6 +117,13 @@ class SystemGradient:
     x: FloatArray
     pattern: CsrPattern
 
+    def __repr__(self) -> str:
+        return shown(
+            f"SystemGradient({self.mode}, solves: {self.solves}, factorisations: {self.factorisations})",
+            theta=measured(np.asarray(self.theta)),
+            rhs="" if self.rhs is None else measured(self.rhs),
+        )
+
     @property
     def matrix(self) -> sp.csr_array | None:
         """``dJ/dA_ij = -lam_i x_j`` at every nonzero of A, both triangles, (n, n); None in tangent mode.
@@ -133,7 +142,7 @@ class SystemGradient:
         return sp.csr_array(sp.coo_array((-self.rhs[both[0]] * self.x[both[1]], both), shape=(n, n)))
 
 
-class LinearSystem:
+class LinearSystem(HoldsSolver):
     """``A(theta) x = b(theta)`` with sparse A, and derivatives of responses ``J(x, theta)``.
 
     The structure of A is analysed once, and again only when A has an entry where it had none before. Every theta
@@ -433,7 +442,7 @@ class LinearSystem:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearSolution:
+class LinearSolution(HoldsSolver):
     """A system solved at one theta.
 
     Where unknowns are prescribed (finite elements), the system is ``K_FF x_F = f_F - K_FD g``, ``D x_D = D g`` with the
@@ -458,6 +467,14 @@ class LinearSolution:
     x: FloatArray
     seconds: Mapping[str, float]
     checked: dict[int, weakref.ref[Any]] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        return shown(
+            f"LinearSolution({len(self.x)} unknowns, solver {self.system.solver_name})",
+            theta=measured(self.theta),
+            x=measured(self.x),
+            factor=repr(self.factor),
+        )
 
     @property
     def factor(self) -> Factor:

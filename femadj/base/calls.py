@@ -90,8 +90,8 @@ def invoke(function: Callable[..., Any], *arguments: Any) -> Any:
         kind = str(getattr(part, "dtype", ""))
         if kind == "complex64" or (kind == "float32" and type(part).__module__.startswith("jax")):
             raise ComplexStepError(
-                f"a function computes in single precision ({kind}): with JAX, jax.config.update('jax_enable_x64', True) "
-                "helps, and a Functional is differentiated by JAX with differentiation='jax'"
+                f"a function computes in single precision ({kind}): JAX does so unless told by "
+                "jax.config.update('jax_enable_x64', True); a Functional(..., differentiation='jax') needs no telling"
             )
     return result
 

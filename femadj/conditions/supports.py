@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.calls import FieldLike, evaluate
+from femadj.base.display import one_line
 from femadj.errors import SupportError, choices
 from femadj.mesh import Mesh
 from femadj.physics import Physics
@@ -218,6 +220,16 @@ class Supports:
         if numbering is None:
             constraints._require_statically_determined(physics)
         return constraints
+
+    def described(self, support: Fixed) -> str:
+        """A support with the names of its components."""
+        names: Any = support.components
+        if self.space.nodal:
+            names = [self.names[i] for i in support.component_indices(self.names, self.space.part_names[0])]
+        text = "all" if names is None else names if isinstance(names, str) else ", ".join(map(str, names))
+        value = support.value
+        given = "" if isinstance(value, (int, float)) and value == 0 else f" = {one_line(value, 30)}"
+        return f"{support.group!r} {text}{given}"
 
     def prescribed(self, points: FloatArray) -> Prescribed:
         """Prescribed values and their derivatives at the given node coordinates.

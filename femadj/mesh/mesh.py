@@ -14,6 +14,8 @@ import skfem
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray, array_of, frozen, listing
 from femadj.base.calls import called
+from femadj.base.display import one_line
+from femadj.base.pickling import Picklable
 from femadj.errors import FemadjError, InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.mesh import skfem_bridge
@@ -211,7 +213,7 @@ def _node_orders(groups: Mapping[str, npt.ArrayLike], sorted_groups: Mapping[str
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Mesh:
+class Mesh(Picklable):
     """A frozen mesh of plane or solid cells, of one or several types.
 
     Parameters
@@ -312,13 +314,6 @@ class Mesh:
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
-        groups = ("node_groups", "facet_groups", "cell_groups", "node_order")
-        return {k: dict(v) if k in groups else v for k, v in self.__dict__.items()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._set(**{k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in state.items()})
-
     # ------------------------------------------------------------------ sizes
     @property
     def dim(self) -> int:
@@ -343,7 +338,7 @@ class Mesh:
     def __repr__(self) -> str:
         cells = ", ".join(f"{len(b)} {b.type}" for b in self.blocks)
         groups = "; ".join(
-            f"{kind} groups {', '.join(names)}"
+            one_line(f"{kind} groups {', '.join(names)}")
             for kind, names in (
                 ("node", self.node_groups),
                 ("facet", self.facet_groups),

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
+from femadj.base.display import shown
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
 from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials
@@ -21,7 +23,7 @@ from femadj.progress import Progress
 from femadj.space.parameters import Parameters
 
 
-class Chain:
+class Chain(HoldsSolver):
     """Problems on one mesh, solved one after the other.
 
     A nodal parameter of a later stage that has the name of an earlier stage receives that stage's solution: a load
@@ -165,11 +167,12 @@ class Chain:
         return result
 
     def __repr__(self) -> str:
-        return f"Chain({', '.join(f'{name}: {problem!r}' for name, problem in self._stages.items())})"
+        (first, problem), *others = self._stages.items()
+        return shown(f"Chain({first}: {_head(problem)}", **{name: _head(each) for name, each in others}) + ")"
 
 
 @dataclass(frozen=True, eq=False)
-class ChainSolution:
+class ChainSolution(HoldsSolver):
     """A solved chain at fixed node coordinates.
 
     Attributes
@@ -190,6 +193,9 @@ class ChainSolution:
     def points(self) -> FloatArray:
         """Node coordinates."""
         return self.last.points
+
+    def __repr__(self) -> str:
+        return shown(f"ChainSolution({len(self.stages)} stages)", **{n: _head(s) for n, s in self.stages.items()})
 
     def __getitem__(self, stage: str) -> Solution:
         return self.stage(stage)
@@ -245,6 +251,10 @@ class ChainSolution:
             MappingProxyType({stage: parts[stage] for stage in self.stages if stage in parts}),
             sum(gradient.adjoint_solves for gradient in parts.values()),
         )
+
+
+def _head(stage: LinearStatic | Solution) -> str:
+    return repr(stage).partition("\n")[0]
 
 
 def _read(arrays: Mapping[str, FloatArray], name: str) -> Callable[[], FloatArray]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from femadj.base.arrays import FloatArray
+from femadj.base.display import at_node, measured, shown
+from femadj.base.pickling import Picklable
 from femadj.errors import UnknownParameterError
 
 
@@ -15,7 +19,7 @@ def _none() -> Mapping[str, FloatArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Partials:
+class Partials(Picklable):
     """Value and partial derivatives of a response at a solution. What is ``None`` is zero.
 
     A user-defined response needs ``value``, ``state`` and ``points`` only; the other fields save work where a response
@@ -89,12 +93,20 @@ class OnDemand(Mapping[str, FloatArray]):
     def __len__(self) -> int:
         return len(self._sources)
 
+    def __reduce__(self) -> Any:
+        return _known, (dict(self),)
+
     def __repr__(self) -> str:
         return f"{{{', '.join(map(repr, self._sources))}}}"
 
 
+def _known(arrays: Mapping[str, FloatArray]) -> OnDemand:
+    """Arrays that have been computed."""
+    return OnDemand({name: partial(arrays.__getitem__, name) for name in arrays})
+
+
 @dataclass(frozen=True, eq=False)
-class Gradient:
+class Gradient(Picklable):
     """Total derivatives of a response.
 
     Attributes
@@ -119,9 +131,18 @@ class Gradient:
     adjoint_solves: int
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
 
+    def __repr__(self) -> str:
+        return shown(
+            f"Gradient({_count(self)})",
+            points=measured(self.points, at_node(self.points.shape)),
+            loads=measured(self.loads),
+            supports=measured(self.supports),
+            parameters=", ".join(self.parameters),
+        )
+
 
 @dataclass(frozen=True, eq=False)
-class ChainGradient:
+class ChainGradient(Picklable):
     """Total derivatives of a response of a chain.
 
     Attributes
@@ -140,3 +161,15 @@ class ChainGradient:
     parameters: Mapping[str, FloatArray]
     stages: Mapping[str, Gradient]
     adjoint_solves: int
+
+    def __repr__(self) -> str:
+        return shown(
+            f"ChainGradient({_count(self)})",
+            points=measured(self.points, at_node(self.points.shape)),
+            parameters=", ".join(self.parameters),
+            stages=", ".join(self.stages),
+        )
+
+
+def _count(gradient: Gradient | ChainGradient) -> str:
+    return f"{len(gradient.points)} nodes, adjoint solves: {gradient.adjoint_solves}"

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
 from femadj.base.arguments import sequence_of, whole_number
 from femadj.base.design import Design
+from femadj.base.display import one_line, shown
+from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
 from femadj.errors import FemadjError, IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
@@ -24,7 +26,7 @@ from femadj.solvers.base import Solver
 from femadj.space.parameters import Parameters
 
 
-class LinearStatic:
+class LinearStatic(HoldsSolver):
     """``K(X) u = f(X)`` with supports, for node coordinates ``X`` of a fixed topology.
 
     Building the problem resolves groups, checks materials, supports and loads, compiles the kernels and analyses the
@@ -184,9 +186,15 @@ class LinearStatic:
         )
 
     def __repr__(self) -> str:
-        return (
-            f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._residual.space.n_dofs} unknowns, "
-            f"{int(self._residual.supports.fixed.sum())} prescribed, solver {self.solver_name})"
+        supports, counts = self._residual.supports, self.counts
+        return shown(
+            f"LinearStatic({self._residual.space.n_dofs} unknowns, {int(supports.fixed.sum())} prescribed, "
+            f"solver {self.solver_name}, analyses: {counts.analyses}, factorisations: {counts.factorisations})",
+            mesh=repr(self._mesh),
+            physics=repr(self._physics),
+            supports="; ".join(map(supports.described, self._supports)),
+            loads="; ".join(one_line(load, 50) for load in self._loads),
+            parameters=", ".join(self.parameters),
         )
 
     # ------------------------------------------------------------------ solving
@@ -229,12 +237,6 @@ class LinearStatic:
         solution = Solution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
-
-    def __reduce__(self) -> Any:
-        raise ProblemError(
-            "a LinearStatic cannot be pickled or deep-copied: it holds a solver's memory. Pickle its mesh, and build "
-            "the problem anew where it is needed"
-        )
 
     def _located(
         self, error: SingularSystemError | IndefiniteSystemError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ from femadj.algebra.linear_system import Counts, LinearSolution
 from femadj.algebra.residual import Weights
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
-from femadj.conditions.supports import Prescribed
+from femadj.base.display import measured, shown
+from femadj.base.pickling import HoldsSolver
+from femadj.conditions.supports import Prescribed, unknown_name
 from femadj.errors import ProblemError, ResponseError
 from femadj.mesh import Mesh
 from femadj.physics import Physics
@@ -71,7 +74,7 @@ def require_solution(value: Any, taker: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(HoldsSolver):
     """A solved problem at fixed node coordinates.
 
     Attributes
@@ -128,6 +131,18 @@ class Solution:
     def stages(self) -> Mapping[str, Solution]:
         """Itself, under no name: a chain of one stage."""
         return {"": self}
+
+    def __repr__(self) -> str:
+        space, mesh = self.at.space, self.problem.mesh
+        where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
+        return shown(
+            f"Solution({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
+            u=measured(self.u, where),
+            load=measured(self.load, where),
+            factor=repr(self.factor),
+            parameters=", ".join(self.parameters),
+            seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
+        )
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""

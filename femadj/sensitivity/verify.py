@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.display import html_of
 from femadj.errors import ProblemError, TangledMeshError, VerificationError
 from femadj.mesh import Mesh
 from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
@@ -187,6 +188,9 @@ class Verification:
         for p in self.parameters:
             table.add_row(f"dJ along {p.name}", f"{p.derivative:.9g}", f"{p.difference:.9g}", _verdict(p.error))
         return table
+
+    def _repr_html_(self) -> str:
+        return html_of(self.table())
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)

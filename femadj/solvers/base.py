@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import (
     IndefiniteSystemError,
     NonFiniteError,
@@ -324,7 +325,7 @@ class Symbolic(ABC):
         self.close()
 
 
-class Factor(ABC):
+class Factor(HoldsSolver, ABC):
     """A factorised matrix. Owns its native memory, which is freed by :meth:`close` or when it is dropped."""
 
     def __init__(self, matrix: Matrix, report: PivotReport, tolerances: Tolerances) -> None:
@@ -387,6 +388,11 @@ class Factor(ABC):
                 refinements=self._refinements,
                 relative_residual=self._relative_residual,
             )
+
+    def __repr__(self) -> str:
+        found = self.statistics
+        state = "closed, " if self._closed else ""
+        return f"{type(self).__name__}({state}{found.n} equations, {found.nnz} entries, solves: {found.solves})"
 
     @property
     def closed(self) -> bool:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from femadj.base.arguments import mapping_of, whole_number
 from femadj.base.arrays import FloatArray
+from femadj.base.display import measured, shown
+from femadj.base.pickling import Picklable
 from femadj.errors import FormError, ParameterError, UnknownParameterError
 from femadj.mesh import Mesh
 
@@ -67,7 +69,7 @@ ParameterLike = float | npt.ArrayLike | NodalField | CellField | GroupValues
 
 
 @dataclass(frozen=True, eq=False)
-class Parameter:
+class Parameter(Picklable):
     """One declared parameter on a mesh.
 
     Attributes
@@ -88,9 +90,14 @@ class Parameter:
         """Shape of the value at a point."""
         return self.shape if self.kind == "constant" else self.shape[1:]
 
+    def __str__(self) -> str:
+        if self.values is None:
+            return f"{self.kind} {self.shape}, without values"
+        return f"{self.values:.6g}" if self.shape == () else f"{self.kind} {self.shape}, {measured(self.values)}"
+
 
 @dataclass(frozen=True, eq=False)
-class Parameters:
+class Parameters(Picklable):
     """The parameters of a problem by name, with their current values."""
 
     entries: Mapping[str, Parameter]
@@ -219,6 +226,9 @@ class Parameters:
     def zeros(self) -> dict[str, FloatArray]:
         """An array of zeros in the shape of every parameter."""
         return {name: np.zeros(entry.shape) for name, entry in self.entries.items()}
+
+    def __repr__(self) -> str:
+        return shown(f"Parameters({len(self)})", **{name: str(entry) for name, entry in self.entries.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
