@@ -24,7 +24,7 @@ from femadj.algebra.plain import (
     require_derivative,
 )
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
-from femadj.base.arguments import one_of, sequence_of
+from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of
 from femadj.base.arrays import FloatArray, inner, not_numbers
 from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
@@ -196,6 +196,8 @@ class LinearSystem(HoldsSolver):
         check: bool = True,
         progress: Progress | None = None,
     ) -> None:
+        flag(check, "check", LinearSystemError)
+        notified(progress, LinearSystemError)
         system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
         self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
 
@@ -519,10 +521,7 @@ class LinearSolution(HoldsSolver):
         return self.factor.solve(self.pushforward(direction))
 
     def _solved(self, rhs: npt.ArrayLike, *, transposed: bool) -> FloatArray:
-        try:
-            block = np.asarray(rhs, dtype=np.float64)
-        except (TypeError, ValueError) as cause:
-            raise LinearSystemError(f"the right-hand side must be an array of real numbers: {cause}") from cause
+        block = real_array(rhs, "the right-hand side", LinearSystemError, "an array of real numbers")
         n = len(self.x)
         if block.ndim not in (1, 2) or block.shape[-1] != n:
             raise LinearSystemError(f"the right-hand side must have shape ({n},) or (k, {n}), not {block.shape}")
@@ -648,7 +647,10 @@ def _as_theta(theta: npt.ArrayLike) -> FloatArray:
 
 
 def _value(raw: Any, name: str) -> float:
-    value = np.asarray(raw.value if isinstance(raw, ResponseEvaluation) else raw)
+    try:
+        value = np.asarray(raw.value if isinstance(raw, ResponseEvaluation) else raw)
+    except ValueError as cause:
+        raise ResponseError(f"{name} must return a real number, not {type(raw).__name__} ({cause})") from cause
     if value.shape != () or value.dtype.kind not in "fiu":
         raise ResponseError(
             f"{name} must return a real number or fa.ResponseEvaluation(value, dx, dtheta), not "

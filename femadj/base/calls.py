@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative, seed, steps_kept
 from femadj.base.differences import compare
@@ -167,10 +168,7 @@ def as_array(raw: Any, shape: tuple[int, ...], name: str, error: type[FemadjErro
 
 def constant_components(value: Any, n_components: int, what: str, error: type[FemadjError]) -> FloatArray:
     """Constant components as an array of shape ``(n_components,)``; a single number stands for a scalar only."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise error(f"{what} must be a number, {n_components} components or a function of x, not {value!r}") from None
+    array = real_array(value, what, error, f"a number, {n_components} components or a function of x")
     if array.ndim == 0 and n_components == 1:
         array = array[None]
     if array.shape != (n_components,):

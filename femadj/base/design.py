@@ -33,6 +33,10 @@ class Design(Picklable):
     points: FloatArray | None = None
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
 
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", _none())
+
 
 @dataclass(frozen=True, eq=False)
 class Cotangent(Picklable):

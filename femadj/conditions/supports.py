@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from femadj.base.arguments import flag, real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.calls import FieldLike, evaluate
 from femadj.base.display import one_line
@@ -50,7 +51,8 @@ class Fixed:
 
     def component_indices(self, names: tuple[str, ...], part: str = "u") -> npt.NDArray[np.int64]:
         """Resolve the components of a field called ``part``; SupportError when one does not exist."""
-        if self.components is None or self.components == part:
+        flag(self.overrides, f"Fixed({self.group!r}): overrides", SupportError)
+        if self.components is None or (isinstance(self.components, str) and self.components == part):
             return np.arange(len(names))
         given: list[int | str] = (
             list(self.components)
@@ -83,6 +85,7 @@ class Fixed:
 
     def parts(self, parts: Sequence[Part]) -> list[tuple[int, npt.NDArray[np.int64]]]:
         """Resolve components of the form ``part`` and ``part.component``: pairs of a part and its components."""
+        flag(self.overrides, f"Fixed({self.group!r}): overrides", SupportError)
         known = [name for p in parts for name in (p.name, *(f"{p.name}.{c}" for c in p.component_names))]
         given = [self.components] if isinstance(self.components, str) else self.components
         if given is None:
@@ -342,10 +345,7 @@ def _values(held: Constrained, x: FloatArray, n: int) -> tuple[FloatArray, Float
     if callable(support.value):
         found = evaluate(support.value, x, n, what, SupportError)
         return found.values, found.derivatives, found.kink
-    try:
-        array = np.asarray(support.value, dtype=float)
-    except (TypeError, ValueError):
-        raise SupportError(f"{what} must be a number, an array or a function of x, not {support.value!r}") from None
+    array = real_array(support.value, what, SupportError, "a number, an array or a function of x")
     if not np.isfinite(array).all():
         raise SupportError(f"{what} must be finite")
     one_a_node = array.shape == (len(x), n) or (n == 1 and array.shape == (len(x),))

@@ -18,6 +18,7 @@ from skfem.assembly.form.form import Form as SkfemForm
 from skfem.assembly.form.form import FormExtraParams
 from skfem.element import DiscreteField
 
+from femadj.base.arguments import described
 from femadj.base.calls import describe_failure, invoke, read_only
 from femadj.base.complex_step import Guarded, steps_kept
 from femadj.errors import FemadjError, FormError, choices
@@ -222,6 +223,8 @@ class Integrand:
         function = form.form if isinstance(form, SkfemForm) else form
         if isinstance(function, type) or not callable(function):
             raise FormError(f"a form must be a function of fields and w, or a scikit-fem form, not {form!r}")
+        if name is not None and not isinstance(name, str):
+            raise FormError(f"name must be a text, not {described(name)}")
         given = name or getattr(function, "__name__", None) or type(function).__name__
         return cls(function, given)
 

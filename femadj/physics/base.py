@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import described, real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.integral import IntegralTerm
@@ -284,12 +285,6 @@ BY_CELL = ", a mapping of cell group to numbers, or CellField(values) with one f
 """What else a material constant may be."""
 
 
-def described(value: Any) -> str:
-    """A value in a message: itself where it is short."""
-    text = repr(value)
-    return text if len(text) < 40 else f"{type(value).__name__} of shape {np.shape(value)}"
-
-
 def positive(value: Any, what: str) -> float:
     """A positive finite number."""
     number = finite(value, what)
@@ -314,7 +309,7 @@ def finite(value: Any, what: str) -> float:
 def for_each(value: Regional | None, check: Callable[[Any, str], Any], what: str) -> None:
     """Check every value of a regional constant."""
     if isinstance(value, CellField):
-        for entry in np.unique(np.asarray(value.values, dtype=float)) if value.values is not None else ():
+        for entry in np.unique(real_array(value.values, what, MaterialError)) if value.values is not None else ():
             check(entry, what)
     elif isinstance(value, Mapping):
         if not value:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from skfem.element import Element, ElementVector
 
-from femadj.base.arguments import mapping_of, one_of, whole_number
+from femadj.base.arguments import flag, mapping_of, one_of, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, MaterialError, ParameterError, ProblemError
 from femadj.forms.integral import IntegralTerm
@@ -21,7 +21,7 @@ from femadj.mesh import Mesh, require_mesh
 from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes, Unscaled
 from femadj.space.discretisation import Discretisation
-from femadj.space.element import ElementSpace, default_names, describe, parts_of
+from femadj.space.element import ElementSpace, default_names, describe, names_of, parts_of
 from femadj.space.maps import FieldMap, Over
 from femadj.space.parameters import ParameterLike, Parameters
 from femadj.space.parts import Part
@@ -109,6 +109,10 @@ def integrals_of(given: IntegralLike, what: str) -> tuple[Integral, ...]:
     return tuple(result)
 
 
+MOST_COMPONENTS = 100
+"""Of an unknown at a node."""
+
+
 class Form(Unscaled):
     """A linear PDE given by scikit-fem forms, with exact derivatives by nodes and parameters.
 
@@ -166,15 +170,17 @@ class Form(Unscaled):
             self._parts = parts_of(element, names)
             self._names = tuple(part.name for part in self._parts)
         else:
-            if element != "vector" and (isinstance(element, bool) or not isinstance(element, int) or element < 1):
-                raise FormError(
-                    f"element must be a number of components, 'vector' or a scikit-fem element, not {element!r}"
-                )
-            self._names = default_names(1) if names is None else tuple(names)
-            if isinstance(names, str) or len(self._names) != 1 or not self._names[0].isidentifier():
-                raise FormError(f"names must hold one name of a variable, not {names!r}")
+            if not isinstance(element, str) or element != "vector":
+                what = "element, a number of components, 'vector' or a scikit-fem element,"
+                whole_number(element, 1, what, FormError)
+                if int(element) > MOST_COMPONENTS:
+                    raise FormError(f"element: {element} components are more than {MOST_COMPONENTS}")
+            self._names = default_names(1) if names is None else names_of(names, 1)
         self._element = element
         self._parameters = MappingProxyType(dict(mapping_of(parameters, "parameters", ParameterError)))
+        for value, what in ((definite, "definite"), (symmetric, "symmetric")):
+            if value is not None:
+                flag(value, what, FormError)
         self._definite = definite
         self._symmetric = symmetric
 

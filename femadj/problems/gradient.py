@@ -56,6 +56,10 @@ class Partials(Picklable):
     stage: str | None = None
     name: str = "response"
 
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", _none())
+
     def named(self, name: str, stage: str | None) -> Partials:
         """The same as those of a response of some name and stage."""
         return Partials(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
-from femadj.base.arguments import sequence_of, whole_number
+from femadj.base.arguments import notified, sequence_of, whole_number
 from femadj.base.design import Design
 from femadj.base.display import one_line, shown
 from femadj.base.pickling import HoldsSolver
@@ -70,7 +70,8 @@ class LinearStatic(HoldsSolver):
         progress: Progress | None = None,
     ) -> None:
         require_mesh(mesh, ProblemError)
-        if not callable(getattr(physics, "bind", None)) or isinstance(physics, type):
+        notified(progress, ProblemError)
+        if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
             advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
             raise ProblemError(
                 "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "

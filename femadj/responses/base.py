@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
 from femadj.problems import ChainSolution, Partials, Solution
@@ -77,7 +78,7 @@ class Evaluation(Partials):
             value,
             state,
             points,
-            MappingProxyType(dict(parameters or {})),
+            MappingProxyType(dict(mapping_of(parameters, "parameters", ResponseError))),
             internal_weight if stiffness_weight is None else stiffness_weight,
             external_weight if load_weight is None else load_weight,
             adjoint,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from femadj.base.arguments import mapping_of
+from femadj.base.arguments import flag, mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ParameterError, ResponseError
 from femadj.forms.differentiation import Differentiable, Differentiation, differentiable
@@ -71,6 +71,7 @@ class Functional(CompleteResponse):
         if not isinstance(power, (int, float)) or not np.isfinite(power) or power == 0:
             raise ResponseError(f"power must be a number other than zero, not {power!r}")
         self._power = float(power)
+        flag(mean, "mean", ResponseError)
         self._mean = bool(mean)
         self._differentiation: Differentiation = differentiation
         self._by_names: dict[tuple[str, ...], list[Differentiable]] = {}

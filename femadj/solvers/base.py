@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import (
@@ -219,8 +220,8 @@ class Solver(ABC):
 
 
 def _check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise SolverError(f"the number of threads must be positive, got {threads}")
+    if threads is not None:
+        whole_number(threads, 1, "the number of threads", SolverError)
 
 
 class Symbolic(ABC):

@@ -103,7 +103,7 @@ class Discretisation:
         return u
 
     def _require_part(self, name: str) -> None:
-        if name not in self.part_names:
+        if not isinstance(name, str) or name not in self.part_names:
             raise ProblemError(f"there is no part {name!r}; the unknown consists of: {choices(name, self.part_names)}")
 
     def pattern(self, *, symmetric: bool) -> Pattern:

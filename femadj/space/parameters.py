@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import mapping_of, whole_number
+from femadj.base.arguments import mapping_of, real_array, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.display import measured, shown
 from femadj.base.pickling import Picklable
@@ -249,10 +249,7 @@ RESERVED: Mapping[str, str] = MappingProxyType(
 def _numbers(value: Any, what: str) -> FloatArray:
     if value is None:
         raise ParameterError(f"{what} has no value; declare NodalField() or CellField() for one that is supplied later")
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ParameterError(f"{what} must be numbers, not {value!r}") from None
+    array = real_array(value, what, ParameterError, "numbers")
     if not np.isfinite(array).all():
         raise ParameterError(f"{what} must be finite")
     array.setflags(write=False)
