@@ -270,7 +270,8 @@ class Automatic:
         fields: dict[str, Any] = {name: array[0] for name, array in leaves["numbers"].items()}
         for name, array in leaves["values"].items():
             slope = leaves["gradients"].get(name)
-            fields[name] = JaxField(array[..., None], None if slope is None else slope[..., None])
+            others = {kind: leaves[kind][name][..., None] for kind in ("div", "curl") if name in leaves[kind]}
+            fields[name] = JaxField(array[..., None], None if slope is None else slope[..., None], **others)
         arguments = [fields[name] for name in sorted((n for n in fields if n.isdigit()), key=int)]
         w = Environment({name: partial(fields.__getitem__, name) for name in fields if not name.isdigit()}, {}, where)
         result = np.asarray(_plain(self._original.function(*arguments, w)))
