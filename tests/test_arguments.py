@@ -25,6 +25,13 @@ ELASTIC = fa.Elasticity(E=1.0, nu=0.3, density=1.0)
 PROBLEM = fa.LinearStatic(PLATE, ELASTIC, [fa.Fixed("left")], [fa.Traction("right", (0.0, 1.0))])
 SOLUTION = PROBLEM.solve()
 GRADIENT = fa.value_and_gradient(SOLUTION, fa.Compliance())[1]
+CHAIN = fa.Chain(
+    {
+        "heat": fa.LinearStatic(PLATE, fa.Diffusion(), [fa.Fixed("left")], [fa.Source(1.0)]),
+        "body": fa.LinearStatic(PLATE, ELASTIC, [fa.Fixed("left")], [fa.ThermalStrain(1e-3, name="heat")]),
+    }
+)
+CHAINED = CHAIN.solve()
 SYSTEM = fa.LinearSystem(lambda t: np.diag([2.0 + t, 1.0]), lambda t: np.ones(2))
 SOLVED = SYSTEM.solve(1.0)
 
@@ -120,6 +127,10 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
     "solve": (PROBLEM.solve, (PLATE.points, {"E": 2.0}), ""),
     "rebuilt": (PROBLEM.rebuilt, (PLATE.points,), ""),
     "Chain": (lambda *a: fa.Chain(*a).solve(), ({"a": PROBLEM, "b": PROBLEM},), ""),
+    "chain.solve": (CHAIN.solve, (PLATE.points, {"body.E": 2.0}), ""),
+    "chain.pullback": (CHAINED.pullback, ([fa.Partials(1.0)],), ""),
+    "chain stage": (CHAINED.__getitem__, ("heat",), ""),
+    "chain.value_and_gradient": (fa.value_and_gradient, (CHAINED, fa.OnStage("heat", fa.Compliance())), ""),
     "value_and_gradient": (fa.value_and_gradient, (SOLUTION, fa.Compliance()), ""),
     "values_and_gradients": (fa.values_and_gradients, (SOLUTION, [fa.Compliance()]), ""),
     "verify": (fa.verify, (SOLUTION, fa.Compliance()), "points"),

@@ -16,7 +16,7 @@ from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
-from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials
+from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials, all_partials
 from femadj.problems.linear_static import LinearStatic
 from femadj.problems.solution import Solution
 from femadj.progress import Progress
@@ -204,7 +204,7 @@ class ChainSolution(HoldsSolver):
         """Solution of a stage, of the last one when None; ResponseError for one that there is not."""
         if name is None:
             return self.last
-        if name not in self.stages:
+        if not isinstance(name, str) or name not in self.stages:
             raise ResponseError(f"the chain has no stage {name!r}; it has: {choices(name, self.stages)}")
         return self.stages[name]
 
@@ -215,8 +215,11 @@ class ChainSolution(HoldsSolver):
         transposed solve for each response, of every stage.
         """
         last = list(self.stages)[-1]
+        partials = all_partials(partials)
         fed: list[dict[str, FloatArray]] = [{} for _ in partials]
         found: list[dict[str, Gradient]] = [{} for _ in partials]
+        for each in partials:
+            self.stage(each.stage)
         for stage in reversed(list(self.stages)):
             here = self.stages[stage]
             wanted = {}

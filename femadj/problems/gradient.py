@@ -8,10 +8,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.display import at_node, measured, shown
 from femadj.base.pickling import Picklable
-from femadj.errors import UnknownParameterError
+from femadj.errors import ResponseError, UnknownParameterError
 
 
 def _none() -> Mapping[str, FloatArray]:
@@ -66,6 +67,14 @@ class Partials(Picklable):
             self.value, self.state, self.points, self.parameters, self.internal_weight, self.external_weight,
             self.adjoint, stage, name,
         )  # fmt: skip
+
+
+def all_partials(given: Any) -> tuple[Partials, ...]:
+    """A list of partial derivatives; ResponseError for anything else."""
+    for each in sequence_of(given, "partials", ResponseError):
+        if not isinstance(each, Partials):
+            raise ResponseError(f"partials must be a list of Partials, not of {type(each).__name__}")
+    return tuple(given)
 
 
 class OnDemand(Mapping[str, FloatArray]):

@@ -23,7 +23,7 @@ from femadj.errors import ParameterError, ProblemError, ResponseError
 from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.problems.fem import FemAtDesign
-from femadj.problems.gradient import Gradient, OnDemand, Partials
+from femadj.problems.gradient import Gradient, OnDemand, Partials, all_partials
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Factor
 from femadj.space.parameters import Parameters
@@ -218,9 +218,7 @@ class Solution(HoldsSolver):
             For partial derivatives that are not finite arrays in the shape of the unknowns or of the points.
         """
         phases = Phases(self.problem.progress)
-        for each in sequence_of(partials, "partials", ResponseError):
-            if not isinstance(each, Partials):
-                raise ResponseError(f"partials must be a list of Partials, not of {type(each).__name__}")
+        for each in all_partials(partials):
             self.stage(each.stage)
             self._check(each)
         seeds = [self._seed(each) for each in partials]
