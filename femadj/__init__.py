@@ -34,6 +34,7 @@ from femadj.errors import (
     SupportError,
     TangledMeshError,
     UnknownGroupError,
+    UnknownParameterError,
     UnsupportedCellError,
     VerificationError,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "TotalForce",
     "Traction",
     "UnknownGroupError",
+    "UnknownParameterError",
     "UnsupportedCellError",
     "Verification",
     "VerificationError",

@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+LISTED = 40
+"""How many names a message lists."""
+
+
+def choices(name: object, known: Iterable[object]) -> str:
+    """The names that there are, for a message about one that there is not, and the one that was probably meant."""
+    names = [str(k) for k in known]
+    text = ", ".join(map(repr, names[:LISTED])) or "none at all"
+    if len(names) > LISTED:
+        text += f", ... ({len(names)} in all)"
+    return text + meant(name, names)
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """The name that was probably meant by one that there is not, in brackets; empty where none comes near."""
+    if not isinstance(name, str) or not name:
+        return ""
+    alike = {k.casefold(): k for k in reversed(list(known))}
+    beginning = sorted((k for k in alike if k.startswith(name.casefold())), key=len)
+    found = get_close_matches(name.casefold(), alike, 1) or beginning
+    return f" (did you mean {alike[found[0]]!r}?)" if found else ""
 
 
 class FemadjError(Exception):
@@ -32,12 +55,24 @@ class TangledMeshError(FemadjError, ValueError):
 
 
 class UnknownGroupError(FemadjError, KeyError):
-    """A group name that the mesh does not have; the message lists those it has."""
+    """A group name that the mesh does not have; the message lists those it has.
 
-    def __init__(self, name: str, kind: str, known: Iterable[str]) -> None:
-        names = ", ".join(repr(k) for k in known) or "none at all"
+    Attributes
+    ----------
+    name : str
+        What was given.
+    """
+
+    def __init__(self, name: str, kind: str, known: Iterable[str], elsewhere: Sequence[str] = ()) -> None:
         self.name = name
-        super().__init__(f"there is no {kind} group {name!r}; the mesh has: {names}")
+        if isinstance(name, str):
+            text = f"there is no {kind} group {name!r}; the mesh has: {choices(name, known)}"
+        else:
+            text = (
+                f"a {kind} group is given by its name, not by {type(name).__name__}: name nodes, facets or cells with "
+                f"mesh.with_groups(node_groups={{'name': node numbers}}); the mesh has: {choices(name, known)}"
+            )
+        super().__init__(text + (f"; {name!r} is a {' and a '.join(elsewhere)} group" if elsewhere else ""))
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0])
@@ -69,6 +104,16 @@ class FormError(FemadjError, ValueError):
 
 class ParameterError(FemadjError, ValueError):
     """A parameter of a form, load or functional that is unknown, missing or of the wrong shape."""
+
+
+class UnknownParameterError(ParameterError, KeyError):
+    """A parameter name that there is not; the message lists those there are."""
+
+    def __init__(self, name: object, known: Iterable[str], whose: str = "the problem") -> None:
+        super().__init__(f"there is no parameter {name!r}; {whose} has: {choices(name, known)}")
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0])
 
 
 class ComplexStepError(FemadjError, TypeError):
@@ -149,6 +194,10 @@ class ResidualError(SolverError):
 
 class VerificationError(FemadjError, AssertionError):
     """A derivative that disagrees with differences of independently rebuilt problems."""
+
+
+class KernelCacheWarning(UserWarning):
+    """Compiled kernels that cannot be read from or kept on disk: results are the same, the wait is longer."""
 
 
 class MissingExtraError(FemadjError, ImportError):

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import mapping_of, real_array
 from femadj.base.arrays import FloatArray
-from femadj.errors import InvalidMeshError
+from femadj.errors import InvalidMeshError, ResponseError
 from femadj.io import write_vtu
-from femadj.mesh import Mesh, checked_points
+from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
 
 AnyGradient = Gradient | ChainGradient
 
@@ -52,9 +53,10 @@ def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike 
     InvalidMeshError
         For arrays that do not fit the mesh.
     """
-    g = np.asarray(gradient, dtype=float)
-    if g.shape != mesh.points.shape:
-        raise InvalidMeshError(f"the gradient must have shape {mesh.points.shape}, not {g.shape}")
+    require_mesh(mesh)
+    g = real_array(gradient, "the gradient", InvalidMeshError, "an array of node gradients, Gradient.points")
+    if g.shape != mesh.points.shape or not np.isfinite(g).all():
+        raise InvalidMeshError(f"the gradient must be finite and have shape {mesh.points.shape}, not {g.shape}")
     x = mesh.points if points is None else checked_points(points, mesh.points.shape)
     boundary = boundary_normals(mesh, x)
     on_boundary = boundary.areas > 0
@@ -146,13 +148,16 @@ def write_results(
     MeshFileError
         Where the file cannot be written.
     """
+    require_solution(solution, "write_results")
     mesh, x = solution.problem.mesh, solution.points
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
         nodal |= _fields(part, stage)
     single = isinstance(gradient, (Gradient, ChainGradient))
-    named = {"J": gradient} if isinstance(gradient, (Gradient, ChainGradient)) else gradient or {}
+    named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():
+        if not isinstance(each, (Gradient, ChainGradient)):
+            raise ResponseError(f"the gradient of {name!r} must be a Gradient, not {type(each).__name__}")
         of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points
         nodal[f"{of}/dn per area"] = boundary_density(mesh, each.points, x)
@@ -160,4 +165,6 @@ def write_results(
     cellwise: dict[str, npt.ArrayLike] = {"volume": mesh.cell_volumes(x), "quality": mesh.quality(x)}
     for name, cells in mesh.cell_groups.items():
         cellwise[f"in {name}"] = np.isin(np.arange(mesh.n_cells), cells).astype(np.int64)
-    return write_vtu(path, mesh, x, {**nodal, **(point_data or {})}, {**cellwise, **(cell_data or {})})
+    nodal |= mapping_of(point_data, "point_data", InvalidMeshError)
+    cellwise |= mapping_of(cell_data, "cell_data", InvalidMeshError)
+    return write_vtu(path, mesh, x, nodal, cellwise)

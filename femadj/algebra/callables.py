@@ -70,7 +70,7 @@ class CallableSystem:
     def __init__(
         self, matrix: MatrixLike, rhs: MatrixLike, contraction: Any, derivatives: Any, kind: MatrixKind, check: bool
     ) -> None:
-        if kind not in get_args(MatrixKind):
+        if not isinstance(kind, str) or kind not in get_args(MatrixKind):
             raise LinearSystemError(f"unknown matrix kind {kind!r}; there are {', '.join(get_args(MatrixKind))}")
         if contraction is not None and not callable(contraction):
             raise LinearSystemError(f"contraction must be a function of (theta, x, lam), not {contraction!r}")
@@ -306,7 +306,7 @@ def as_matrix(raw: Any, name: str) -> sp.csr_array:
     if sp.issparse(raw):
         matrix = sp.csr_array(raw, copy=True) if raw.ndim == 2 else raw
     else:
-        dense = np.asarray(raw)
+        dense = _dense(raw, name)
         if dense.dtype.kind not in "fiubc" or dense.ndim != 2:
             raise LinearSystemError(
                 f"{name} must be a sparse matrix or a two-dimensional array, not {type(raw).__name__} with "
@@ -319,8 +319,15 @@ def as_matrix(raw: Any, name: str) -> sp.csr_array:
     return matrix if matrix.dtype.kind == "c" else matrix.astype(np.float64, copy=False)
 
 
+def _dense(raw: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(raw)
+    except ValueError as cause:
+        raise LinearSystemError(f"{name} must be an array, not {type(raw).__name__} ({cause})") from cause
+
+
 def _as_vector(raw: Any, name: str) -> npt.NDArray[Any]:
-    vector = np.asarray(raw)
+    vector = _dense(raw, name)
     if vector.dtype.kind not in "fiubc" or vector.ndim != 1:
         raise LinearSystemError(f"{name} must be an array of shape (n,), not {vector.dtype} of shape {vector.shape}")
     return vector

@@ -16,9 +16,12 @@ from femadj.algebra.implicit import Implicit
 from femadj.algebra.plain import THETA, ParametricSystem, PlainResidual
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
 from femadj.algebra.responses import Partials, Response, ResponseEvaluation, partials_of
-from femadj.base.arrays import FloatArray
+from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of
+from femadj.base.arrays import FloatArray, not_numbers
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
+from femadj.base.display import measured, shown
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
@@ -79,6 +82,13 @@ class SystemGradient:
     x: FloatArray
     pattern: CsrPattern
 
+    def __repr__(self) -> str:
+        return shown(
+            f"SystemGradient({self.mode}, solves: {self.solves}, factorisations: {self.factorisations})",
+            theta=measured(np.asarray(self.theta)),
+            rhs="" if self.rhs is None else measured(self.rhs),
+        )
+
     @property
     def matrix(self) -> sp.csr_array | None:
         """``dJ/dA_ij = -lam_i x_j`` at every nonzero of A, both triangles, (n, n); None in tangent mode.
@@ -97,7 +107,7 @@ class SystemGradient:
         return sp.csr_array(sp.coo_array((-self.rhs[both[0]] * self.x[both[1]], both), shape=(n, n)))
 
 
-class LinearSystem:
+class LinearSystem(HoldsSolver):
     """``A(theta) x = b(theta)`` with sparse A, and derivatives of responses ``J(x, theta)``.
 
     The structure of A is analysed once, and again only when A has an entry where it had none before. Every theta
@@ -151,6 +161,8 @@ class LinearSystem:
         check: bool = True,
         progress: Progress | None = None,
     ) -> None:
+        flag(check, "check", LinearSystemError)
+        notified(progress, LinearSystemError)
         system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
         self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
 
@@ -337,10 +349,8 @@ class LinearSystem:
         VerificationError
             When a derivative disagrees with differences.
         """
-        if mode not in get_args(Mode):
-            raise LinearSystemError(f"mode must be 'auto', 'adjoint' or 'tangent', not {mode!r}")
-        if not isinstance(responses, Sequence):
-            raise ResponseError(f"responses must be a list of functions of (x, theta), not {type(responses).__name__}")
+        one_of(mode, get_args(Mode), "mode", LinearSystemError)
+        sequence_of(responses, "responses", ResponseError, ": write [function of (x, theta)]")
         if isinstance(at, LinearSolution):
             if at.system is not self:
                 raise LinearSystemError("the solution belongs to another LinearSystem: call the methods of that one")
@@ -364,7 +374,7 @@ class LinearSystem:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearSolution:
+class LinearSolution(HoldsSolver):
     """A system solved at one theta.
 
     Where unknowns are prescribed (finite elements), the system is ``K_FF x_F = f_F - K_FD g``, ``D x_D = D g`` with the
@@ -389,6 +399,14 @@ class LinearSolution:
     x: FloatArray
     seconds: Mapping[str, float]
     checked: weakref.WeakValueDictionary[int, Any] = field(default_factory=weakref.WeakValueDictionary, repr=False)
+
+    def __repr__(self) -> str:
+        return shown(
+            f"LinearSolution({len(self.x)} unknowns, solver {self.system.solver_name})",
+            theta=measured(self.theta),
+            x=measured(self.x),
+            factor=repr(self.factor),
+        )
 
     @property
     def factor(self) -> Factor:
@@ -433,10 +451,7 @@ class LinearSolution:
         return self.factor.solve(self.pushforward(direction))
 
     def _solved(self, rhs: npt.ArrayLike, *, transposed: bool) -> FloatArray:
-        try:
-            block = np.asarray(rhs, dtype=np.float64)
-        except (TypeError, ValueError) as cause:
-            raise LinearSystemError(f"the right-hand side must be an array of real numbers: {cause}") from cause
+        block = real_array(rhs, "the right-hand side", LinearSystemError, "an array of real numbers")
         n = len(self.x)
         if block.ndim not in (1, 2) or block.shape[-1] != n:
             raise LinearSystemError(f"the right-hand side must have shape ({n},) or (k, {n}), not {block.shape}")
@@ -536,7 +551,7 @@ def _as_theta(theta: npt.ArrayLike) -> FloatArray:
     try:
         array = np.array(theta)
     except (TypeError, ValueError) as cause:
-        raise LinearSystemError(f"theta must be a number or an array of numbers: {cause}") from cause
+        raise LinearSystemError(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
     if array.dtype.kind not in "fiu" or array.size == 0:
         raise LinearSystemError(
             f"theta must be a number or an array of real numbers, not {type(theta).__name__} with {array.dtype} "

@@ -109,7 +109,10 @@ def partials_of(
 
 
 def _value(raw: Any, name: str) -> float:
-    value = np.asarray(raw.value if isinstance(raw, ResponseEvaluation) else raw)
+    try:
+        value = np.asarray(raw.value if isinstance(raw, ResponseEvaluation) else raw)
+    except ValueError as cause:
+        raise ResponseError(f"{name} must return a real number, not {type(raw).__name__} ({cause})") from cause
     if value.shape != () or value.dtype.kind not in "fiu":
         raise ResponseError(
             f"{name} must return a real number or fa.ResponseEvaluation(value, dx, dtheta), not "

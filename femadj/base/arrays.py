@@ -32,6 +32,16 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
+def not_numbers(cause: Exception) -> str:
+    """Why NumPy makes no array of something, and what to do when it is one that JAX traces."""
+    if "traced array" not in str(cause):
+        return str(cause)
+    return (
+        "JAX cannot trace through femadj: call it with numbers, outside jax.jit and jax.grad, and hand value and "
+        "gradient to JAX by jax.custom_vjp"
+    )
+
+
 def array_of(value: Any, what: str) -> npt.NDArray[Any]:
     """Any array-like as an array.
 
@@ -42,8 +52,8 @@ def array_of(value: Any, what: str) -> npt.NDArray[Any]:
     """
     try:
         array = np.asarray(value)
-    except ValueError as cause:
-        raise InvalidMeshError(f"{what}: not an array with rows of equal length ({cause})") from cause
+    except (TypeError, ValueError) as cause:
+        raise InvalidMeshError(f"{what}: no array of numbers: {not_numbers(cause)}") from cause
     if array.dtype == object:
         raise InvalidMeshError(f"{what}: must be an array of numbers, not of dtype object ({type(value).__name__})")
     return array

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative, seed, steps_kept
 from femadj.base.differences import compare
@@ -81,10 +82,19 @@ def parts_of(places: npt.NDArray[np.int64], key: int = 0) -> list[npt.NDArray[np
 def invoke(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a user's function: this line is the only one that does.
 
-    Storing a complex step in an array of real numbers is an error; what is NaN or infinite is found in the result.
+    Storing a complex step in an array of real numbers is an error, and so is single precision, in which JAX computes
+    unless it is told otherwise; what is NaN or infinite is found in the result.
     """
     with steps_kept(), np.errstate(all="ignore"):
-        return function(*arguments)
+        result = function(*arguments)
+    for part in result if isinstance(result, (list, tuple)) else (result,):
+        kind = str(getattr(part, "dtype", ""))
+        if kind == "complex64" or (kind == "float32" and type(part).__module__.startswith("jax")):
+            raise ComplexStepError(
+                f"a function computes in single precision ({kind}): JAX does so unless told by "
+                "jax.config.update('jax_enable_x64', True); a Functional(..., differentiation='jax') needs no telling"
+            )
+    return result
 
 
 def called(
@@ -122,6 +132,11 @@ def describe_failure(cause: Exception) -> str:
     said = f"{type(cause).__name__}: {cause}"
     if isinstance(cause, ValueError) and "read-only" in str(cause):
         said += " (it changes its arguments in place: write x = x - 1 in place of x -= 1)"
+    if "jax" in said.lower():
+        said += (
+            " (functions are called with NumPy arrays that carry complex steps, without jax.jit or jax.grad around "
+            "them; JAX differentiates a Functional(..., differentiation='jax'))"
+        )
     return said
 
 
@@ -153,10 +168,7 @@ def as_array(raw: Any, shape: tuple[int, ...], name: str, error: type[FemadjErro
 
 def constant_components(value: Any, n_components: int, what: str, error: type[FemadjError]) -> FloatArray:
     """Constant components as an array of shape ``(n_components,)``; a single number stands for a scalar only."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise error(f"{what} must be a number, {n_components} components or a function of x, not {value!r}") from None
+    array = real_array(value, what, error, f"a number, {n_components} components or a function of x")
     if array.ndim == 0 and n_components == 1:
         array = array[None]
     if array.shape != (n_components,):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from femadj.base.arrays import FloatArray
+from femadj.base.pickling import Picklable
 
 
 def _none() -> Mapping[str, FloatArray]:
@@ -16,7 +17,7 @@ def _none() -> Mapping[str, FloatArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(Picklable):
     """A point in the space of designs, or a direction in it.
 
     Attributes
@@ -32,9 +33,13 @@ class Design:
     points: FloatArray | None = None
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
 
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", _none())
+
 
 @dataclass(frozen=True, eq=False)
-class Cotangent:
+class Cotangent(Picklable):
     """Derivatives of a scalar by a design. It is only ever added to.
 
     Who asks says what is wanted by what it holds: nothing is computed for points that are None and for parameters that

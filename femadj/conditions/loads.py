@@ -345,8 +345,8 @@ class TotalForce:
         """Bind to any field."""
         mesh, nc = space.mesh, space.n_components
         force = constant_components(self.force, nc, f"force of TotalForce({self.group!r})", LoadError)
+        nodes = mesh.nodes_of(self.group)
         if self.group not in mesh.facet_groups:
-            nodes = mesh.nodes_of(self.group)
             forces = np.zeros((mesh.n_nodes, nc))
             forces[nodes] = force / len(nodes)
             return [NodalForces(forces)]
@@ -366,11 +366,12 @@ def _require(physics: Physics, quantity: str, load: str) -> None:
 
 
 def _volume(space: Discretisation, physics: Physics, value: Any, group: str | None, load: str) -> list[IntegralTerm]:
-    what = f"value of {load}" + (f" on {group!r}" if group else "")
+    what = f"value of {load}" + ("" if group is None else f" on {group!r}")
     return _value_terms(space, physics, value, space.maps("cells", group), what)
 
 
 def _surface(space: Discretisation, physics: Physics, value: Any, group: str, load: str) -> list[IntegralTerm]:
+    space.mesh.facets(group)  # raises for no group, which would be all facets
     return _value_terms(space, physics, value, space.maps("facets", group), f"value of {load}({group!r})")
 
 

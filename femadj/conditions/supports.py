@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from femadj.base.arguments import flag, real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.calls import FieldLike, evaluate
-from femadj.errors import SupportError
+from femadj.base.display import one_line
+from femadj.errors import SupportError, choices
 from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
@@ -29,8 +32,8 @@ class Fixed:
         A node, facet or cell group; all its nodes are constrained. Of the unknowns of an element those are that lie at
         the nodes, on the facets (their edges and corners included) or in the cells.
     components : str, int or sequence, optional
-        Which components: ``"x"``, ``"xz"``, ``0``, ``(0, 2)``; all when left out. Of elements with named parts: a part
-        ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
+        Which components: ``"x"``, ``"xz"``, ``("x", "z")``, or numbers that count from 0; all when left out. Of
+        elements with named parts: a part ``"u"``, one component of it ``"u.x"``, or several of them ``("u.x", "p")``.
     value : number, array or function of x
         One value for all those components, one a component, one a node and component ``(n_group_nodes, n)``, or a
         function of ``x`` (see ``femadj.base.calls``) that is differentiated as the nodes move. Values of nodes follow
@@ -48,7 +51,8 @@ class Fixed:
 
     def component_indices(self, names: tuple[str, ...], part: str = "u") -> npt.NDArray[np.int64]:
         """Resolve the components of a field called ``part``; SupportError when one does not exist."""
-        if self.components is None or self.components == part:
+        flag(self.overrides, f"Fixed({self.group!r}): overrides", SupportError)
+        if self.components is None or (isinstance(self.components, str) and self.components == part):
             return np.arange(len(names))
         given: list[int | str] = (
             list(self.components)
@@ -65,10 +69,13 @@ class Fixed:
             elif isinstance(c, (int, np.integer)) and not isinstance(c, bool) and 0 <= c < len(names):
                 indices.append(int(c))
             else:
-                raise SupportError(
-                    f"Fixed({self.group!r}): there is no component {c!r}; there are {', '.join(names)} "
-                    f"(or 0..{len(names) - 1})"
-                )
+                whole = self.components if isinstance(self.components, str) else ""
+                asked = f"{c!r} of {whole!r}" if len(whole) > 1 else repr(c)
+                advice = f"; numbers count from 0, which is {names[0]!r}" if isinstance(c, (int, np.integer)) else ""
+                if isinstance(c, float):
+                    advice = f"; a value is given by its name, Fixed({self.group!r}, value=...)"
+                known = choices(whole or c, names)
+                raise SupportError(f"Fixed({self.group!r}): there is no component {asked}; there are: {known}{advice}")
         if len(set(indices)) != len(indices):
             raise SupportError(f"Fixed({self.group!r}): components {given} repeat one")
         return np.array(indices, dtype=np.int64)
@@ -78,16 +85,21 @@ class Fixed:
 
     def parts(self, parts: Sequence[Part]) -> list[tuple[int, npt.NDArray[np.int64]]]:
         """Resolve components of the form ``part`` and ``part.component``: pairs of a part and its components."""
+        flag(self.overrides, f"Fixed({self.group!r}): overrides", SupportError)
         known = [name for p in parts for name in (p.name, *(f"{p.name}.{c}" for c in p.component_names))]
         given = [self.components] if isinstance(self.components, str) else self.components
         if given is None:
             return [(number, np.arange(part.components)) for number, part in enumerate(parts)]
         if not isinstance(given, Sequence) or not given:
-            raise SupportError(f"Fixed({self.group!r}): components must be names: {', '.join(known)}; not {given!r}")
+            raise SupportError(
+                f"Fixed({self.group!r}): components must be names, of: {choices(None, known)}; not {given!r}"
+            )
         chosen: dict[int, list[int]] = {}
         for name in given:
             if name not in known:
-                raise SupportError(f"Fixed({self.group!r}): there is no component {name!r}, only {', '.join(known)}")
+                raise SupportError(
+                    f"Fixed({self.group!r}): there is no component {name!r}; there are: {choices(name, known)}"
+                )
             first, _, component = str(name).partition(".")
             number = next(n for n, p in enumerate(parts) if p.name == first)
             names = parts[number].component_names
@@ -212,6 +224,16 @@ class Supports:
             constraints._require_statically_determined(physics)
         return constraints
 
+    def described(self, support: Fixed) -> str:
+        """A support with the names of its components."""
+        names: Any = support.components
+        if self.space.nodal:
+            names = [self.names[i] for i in support.component_indices(self.names, self.space.part_names[0])]
+        text = "all" if names is None else names if isinstance(names, str) else ", ".join(map(str, names))
+        value = support.value
+        given = "" if isinstance(value, (int, float)) and value == 0 else f" = {one_line(value, 30)}"
+        return f"{support.group!r} {text}{given}"
+
     def prescribed(self, points: FloatArray) -> Prescribed:
         """Prescribed values and their derivatives at the given node coordinates.
 
@@ -323,10 +345,7 @@ def _values(constrained: Constrained, x: FloatArray, n: int) -> tuple[FloatArray
     if callable(support.value):
         found = evaluate(support.value, x, n, what, SupportError)
         return found.values, found.derivatives, found.kink
-    try:
-        array = np.asarray(support.value, dtype=float)
-    except (TypeError, ValueError):
-        raise SupportError(f"{what} must be a number, an array or a function of x, not {support.value!r}") from None
+    array = real_array(support.value, what, SupportError, "a number, an array or a function of x")
     if not np.isfinite(array).all():
         raise SupportError(f"{what} must be finite")
     one_a_node = array.shape == (len(x), n) or (n == 1 and array.shape == (len(x),))

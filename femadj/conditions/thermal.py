@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from femadj.base.arguments import described
 from femadj.base.arrays import FloatArray
 from femadj.errors import LoadError, MaterialError
 from femadj.forms.integrand import Integrand
@@ -42,14 +43,19 @@ class ThermalStrain:
     reference: float = 0.0
     name: str = "temperature"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise LoadError(f"ThermalStrain: name must be that of a parameter, not {described(self.name)}")
+
     @property
     def parameters(self) -> Mapping[str, ParameterLike]:
         """The temperature."""
         temperature = self.temperature
         if temperature is None:
             temperature = NodalField()
-        elif not isinstance(temperature, (NodalField, CellField, GroupValues)) and np.ndim(temperature) > 0:
-            temperature = NodalField(temperature)
+        elif not isinstance(temperature, (NodalField, CellField, GroupValues)):
+            constant = np.isscalar(temperature) or getattr(temperature, "ndim", 1) == 0
+            temperature = temperature if constant else NodalField(temperature)
         return {self.name: temperature}
 
     def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
@@ -58,6 +64,8 @@ class ThermalStrain:
             raise LoadError(f"ThermalStrain loads an elastic body (Elasticity), not {type(physics).__name__}")
         mesh = space.mesh
         constants = {name: value for name, value in physics.constants.items() if name != "density"}
+        if isinstance(self.expansion, CellField):
+            raise LoadError("ThermalStrain: expansion must be a number or given by cell group, not by cell")
         try:
             for_each(self.expansion, finite, "expansion")
             reference = finite(self.reference, "reference")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from femadj.base.arguments import one_of
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
 from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, explicit_force, parameter_slopes
@@ -44,9 +45,7 @@ def differentiable(integrand: Integrand, way: Differentiation) -> Differentiable
     MissingExtraError
         When JAX is asked for and not installed.
     """
-    if way not in get_args(Differentiation):
-        known = " or ".join(map(repr, get_args(Differentiation)))
-        raise FormError(f"form {integrand.name!r}: differentiation must be {known}, not {way!r}")
+    one_of(way, get_args(Differentiation), f"form {integrand.name!r}: differentiation", FormError)
     if way == "complex step":
         return ComplexStep(integrand)
     try:

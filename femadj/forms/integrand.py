@@ -18,9 +18,10 @@ from skfem.assembly.form.form import Form as SkfemForm
 from skfem.assembly.form.form import FormExtraParams
 from skfem.element import DiscreteField
 
+from femadj.base.arguments import described
 from femadj.base.calls import describe_failure, invoke, read_only
 from femadj.base.complex_step import Guarded, steps_kept
-from femadj.errors import FemadjError, FormError
+from femadj.errors import FemadjError, FormError, choices
 
 AnyArray = npt.NDArray[Any]
 
@@ -157,7 +158,7 @@ class Environment(FormExtraParams):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.keys() and name not in self._sources:
-            known = ", ".join(map(repr, self._sources))
+            known = choices(name, self.names)
             raise FormError(f"it reads w[{name!r}], but over {self._where} there are only: {known}")
         self.reads.add(name)
         return self.peek(name)
@@ -166,7 +167,7 @@ class Environment(FormExtraParams):
         if name.startswith("__") or name == "_sources":
             raise AttributeError(name)
         if name not in self.keys() and name not in self._sources:
-            known = ", ".join(map(repr, self._sources))
+            known = choices(name, self.names)
             raise _UnknownNameError(f"it reads w.{name}, but over {self._where} there are only: {known}")
         return self[name]
 
@@ -222,6 +223,8 @@ class Integrand:
         function = form.form if isinstance(form, SkfemForm) else form
         if isinstance(function, type) or not callable(function):
             raise FormError(f"a form must be a function of fields and w, or a scikit-fem form, not {form!r}")
+        if name is not None and not isinstance(name, str):
+            raise FormError(f"name must be a text, not {described(name)}")
         given = name or getattr(function, "__name__", None) or type(function).__name__
         return cls(function, given)
 
@@ -240,7 +243,7 @@ class Integrand:
         except FemadjError as error:
             raise type(error)(f"form {self.name!r}: {error}") from error
         except Exception as error:
-            raise FormError(f"form {self.name!r} failed: {describe_failure(error)}") from error
+            raise FormError(f"form {self.name!r} failed: {describe_failure(error)}{_calls(error, w)}") from error
         values = result.view(np.ndarray) if isinstance(result, np.ndarray) else np.asarray(result)
         if values.dtype.kind not in "fiubc":
             raise FormError(f"form {self.name!r} must return an array of numbers, not {type(result).__name__}")
@@ -251,6 +254,7 @@ class Integrand:
                 raise FormError(
                     f"form {self.name!r} must return one number at every quadrature point, shape {shape} here, not "
                     f"{values.shape}: are all indices contracted, and do all arrays belong to this mesh?"
+                    f"{self._jump_without_sides(w)}"
                 )
             values = np.broadcast_to(values, shape)
         if not np.isfinite(values).all():
@@ -260,6 +264,29 @@ class Integrand:
                 f"quadrature point {int(bad[1])}"
             )
         return values
+
+    def _jump_without_sides(self, w: Environment) -> str:
+        """What to say of a jump where fields have one side."""
+        if "idx" in w or "jump" not in getattr(getattr(self.function, "__code__", None), "co_names", ()):
+            return ""
+        return (
+            f" skfem.helpers.jump gives back a tuple over {w.where}, where fields have one side; Integral(..., "
+            "over='interior facets') has two, which w.idx tells apart"
+        )
+
+
+def _calls(error: Exception, w: Environment) -> str:
+    """How forms are called, for those that take other arguments."""
+    if not isinstance(error, TypeError) or "positional argument" not in str(error):
+        return ""
+    sides = (
+        "; over interior facets once for each pair of sides, with one u and one v, whose sides w.idx holds: write "
+        "jumps as skfem.helpers.jump(w, u, v)"
+    )
+    return (
+        ". A bilinear form is called as f(u, v, w), a linear one as f(v, w), a functional as f(w), with parts of the "
+        f"element one after the other, f(u, p, v, q, w){sides if 'idx' in w else ''}"
+    )
 
 
 def strict_complex() -> AbstractContextManager[None]:

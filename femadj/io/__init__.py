@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+from femadj.base.arguments import path_of
 from femadj.errors import MeshFileError
 from femadj.io import abaqus, exodus, gmsh, nastran, other, vtk
 from femadj.io.raw import RawMesh, build
@@ -78,7 +79,7 @@ def read_mesh_with_report(path: str | os.PathLike[str]) -> tuple[Mesh, ImportRep
     MeshFileError, UnsupportedCellError, InvalidMeshError, TangledMeshError
         As ``read_mesh``.
     """
-    file = Path(path)
+    file = path_of(path, "path", MeshFileError)
     try:
         if not file.exists():
             raise MeshFileError(f"{file} does not exist")

@@ -26,8 +26,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         ".avs": "avsucd", ".xml": "dolfin", ".vtk": "vtk", ".stl": "stl", ".ply": "ply", ".obj": "obj", ".off": "off",
     }
 )  # fmt: skip
-"""meshio's module for a suffix (``.vtk`` of structured grids). Fluent, TetGen, Tecplot, PERMAS, FLAC3D and Kratos are left
-out: meshio does not return from damaged files of theirs."""
+"""meshio's module for a suffix (``.vtk`` of structured grids). Fluent, TetGen, Tecplot, PERMAS, FLAC3D and Kratos are
+left out: meshio does not return from damaged files of theirs."""
 
 OWN = ".msh (Gmsh), .inp (Abaqus, CalculiX), .bdf, .nas, .fem, .dat (Nastran), .vtu, .vtk, .e, .exo (Exodus)"
 

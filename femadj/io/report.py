@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
+from femadj.base.display import html_of
+from femadj.base.pickling import Picklable
+
 
 class MeshFileWarning(UserWarning):
     """Something that a mesh file says and its mesh does not, or the other way round."""
@@ -34,7 +39,7 @@ class GroupRecord:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(Picklable):
     """What was read from a mesh file; ``print(report)`` shows it.
 
     Attributes
@@ -75,6 +80,23 @@ class ImportReport:
     warnings: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
+    @property
+    def _items(self) -> list[tuple[str, str]]:
+        """What is told beside the groups, with its title."""
+        told = (("renamed", self.renamed), ("dropped", self.dropped), ("warning", self.warnings),
+                ("remark", self.remarks))  # fmt: skip
+        return [(title, item) for title, items in told for item in items]
+
+    def _repr_html_(self) -> str:
+        table = Table("", "name", "size", "in the file", title=f"{self.path} ({self.format}): {self.n_nodes} nodes")
+        for name, count in self.n_cells.items():
+            table.add_row("cells", name, str(count))
+        for g in self.groups:
+            table.add_row(f"{g.kind} group", g.name, str(g.size), g.origin)
+        for title, item in self._items:
+            table.add_row(title, item)
+        return html_of(table)
+
     def __str__(self) -> str:
         cells = ", ".join(f"{count} {name}" for name, count in self.n_cells.items())
         box = "  ".join(
@@ -87,7 +109,5 @@ class ImportReport:
             f"  node ids: {self.node_ids}",
         ]
         lines += [f"  {g.kind} group {g.name!r}: {g.size} ({g.origin})" for g in self.groups]
-        for title, items in (("renamed", self.renamed), ("dropped", self.dropped), ("warning", self.warnings),
-                             ("remark", self.remarks)):  # fmt: skip
-            lines += [f"  {title}: {item}" for item in items]
+        lines += [f"  {title}: {item}" for title, item in self._items]
         return "\n".join(lines)

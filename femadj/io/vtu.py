@@ -11,9 +11,10 @@ import meshio
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import mapping_of, path_of
 from femadj.errors import InvalidMeshError, MeshFileError
 from femadj.io.atomic import complete_file
-from femadj.mesh import Mesh, checked_points
+from femadj.mesh import Mesh, checked_points, require_mesh
 
 
 def write_vtu(
@@ -52,12 +53,15 @@ def write_vtu(
     MeshFileError
         Where the file cannot be written.
     """
-    target = Path(path)
+    target = path_of(path, "path", MeshFileError)
     if target.suffix.lower() != ".vtu":
         raise MeshFileError(f"{target}: the name of a VTU file must end in .vtu")
+    require_mesh(mesh)
     x = mesh.points if points is None else checked_points(points, mesh.points.shape)
-    nodal = {n: _field(n, v, mesh.n_nodes, "node") for n, v in (point_data or {}).items()}
-    cellwise = {n: _field(n, v, mesh.n_cells, "cell") for n, v in (cell_data or {}).items()}
+    of_nodes = mapping_of(point_data, "point_data", InvalidMeshError)
+    of_cells = mapping_of(cell_data, "cell_data", InvalidMeshError)
+    nodal = {n: _field(n, v, mesh.n_nodes, "node") for n, v in of_nodes.items()}
+    cellwise = {n: _field(n, v, mesh.n_cells, "cell") for n, v in of_cells.items()}
     cuts = list(mesh.block_offsets[1:-1])
     grid = meshio.Mesh(
         np.pad(x, ((0, 0), (0, 3 - mesh.dim))),

@@ -11,14 +11,18 @@ them. Nothing of it allocates: arrays of one entity are carved from the scratch 
 they do not overlap.
 
 Compiled kernels are kept on disk. The name they are kept under contains their sizes and a checksum of all sources of
-this folder, so that a kernel is compiled anew after any of them has changed.
+this folder, so that a kernel is compiled anew after any of them has changed. What is kept is an extra: without a place
+to write, on a full disk or beside damaged files everything runs, after one warning, with kernels compiled anew.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import pickle
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial, wraps
 from importlib import import_module
@@ -30,10 +34,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, typeof, types
 from numba.core import cgutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.datamodel.models import OpaqueModel
+from numba.core.serialize import dumps
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, register_model
 from numba.np.arrayobj import populate_array
+
+from femadj.errors import KernelCacheWarning
 
 Kernel = Callable[..., Any]
 
@@ -41,7 +49,7 @@ FOLDER = Path(__file__).resolve().parent
 
 # Sums may be re-ordered and contracted at compile time; NaN and infinity keep their meaning.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_OPTIONS: Mapping[str, Any] = MappingProxyType({"error_model": "numpy", "nogil": True, "cache": True})
+_OPTIONS: Mapping[str, Any] = MappingProxyType({"error_model": "numpy", "nogil": True})
 _WITHIN: Mapping[str, Any] = MappingProxyType(
     {"error_model": "numpy", "fastmath": _FAST, "forceinline": True, "no_cpython_wrapper": True, "_nrt": False}
 )
@@ -213,6 +221,76 @@ def _carve(_, buffer, offset, shape):  # type: ignore[no-untyped-def]
     return kind(buffer, offset, shape), lower
 
 
+# ------------------------------------------------------------------ what is kept on disk
+class _Kept(CompileResultCacheImpl):
+    """Compiled code with a checksum and the processor that it is for, so that no other is ever run."""
+
+    def reduce(self, result: Any) -> Any:
+        code = dumps(super().reduce(result))
+        return result.library.codegen.magic_tuple(), hashlib.sha256(code).digest(), code
+
+    def rebuild(self, target_context: Any, kept: Any) -> Any:
+        processor, digest, code = kept
+        if processor != target_context.codegen().magic_tuple() or digest != hashlib.sha256(code).digest():
+            raise ValueError("the checksum is wrong")
+        return super().rebuild(target_context, pickle.loads(code))
+
+
+class _Cache(FunctionCache):
+    """Kernels on disk: what cannot be read is compiled and written anew, what cannot be written is not kept."""
+
+    _impl_class = _Kept
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        found = None
+        try:
+            found = super().load_overload(signature, target_context)
+        except Exception as cause:  # a damaged pickle may raise anything
+            _warn(f"kernels in {self.cache_path} cannot be read ({_words(cause)}) and are compiled anew")
+            self._write(self.flush)
+        if found is None:
+            _say_once(self.cache_path)
+        return found
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        self._write(super().save_overload, signature, data)
+
+    def _write(self, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except Exception as cause:
+            _warn(f"kernels cannot be kept in {self.cache_path} ({_words(cause)}); the next run compiles them anew")
+
+
+def _cache_of(function: FunctionType) -> FunctionCache | NullCache:
+    """Where a kernel is kept; nowhere, with a warning, when there is no place."""
+    try:
+        return _Cache(function)
+    except (OSError, RuntimeError):  # numba's words for no place are a RuntimeError
+        _say_once("memory only")
+        _warn(
+            f"kernels cannot be kept: neither {FOLDER / '__pycache__'} nor the user's cache folder can be written to, "
+            "so that every run compiles them anew. Set NUMBA_CACHE_DIR to a folder that can be"
+        )
+        return NullCache()
+
+
+def _words(cause: Exception) -> str:
+    """The same for all kernels of a folder, so that one warning is enough."""
+    return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+@cache
+def _warn(text: str) -> None:
+    warnings.warn(text, KernelCacheWarning, stacklevel=2)
+
+
+@cache
+def _say_once(place: str) -> None:
+    """One line of words before a wait that has no other sign."""
+    logging.getLogger("femadj").warning("femadj compiles kernels for this machine, to be kept in %s", place)
+
+
 # ------------------------------------------------------------------ compilation
 def _compile_within(function: Any) -> Any:
     """Compile a function into its callers: those of whole entities as source, the others once for all callers."""
@@ -237,7 +315,10 @@ def _compile(body: Any, signature: Any, name: str, scope: Mapping[str, Any], **o
     clone = FunctionType(body.__code__, {**_scope(body.__module__), **scope}, name)
     clone.__qualname__ = f"{name}_{checksum()}"
     clone.__module__ = body.__module__
-    kernel: Kernel = njit(signature, **_OPTIONS, **options)(clone)
+    kernel: Any = njit(**_OPTIONS, **options)(clone)
+    kernel._cache = _cache_of(clone)
+    kernel.compile(signature)
+    kernel.disable_compile()
     return kernel
 
 

@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import skfem
 
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray, array_of, frozen, listing
-from femadj.errors import InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
+from femadj.base.calls import called
+from femadj.base.display import one_line
+from femadj.base.pickling import Picklable
+from femadj.errors import FemadjError, InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.mesh import skfem_bridge
 from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions
@@ -51,10 +55,12 @@ def checked_points(points: npt.ArrayLike, shape: tuple[int, int] | None = None) 
     array = array_of(points, "points")
     if array.dtype.kind not in "fiu":
         raise InvalidMeshError(f"points must be real numbers, not of dtype {array.dtype}")
+    turned = ": they are transposed, write points.T" if array.ndim == 2 and array.shape[0] in (2, 3) else ""
     if array.ndim != 2 or array.shape[1] not in (2, 3):
-        raise InvalidMeshError(f"points must have shape (n_nodes, 2) or (n_nodes, 3), not {array.shape}")
+        raise InvalidMeshError(f"points must have shape (n_nodes, 2) or (n_nodes, 3), not {array.shape}{turned}")
     if shape is not None and array.shape != shape:
-        raise InvalidMeshError(f"points have shape {array.shape}, but the mesh has {shape}")
+        turned = turned if array.shape == shape[::-1] else ""
+        raise InvalidMeshError(f"points have shape {array.shape}, but the mesh has {shape}{turned}")
     array = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -66,8 +72,15 @@ def _checked_blocks(
     cells: Mapping[str, npt.ArrayLike] | Sequence[CellBlock | tuple[str, npt.ArrayLike]], n_nodes: int
 ) -> tuple[CellBlock, ...]:
     pairs: list[tuple[str, npt.ArrayLike]] = []
-    for item in cells.items() if isinstance(cells, Mapping) else cells:
-        pairs.append((item.type, item.nodes) if isinstance(item, CellBlock) else item)
+    given = list(cells.items()) if isinstance(cells, Mapping) else cells
+    for item in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
+        pair = (item.type, item.nodes) if isinstance(item, CellBlock) else item
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise InvalidMeshError(
+                "cells must be {'type': array, ...} or a list of pairs (type, array), with types such as 'triangle'; "
+                f"not {type(item).__name__}"
+            )
+        pairs.append((pair[0], pair[1]))
     blocks = []
     for name, nodes in pairs:
         reference = cell_type(name)
@@ -77,7 +90,10 @@ def _checked_blocks(
         if array.dtype.kind not in "iu":
             raise InvalidMeshError(f"{name} cells must be integer node indices, not of dtype {array.dtype}")
         if array.ndim != 2 or array.shape[1] != reference.n_nodes:
-            raise InvalidMeshError(f"{name} cells must have shape (n_cells, {reference.n_nodes}), not {array.shape}")
+            turned = ": transposed?" if array.ndim == 2 and len(array) == reference.n_nodes else ""
+            raise InvalidMeshError(
+                f"{name} cells must have shape (n_cells, {reference.n_nodes}), not {array.shape}{turned}"
+            )
         if len(array) == 0:
             continue
         if array.min() < 0 or array.max() >= n_nodes:
@@ -170,7 +186,7 @@ def _checked_ids(cell_ids: npt.ArrayLike, n_cells: int) -> IntArray:
 
 def _index_groups(groups: Mapping[str, npt.ArrayLike] | None, kind: str, size: int) -> dict[str, IntArray]:
     result: dict[str, IntArray] = {}
-    for name, value in (groups or {}).items():
+    for name, value in mapping_of(groups, f"{kind}_groups", InvalidMeshError).items():
         array = array_of(value, f"{kind} group {name!r}")
         if array.dtype == bool and array.shape == (size,):
             array = np.flatnonzero(array)
@@ -197,7 +213,7 @@ def _node_orders(groups: Mapping[str, npt.ArrayLike], sorted_groups: Mapping[str
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Mesh:
+class Mesh(Picklable):
     """A frozen mesh of plane or solid cells, of one or several types.
 
     Parameters
@@ -268,7 +284,8 @@ class Mesh:
             raise InvalidMeshError(f"node_ids must be {n_nodes} integers, not shape {ids.shape} of {ids.dtype}")
         if len(distinct(ids)) != n_nodes:
             raise InvalidMeshError("node_ids repeat some id")
-        corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in (facet_groups or {}).items()}
+        named = mapping_of(facet_groups, "facet_groups", InvalidMeshError)
+        corners = {n: facet_corners(n, v, dim, n_nodes) for n, v in named.items()}
         facets = matched_facets(corners, blocks, n_nodes) if corners else {}
         nodes = _index_groups(node_groups, "node", n_nodes)
         self._set(
@@ -297,13 +314,6 @@ class Mesh:
         new._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
-        groups = ("node_groups", "facet_groups", "cell_groups", "node_order")
-        return {k: dict(v) if k in groups else v for k, v in self.__dict__.items()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._set(**{k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in state.items()})
-
     # ------------------------------------------------------------------ sizes
     @property
     def dim(self) -> int:
@@ -328,7 +338,7 @@ class Mesh:
     def __repr__(self) -> str:
         cells = ", ".join(f"{len(b)} {b.type}" for b in self.blocks)
         groups = "; ".join(
-            f"{kind} groups {', '.join(names)}"
+            one_line(f"{kind} groups {', '.join(names)}")
             for kind, names in (
                 ("node", self.node_groups),
                 ("facet", self.facet_groups),
@@ -339,33 +349,37 @@ class Mesh:
         return f"Mesh({self.n_nodes} nodes, {cells}{'; ' + groups if groups else ''})"
 
     # ------------------------------------------------------------------ groups
+    def _require_group(self, name: str, *kinds: str) -> None:
+        """UnknownGroupError where no group of these kinds has that name."""
+        groups = {"node": self.node_groups, "facet": self.facet_groups, "cell": self.cell_groups}
+        having = [kind for kind in groups if isinstance(name, str) and name in groups[kind]]
+        if not set(having) & set(kinds):
+            known = dict.fromkeys(each for kind in kinds for each in groups[kind])
+            raise UnknownGroupError(name, "node, facet or cell" if len(kinds) > 1 else kinds[0], known, having)
+
     def facets(self, name: str) -> FacetSet:
         """Facets of a facet group that must exist and hold something."""
-        if name not in self.facet_groups:
-            raise UnknownGroupError(name, "facet", self.facet_groups)
+        self._require_group(name, "facet")
         if len(self.facet_groups[name]) == 0:
             raise InvalidMeshError(f"facet group {name!r} is empty")
         return self.facet_groups[name]
 
     def cells_of(self, name: str) -> IntArray:
         """Global cell ids of a cell group that must exist and hold something."""
-        if name not in self.cell_groups:
-            raise UnknownGroupError(name, "cell", self.cell_groups)
+        self._require_group(name, "cell")
         if len(self.cell_groups[name]) == 0:
             raise InvalidMeshError(f"cell group {name!r} is empty")
         return self.cell_groups[name]
 
     def nodes_of(self, name: str) -> IntArray:
         """Node indices of a group: a node group, else the nodes of a facet group, else those of a cell group."""
+        self._require_group(name, "node", "facet", "cell")
         if name in self.node_groups:
             nodes = self.node_groups[name]
         elif name in self.facet_groups:
             nodes = self.facet_nodes(self.facet_groups[name])
-        elif name in self.cell_groups:
-            nodes = self._nodes_of_cells(self.cell_groups[name])
         else:
-            known = dict.fromkeys([*self.node_groups, *self.facet_groups, *self.cell_groups])
-            raise UnknownGroupError(name, "node, facet or cell", known)
+            nodes = self._nodes_of_cells(self.cell_groups[name])
         if len(nodes) == 0:
             raise InvalidMeshError(f"group {name!r} is empty")
         return nodes
@@ -415,17 +429,23 @@ class Mesh:
         A group may also be a function of ``x``, shape ``(dim, n)``, that returns which nodes, boundary facets (by the
         mean of their corners) or cells (likewise) belong to it.
         """
-        nodes = {n: v(self.points.T) if callable(v) else v for n, v in (node_groups or {}).items()}
-        cells = {n: v(self.cell_centres().T) if callable(v) else v for n, v in (cell_groups or {}).items()}
-        given = {n: v for n, v in (facet_groups or {}).items() if not callable(v)}
-        chosen = {n: v for n, v in (facet_groups or {}).items() if callable(v)}
+        of_nodes, of_facets, of_cells = (
+            mapping_of(groups, what, InvalidMeshError)
+            for groups, what in (
+                (node_groups, "node_groups"), (facet_groups, "facet_groups"), (cell_groups, "cell_groups"),
+            )
+        )  # fmt: skip
+        nodes = {n: _selected(v, self.points, n) for n, v in of_nodes.items()}
+        cells = {n: _selected(v, self.cell_centres(), n) for n, v in of_cells.items()}
+        given = {n: v for n, v in of_facets.items() if not callable(v)}
+        chosen = {n: v for n, v in of_facets.items() if callable(v)}
         corners = {n: facet_corners(n, v, self.dim, self.n_nodes) for n, v in given.items()}
         facets = matched_facets(corners, self.blocks, self.n_nodes) if corners else {}
         if chosen:
             boundary = self.boundary()
             centres = self._facet_centres(boundary)
             for name, selector in chosen.items():
-                mask = array_of(selector(centres.T), f"facet group {name!r}")
+                mask = array_of(_selected(selector, centres, name), f"facet group {name!r}")
                 if mask.shape != (len(boundary),) or mask.dtype != bool:
                     raise InvalidMeshError(
                         f"facet group {name!r}: the function of x must return {len(boundary)} truth values, not "
@@ -546,6 +566,8 @@ class Mesh:
 
         Quadratic scikit-fem meshes keep their order of nodes (``mesh.doflocs``).
         """
+        if not isinstance(mesh, skfem.Mesh):
+            raise InvalidMeshError(f"from_skfem takes a mesh of scikit-fem, not {type(mesh).__name__}")
         name, nodes = skfem_bridge.cells_of(mesh)
         facets = {n: mesh.facets[:, f].T for n, f in (mesh.boundaries or {}).items()}
         return cls(mesh.doflocs.T, {name: nodes}, facet_groups=facets, cell_groups=mesh.subdomains or {})
@@ -566,6 +588,24 @@ class Mesh:
             index, _ = match_rows(padded_key(mesh.facets.T), wanted)
             facets[name] = np.sort(index)
         return mesh.with_boundaries(facets).with_subdomains({n: np.array(v) for n, v in self.cell_groups.items()})
+
+
+def require_mesh(mesh: Any, error: type[FemadjError] = InvalidMeshError) -> None:
+    """``error`` for what is no Mesh, with how to make one of it."""
+    if isinstance(mesh, Mesh):
+        return
+    advice = "read_mesh(path) reads a file, Mesh(points, {'triangle': cells}) takes arrays"
+    if isinstance(mesh, skfem.Mesh):
+        advice = "write Mesh.from_skfem(mesh)"
+    elif hasattr(mesh, "cells_dict"):
+        advice = "write Mesh(mesh.points, mesh.cells_dict), or read the file with read_mesh, which keeps its groups"
+    kind = "" if type(mesh).__name__ != "Mesh" else f"{type(mesh).__module__}."
+    raise error(f"mesh must be a Mesh, not {kind}{type(mesh).__name__}: {advice}")
+
+
+def _selected(group: Any, x: FloatArray, name: str) -> Any:
+    """A group as given, or what a function of x answers."""
+    return called(group, f"the function of x of group {name!r}", x.T, error=InvalidMeshError)
 
 
 def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tuple[FloatArray, FloatArray]]:

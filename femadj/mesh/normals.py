@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, listing
+from femadj.errors import InvalidMeshError
 from femadj.mesh import Mesh, checked_points
 from femadj.mesh.reference import facet_table
 from femadj.mesh.topology import facets_by_place
@@ -79,6 +80,9 @@ def boundary_normals(mesh: Mesh, points: npt.ArrayLike | None = None) -> Boundar
         sign = mesh.orientation[boundary.cells[place.at]]
         vector *= sign[:, None, None] * table.weights[number][:, None]
         area = np.linalg.norm(vector, axis=2)
+        if not area.any(axis=1).all():
+            flat = boundary.cells[place.at][~area.any(axis=1)]
+            raise InvalidMeshError(f"facets of cells {listing(flat)} have no area at these points")
         values = table.values[number][:, list(cell.facets[number])]
         weights = values if linear else values**2
         nodal_vector = np.einsum("qa,eqj->eaj", weights, vector)

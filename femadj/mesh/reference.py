@@ -19,7 +19,7 @@ import skfem
 from skfem.quadrature import get_quadrature
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import UnsupportedCellError
+from femadj.errors import ProblemError, UnsupportedCellError, choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +235,7 @@ def cell_type(name: str) -> CellType:
         return CELL_TYPES[name]
     except KeyError:
         raise UnsupportedCellError(
-            f"cells of type {name!r} are not supported; supported are: {', '.join(INTEGRATED_CELLS)}"
+            f"cells of type {name!r} are not supported; supported are: {choices(name, INTEGRATED_CELLS)}"
         ) from None
 
 
@@ -282,6 +282,12 @@ def shape_functions(name: str, points: npt.ArrayLike) -> tuple[FloatArray, Float
     return values, gradients
 
 
+HIGHEST_DEGREE: Mapping[str, int] = MappingProxyType(
+    {"line": 99, "triangle": 19, "quad": 99, "tetra": 8, "hexahedron": 99, "wedge": 19}
+)
+"""Of the quadrature rules that there are, by shape: scikit-fem's tables, and 50 Gauss points along a line."""
+
+
 def quadrature(shape: str, order: int) -> tuple[FloatArray, FloatArray]:
     """Quadrature rule on a reference shape, exact for polynomials of degree ``order``.
 
@@ -289,7 +295,17 @@ def quadrature(shape: str, order: int) -> tuple[FloatArray, FloatArray]:
     -------
     points : (n_points, dim)
     weights : (n_points,)
+
+    Raises
+    ------
+    ProblemError
+        For a degree beyond the tables.
     """
+    if order > HIGHEST_DEGREE[shape]:
+        raise ProblemError(
+            f"there is no quadrature rule of degree {order} for cells of shape {shape!r}: the highest is "
+            f"{HIGHEST_DEGREE[shape]}"
+        )
     if shape == "triangle" and order <= 1:
         return np.full((1, 2), 1 / 3), np.array([0.5])
     if shape == "wedge":

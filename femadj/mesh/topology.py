@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import array_of, frozen
+from femadj.base.pickling import Picklable
 from femadj.errors import InvalidMeshError
 from femadj.mesh.reference import CellType, cell_type
 
@@ -29,7 +30,7 @@ def distinct(ids: npt.NDArray[Any]) -> IntArray:
 
 
 @dataclass(frozen=True, eq=False)
-class CellBlock:
+class CellBlock(Picklable):
     """Cells of one type.
 
     Attributes
@@ -53,7 +54,7 @@ class CellBlock:
 
 
 @dataclass(frozen=True, eq=False)
-class FacetSet:
+class FacetSet(Picklable):
     """Facets as (cell, local facet) pairs.
 
     Attributes

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import flag, real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.mesh import Mesh
@@ -73,6 +74,7 @@ class AdvectionDiffusion(Body):
         if source is not None and not callable(source):
             finite(source, "source")
         self._conductivity = alike(conductivity)
+        flag(supg, "supg", MaterialError)
         self._supg = bool(supg)
         self._source = source
         self.thickness = float(thickness)
@@ -220,10 +222,7 @@ def _at(function: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _vector(value: Any) -> FloatArray:
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        raise MaterialError(f"velocity must be a vector, a field or a function of x, not {value!r}") from None
+    array = real_array(value, "velocity", MaterialError, "a vector, a field or a function of x")
     if array.ndim != 1 or not np.isfinite(array).all():
         raise MaterialError(f"velocity must be a finite vector, not {value!r}")
     return array

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import described, real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.integral import IntegralTerm
@@ -280,6 +281,10 @@ class CoefficientPhysics(Unscaled):
         return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric)
 
 
+BY_CELL = ", a mapping of cell group to numbers, or CellField(values) with one for each cell"
+"""What else a material constant may be."""
+
+
 def positive(value: Any, what: str) -> float:
     """A positive finite number."""
     number = finite(value, what)
@@ -291,9 +296,11 @@ def positive(value: Any, what: str) -> float:
 def finite(value: Any, what: str) -> float:
     """A finite number."""
     try:
-        number = float(value)
+        number = None if np.ndim(value) else float(value)
     except (TypeError, ValueError):
-        raise MaterialError(f"{what} must be a number, not {value!r}") from None
+        number = None
+    if number is None:
+        raise MaterialError(f"{what} must be a number{BY_CELL}, not {described(value)}")
     if not np.isfinite(number):
         raise MaterialError(f"{what} must be finite, not {number}")
     return number
@@ -302,7 +309,7 @@ def finite(value: Any, what: str) -> float:
 def for_each(value: Regional | None, check: Callable[[Any, str], Any], what: str) -> None:
     """Check every value of a regional constant."""
     if isinstance(value, CellField):
-        for entry in np.unique(np.asarray(value.values, dtype=float)) if value.values is not None else ():
+        for entry in np.unique(real_array(value.values, what, MaterialError)) if value.values is not None else ():
             check(entry, what)
     elif isinstance(value, Mapping):
         if not value:

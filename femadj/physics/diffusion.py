@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.law import TensorLaw
 from femadj.mesh import Mesh
-from femadj.physics.base import Body, CoefficientPhysics, NullModes, for_each, positive
+from femadj.physics.base import BY_CELL, Body, CoefficientPhysics, NullModes, for_each, positive
 from femadj.physics.material import Regional, isotropic_conductivity, item_shape, of_gradients, tensor_conductivity
 
 
@@ -96,15 +97,12 @@ def alike(value: Regional) -> Regional:
 
 def checked_conductivity(value: Any, what: str) -> FloatArray:
     """A positive number or a tensor with a positive definite symmetric part; MaterialError when it is neither."""
-    try:
-        k = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise MaterialError(f"{what} must be a number or a tensor, not {value!r}") from None
+    k = real_array(value, what, MaterialError, f"a number, a tensor{BY_CELL}")
     if k.ndim == 0:
         positive(value, what)
         return k
     if k.ndim != 2 or k.shape[0] != k.shape[1] or not np.isfinite(k).all():
-        raise MaterialError(f"{what} must be a finite number or square tensor, not of shape {k.shape}")
+        raise MaterialError(f"{what} must be a finite number, a square tensor{BY_CELL}, not of shape {k.shape}")
     if np.linalg.eigvalsh(0.5 * (k + k.T)).min() <= 1e-14 * np.abs(k).max():
         raise MaterialError(f"{what} is not positive definite")
     return k

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import one_of, real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.law import TensorLaw
@@ -71,8 +72,7 @@ class Elasticity(Body, CoefficientPhysics):
             for_each(self.nu, _checked_nu, "nu")
         if self.density is not None:
             for_each(self.density, positive, "density")
-        if self.plane not in ("strain", "stress"):
-            raise MaterialError(f"plane must be 'strain' or 'stress', not {self.plane!r}")
+        one_of(self.plane, ("strain", "stress"), "plane", MaterialError)
         positive(self.thickness, "thickness")
 
     @property
@@ -144,10 +144,7 @@ def _checked_nu(value: Any, what: str) -> float:
 
 
 def _checked_stiffness(value: Any, what: str) -> FloatArray:
-    try:
-        matrix = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise MaterialError(f"{what} must be a (6, 6) or (3, 3) array, not {value!r}") from None
+    matrix = real_array(value, what, MaterialError, "a (6, 6) or (3, 3) array")
     if matrix.shape not in {(6, 6), (3, 3)} or not np.isfinite(matrix).all():
         raise MaterialError(f"{what} must be a finite (6, 6) or (3, 3) array, not of shape {matrix.shape}")
     scale = np.abs(matrix).max()

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from skfem.element import Element, ElementVector
 
+from femadj.base.arguments import flag, mapping_of, one_of, whole_number
 from femadj.base.arrays import FloatArray
-from femadj.errors import FormError, MaterialError
+from femadj.errors import FormError, MaterialError, ParameterError, ProblemError
 from femadj.forms.integral import IntegralTerm
 from femadj.forms.integrand import Integrand
 from femadj.forms.probed import as_general, form_term, probe_of
 from femadj.forms.probing import Probe
-from femadj.mesh import Mesh
+from femadj.mesh import Mesh, require_mesh
 from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes, Unscaled
 from femadj.space.discretisation import Discretisation
-from femadj.space.element import ElementSpace, default_names, describe, parts_of
+from femadj.space.element import ElementSpace, default_names, describe, names_of, parts_of
 from femadj.space.maps import FieldMap, Over
 from femadj.space.parameters import ParameterLike, Parameters
 from femadj.space.parts import Part
@@ -56,14 +57,14 @@ class Integral:
     sides: Literal["pairs", "each"] | None = None
 
     def __post_init__(self) -> None:
-        if self.over not in (None, "cells", "facets", "interior facets"):
-            raise FormError(f"over must be 'cells', 'facets' or 'interior facets', not {self.over!r}")
-        if self.sides not in (None, "pairs", "each"):
-            raise FormError(f"sides must be 'pairs' or 'each', not {self.sides!r}")
-        if self.order is not None and (
-            isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 0
-        ):
-            raise FormError(f"order must be a whole number, not {self.order!r}")
+        if self.over is not None:
+            one_of(self.over, get_args(Over), "over", FormError)
+        if self.sides is not None:
+            one_of(self.sides, ("pairs", "each"), "sides", FormError)
+        if self.order is not None:
+            whole_number(self.order, 0, "order", FormError)
+        if self.group is not None and not isinstance(self.group, str):
+            raise FormError(f"group must be the name of a cell or facet group, not {type(self.group).__name__}")
         Integrand.of(self.form, self.name)
 
     @property
@@ -89,7 +90,7 @@ class Integral:
         order = self.order if self.order is not None else order
         try:
             return space.maps(self.place(space.mesh), self.group, order, gradients=gradients)
-        except FormError as error:
+        except (FormError, ProblemError) as error:
             raise FormError(f"form {self.integrand.name!r}: {error}") from error
 
 
@@ -106,6 +107,10 @@ def integrals_of(given: IntegralLike, what: str) -> tuple[Integral, ...]:
             raise FormError(f"{what} must be functions, scikit-fem forms or Integral(...), not {item!r}")
         result.append(item if isinstance(item, Integral) else Integral(item))
     return tuple(result)
+
+
+MOST_COMPONENTS = 100
+"""Of an unknown at a node."""
 
 
 class Form(Unscaled):
@@ -165,15 +170,17 @@ class Form(Unscaled):
             self._parts = parts_of(element, names)
             self._names = tuple(part.name for part in self._parts)
         else:
-            if element != "vector" and (isinstance(element, bool) or not isinstance(element, int) or element < 1):
-                raise FormError(
-                    f"element must be a number of components, 'vector' or a scikit-fem element, not {element!r}"
-                )
-            self._names = default_names(1) if names is None else tuple(names)
-            if isinstance(names, str) or len(self._names) != 1 or not self._names[0].isidentifier():
-                raise FormError(f"names must hold one name of a variable, not {names!r}")
+            if not isinstance(element, str) or element != "vector":
+                what = "element, a number of components, 'vector' or a scikit-fem element,"
+                whole_number(element, 1, what, FormError)
+                if int(element) > MOST_COMPONENTS:
+                    raise FormError(f"element: {element} components are more than {MOST_COMPONENTS}")
+            self._names = default_names(1) if names is None else names_of(names, 1)
         self._element = element
-        self._parameters = MappingProxyType(dict(parameters or {}))
+        self._parameters = MappingProxyType(dict(mapping_of(parameters, "parameters", ParameterError)))
+        for value, what in ((definite, "definite"), (symmetric, "symmetric")):
+            if value is not None:
+                flag(value, what, FormError)
         self._definite = definite
         self._symmetric = symmetric
 
@@ -248,8 +255,9 @@ class Form(Unscaled):
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Probe the forms and bind them to the discretisation."""
-        internal = [(i, term) for i in self._bilinear for term in _terms(i, space, parameters, 2, order)]
-        external = [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
+        with parameters.explained(space.mesh):
+            internal = [(i, term) for i in self._bilinear for term in _terms(i, space, parameters, 2, order)]
+            external = [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
         definite = all(term.fields.compiled and probe_of(term).definite for _, term in internal)
         unequal = [integral for integral, term in internal if not term.symmetric]
         if self._symmetric and unequal:
@@ -263,6 +271,7 @@ class Form(Unscaled):
 
     def explain(self, mesh: Mesh) -> str:
         """Which way each form goes on a mesh, and why."""
+        require_mesh(mesh)
         space = self.discretise(mesh, 1)
         parameters = Parameters.of(mesh, self._parameters, "Form")
         lines = []

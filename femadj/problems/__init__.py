@@ -4,6 +4,16 @@ from femadj.algebra.linear_system import Counts
 from femadj.problems.chain import Chain, ChainSolution
 from femadj.problems.gradient import ChainGradient, Gradient, Partials
 from femadj.problems.linear_static import LinearStatic
-from femadj.problems.solution import Solution
+from femadj.problems.solution import Solution, require_solution
 
-__all__ = ["Chain", "ChainGradient", "ChainSolution", "Counts", "Gradient", "LinearStatic", "Partials", "Solution"]
+__all__ = [
+    "Chain",
+    "ChainGradient",
+    "ChainSolution",
+    "Counts",
+    "Gradient",
+    "LinearStatic",
+    "Partials",
+    "Solution",
+    "require_solution",
+]

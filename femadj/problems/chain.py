@@ -10,17 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import Counts
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import ParameterError, ProblemError, ResponseError
+from femadj.base.display import shown
+from femadj.base.pickling import HoldsSolver
+from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
-from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials
+from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials, all_partials
 from femadj.problems.linear_static import LinearStatic
 from femadj.problems.solution import Solution
 from femadj.progress import Progress
 from femadj.space.parameters import Parameters
 
 
-class Chain:
+class Chain(HoldsSolver):
     """Problems on one mesh, solved one after the other.
 
     A nodal parameter of a later stage that has the name of an earlier stage receives that stage's solution: a load
@@ -150,7 +153,7 @@ class Chain:
         -------
         ChainSolution
         """
-        given = self._by_stage(parameters or {})
+        given = self._by_stage(mapping_of(parameters, "parameters", ParameterError))
         solutions: dict[str, Solution] = {}
         for name, problem in self._stages.items():
             fed = {source: _as_parameter(solutions[source].u) for source in self._links[name]}
@@ -162,19 +165,19 @@ class Chain:
         for name, value in parameters.items():
             stage, _, parameter = name.partition(".")
             if stage not in result or not parameter:
-                known = ", ".join(map(repr, self.parameters))
-                raise ParameterError(f"there is no parameter {name!r}; the chain has: {known or 'none at all'}")
+                raise UnknownParameterError(name, self.parameters, "the chain")
             if parameter in self._links[stage]:
                 raise ParameterError(f"parameter {name!r} is the solution of stage {parameter!r}; it cannot be given")
             result[stage][parameter] = value
         return result
 
     def __repr__(self) -> str:
-        return f"Chain({', '.join(f'{name}: {problem!r}' for name, problem in self._stages.items())})"
+        (first, problem), *others = self._stages.items()
+        return shown(f"Chain({first}: {_head(problem)}", **{name: _head(each) for name, each in others}) + ")"
 
 
 @dataclass(frozen=True, eq=False)
-class ChainSolution:
+class ChainSolution(HoldsSolver):
     """A solved chain at fixed node coordinates.
 
     Attributes
@@ -196,15 +199,18 @@ class ChainSolution:
         """Node coordinates."""
         return self.last.points
 
+    def __repr__(self) -> str:
+        return shown(f"ChainSolution({len(self.stages)} stages)", **{n: _head(s) for n, s in self.stages.items()})
+
     def __getitem__(self, stage: str) -> Solution:
-        return self.stages[stage]
+        return self.stage(stage)
 
     def stage(self, name: str | None) -> Solution:
         """Solution of a stage, of the last one when None; ResponseError for one that there is not."""
         if name is None:
             return self.last
-        if name not in self.stages:
-            raise ResponseError(f"the chain has no stage {name!r}; it has: {', '.join(map(repr, self.stages))}")
+        if not isinstance(name, str) or name not in self.stages:
+            raise ResponseError(f"the chain has no stage {name!r}; it has: {choices(name, self.stages)}")
         return self.stages[name]
 
     def pullback(self, partials: Sequence[Partials]) -> tuple[ChainGradient, ...]:
@@ -214,8 +220,11 @@ class ChainSolution:
         transposed solve for each response, of every stage.
         """
         last = list(self.stages)[-1]
+        partials = all_partials(partials)
         fed: list[dict[str, FloatArray]] = [{} for _ in partials]
         found: list[dict[str, Gradient]] = [{} for _ in partials]
+        for each in partials:
+            self.stage(each.stage)
         for stage in reversed(list(self.stages)):
             here = self.stages[stage]
             wanted = {}
@@ -250,6 +259,10 @@ class ChainSolution:
             MappingProxyType({stage: parts[stage] for stage in self.stages if stage in parts}),
             sum(gradient.adjoint_solves for gradient in parts.values()),
         )
+
+
+def _head(stage: LinearStatic | Solution) -> str:
+    return repr(stage).partition("\n")[0]
 
 
 def _read(arrays: Mapping[str, FloatArray], name: str) -> Callable[[], FloatArray]:

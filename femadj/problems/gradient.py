@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
+from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
+from femadj.base.display import at_node, measured, shown
+from femadj.base.pickling import Picklable
+from femadj.errors import ResponseError, UnknownParameterError
 
 
 def _none() -> Mapping[str, FloatArray]:
@@ -14,7 +20,7 @@ def _none() -> Mapping[str, FloatArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Partials:
+class Partials(Picklable):
     """Value and partial derivatives of a response at a solution. What is ``None`` is zero.
 
     A user-defined response needs ``value``, ``state`` and ``points`` only; the other fields save work where a response
@@ -51,12 +57,24 @@ class Partials:
     stage: str | None = None
     name: str = "response"
 
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", _none())
+
     def named(self, name: str, stage: str | None) -> Partials:
         """The same as those of a response of some name and stage."""
         return Partials(
             self.value, self.state, self.points, self.parameters, self.internal_weight, self.external_weight,
             self.adjoint, stage, name,
         )  # fmt: skip
+
+
+def all_partials(given: Any) -> tuple[Partials, ...]:
+    """A list of partial derivatives; ResponseError for anything else."""
+    for each in sequence_of(given, "partials", ResponseError):
+        if not isinstance(each, Partials):
+            raise ResponseError(f"partials must be a list of Partials, not of {type(each).__name__}")
+    return tuple(given)
 
 
 class OnDemand(Mapping[str, FloatArray]):
@@ -73,6 +91,8 @@ class OnDemand(Mapping[str, FloatArray]):
         self._known: dict[str, FloatArray] = {}
 
     def __getitem__(self, name: str) -> FloatArray:
+        if name not in self._sources:
+            raise UnknownParameterError(name, self._sources)
         if name not in self._known:
             self._known[name] = self._sources[name]()
         return self._known[name]
@@ -86,12 +106,20 @@ class OnDemand(Mapping[str, FloatArray]):
     def __len__(self) -> int:
         return len(self._sources)
 
+    def __reduce__(self) -> Any:
+        return _known, (dict(self),)
+
     def __repr__(self) -> str:
         return f"{{{', '.join(map(repr, self._sources))}}}"
 
 
+def _known(arrays: Mapping[str, FloatArray]) -> OnDemand:
+    """Arrays that have been computed."""
+    return OnDemand({name: partial(arrays.__getitem__, name) for name in arrays})
+
+
 @dataclass(frozen=True, eq=False)
-class Gradient:
+class Gradient(Picklable):
     """Total derivatives of a response.
 
     Attributes
@@ -116,9 +144,18 @@ class Gradient:
     adjoint_solves: int
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
 
+    def __repr__(self) -> str:
+        return shown(
+            f"Gradient({_count(self)})",
+            points=measured(self.points, at_node(self.points.shape)),
+            loads=measured(self.loads),
+            supports=measured(self.supports),
+            parameters=", ".join(self.parameters),
+        )
+
 
 @dataclass(frozen=True, eq=False)
-class ChainGradient:
+class ChainGradient(Picklable):
     """Total derivatives of a response of a chain.
 
     Attributes
@@ -137,3 +174,15 @@ class ChainGradient:
     parameters: Mapping[str, FloatArray]
     stages: Mapping[str, Gradient]
     adjoint_solves: int
+
+    def __repr__(self) -> str:
+        return shown(
+            f"ChainGradient({_count(self)})",
+            points=measured(self.points, at_node(self.points.shape)),
+            parameters=", ".join(self.parameters),
+            stages=", ".join(self.stages),
+        )
+
+
+def _count(gradient: Gradient | ChainGradient) -> str:
+    return f"{len(gradient.points)} nodes, adjoint solves: {gradient.adjoint_solves}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
+from femadj.base.arguments import notified, sequence_of, whole_number
 from femadj.base.design import Design
+from femadj.base.display import one_line, shown
+from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
-from femadj.errors import IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
-from femadj.mesh import Mesh, checked_points
+from femadj.errors import FemadjError, IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
+from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Form, Physics
 from femadj.problems.fem import FemResidual
 from femadj.problems.solution import Solution
@@ -23,7 +26,7 @@ from femadj.solvers.base import Solver
 from femadj.space.parameters import Parameters
 
 
-class LinearStatic:
+class LinearStatic(HoldsSolver):
     """``K(X) u = f(X)`` with supports, for node coordinates ``X`` of a fixed topology.
 
     Building the problem resolves groups, checks materials, supports and loads, compiles the kernels and analyses the
@@ -66,19 +69,22 @@ class LinearStatic:
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if not isinstance(mesh, Mesh):
-            raise ProblemError(f"mesh must be a Mesh, not {type(mesh).__name__}")
-        if not callable(getattr(physics, "bind", None)) or isinstance(physics, type):
+        require_mesh(mesh, ProblemError)
+        notified(progress, ProblemError)
+        if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
+            advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
             raise ProblemError(
                 "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-                f"{physics!r}"
+                f"{physics!r}{advice}"
             )
-        if quadrature_order is not None and (not isinstance(quadrature_order, int) or quadrature_order < 1):
-            raise ProblemError(f"quadrature_order must be a whole number of at least 1, not {quadrature_order!r}")
+        for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
+            if value is not None:
+                whole_number(value, 1, what, ProblemError)
         self._mesh = mesh
         self._physics = physics
-        self._supports = _sequence(supports, Fixed, "supports", SupportError)
-        self._loads = _sequence(loads, None, "loads", LoadError)
+        given = (supports,) if isinstance(supports, Fixed) else supports
+        self._supports = _conditions(given, _is_support, "supports", "Fixed('name')", SupportError)
+        self._loads = _conditions(loads, _is_load, "loads", "Traction('name', value)", LoadError)
         self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         self._threads = threads
@@ -186,9 +192,15 @@ class LinearStatic:
         )
 
     def __repr__(self) -> str:
-        return (
-            f"LinearStatic({self._mesh!r}, {self._physics!r}, {self._residual.space.n_dofs} unknowns, "
-            f"{int(self._residual.supports.fixed.sum())} prescribed, solver {self.solver_name})"
+        supports, counts = self._residual.supports, self.counts
+        return shown(
+            f"LinearStatic({self._residual.space.n_dofs} unknowns, {int(supports.fixed.sum())} prescribed, "
+            f"solver {self.solver_name}, analyses: {counts.analyses}, factorisations: {counts.factorisations})",
+            mesh=repr(self._mesh),
+            physics=repr(self._physics),
+            supports="; ".join(map(supports.described, self._supports)),
+            loads="; ".join(one_line(load, 50) for load in self._loads),
+            parameters=", ".join(self.parameters),
         )
 
     # ------------------------------------------------------------------ solving
@@ -232,12 +244,6 @@ class LinearStatic:
         at.require_linear_at(solution.u)
         return solution
 
-    def __reduce__(self) -> Any:
-        raise ProblemError(
-            "a LinearStatic cannot be pickled or deep-copied: it holds a solver's memory. Pickle its mesh, and build "
-            "the problem anew where it is needed"
-        )
-
     def _located(
         self, error: SingularSystemError | IndefiniteSystemError
     ) -> SingularSystemError | IndefiniteSystemError:
@@ -257,16 +263,21 @@ class LinearStatic:
         return type(error)(f"{error}: {where}. Likely causes: {causes}", error.equation)
 
 
-def _sequence(value: Any, kind: type | None, what: str, error: type[Exception]) -> tuple[Any, ...]:
-    if kind is not None and isinstance(value, kind):
-        value = (value,)
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise error(f"{what} must be a list, not {type(value).__name__}")
-    for item in value:
-        fits = isinstance(item, kind) if kind is not None else hasattr(item, "bind")
-        if not fits:
-            raise error(f"{what} holds {item!r}, which is not one")
-    return tuple(value)
+def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
+    """Supports or loads as given."""
+    items = sequence_of(value, what, error, f": write [{example}]")
+    for item in items:
+        if not fits(item):
+            raise error(f"{what} holds {item!r}, which is none: write {example}")
+    return items
+
+
+def _is_support(item: Any) -> bool:
+    return isinstance(item, Fixed)
+
+
+def _is_load(item: Any) -> bool:
+    return callable(getattr(item, "bind", None)) and not isinstance(item, type)
 
 
 def parameters_of(mesh: Mesh, physics: Physics, loads: Sequence[Load]) -> Parameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,14 +12,18 @@ import numpy as np
 from femadj.algebra.implicit import Implicit, Seed
 from femadj.algebra.linear_system import Counts, LinearSolution
 from femadj.algebra.residual import Weights
+from femadj.base.arguments import mapping_of, real_array, sequence_of
 from femadj.base.arrays import FloatArray
+from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
-from femadj.conditions.supports import Prescribed
-from femadj.errors import ProblemError, ResponseError
+from femadj.base.display import measured, shown
+from femadj.base.pickling import HoldsSolver
+from femadj.conditions.supports import Prescribed, unknown_name
+from femadj.errors import ParameterError, ProblemError, ResponseError
 from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.problems.fem import FemAtDesign
-from femadj.problems.gradient import Gradient, OnDemand, Partials
+from femadj.problems.gradient import Gradient, OnDemand, Partials, all_partials
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Factor
 from femadj.space.parameters import Parameters
@@ -58,8 +63,20 @@ class StaticProblem(Protocol):
         ...
 
 
+def require_solution(value: Any, taker: str) -> None:
+    """ProblemError for what is no solution of a problem, handed to ``taker``."""
+    if hasattr(value, "stages") and callable(getattr(value, "pullback", None)):
+        return
+    advice = ""
+    if callable(getattr(getattr(value, "system", None), taker, None)):
+        advice = f": solutions of a LinearSystem go to its own method, system.{taker}(solution, ...)"
+    elif callable(getattr(value, "solve", None)):
+        advice = f": solve it first, {taker}(problem.solve(), ...)"
+    raise ProblemError(f"{taker} takes a solution of a problem, not {type(value).__name__}{advice}")
+
+
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(HoldsSolver):
     """A solved problem at fixed node coordinates.
 
     Attributes
@@ -116,6 +133,18 @@ class Solution:
     def stages(self) -> Mapping[str, Solution]:
         """Itself, under no name: a chain of one stage."""
         return {"": self}
+
+    def __repr__(self) -> str:
+        space, mesh = self.at.space, self.problem.mesh
+        where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
+        return shown(
+            f"Solution({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
+            u=measured(self.u, where),
+            load=measured(self.load, where),
+            factor=repr(self.factor),
+            parameters=", ".join(self.parameters),
+            seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
+        )
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""
@@ -175,7 +204,10 @@ class Solution:
         -------
         lam : same shape
         """
-        return self.implicit.adjoint(rhs.reshape(-1, len(self.linear.x))).reshape(rhs.shape)
+        block = real_array(rhs, "rhs", ProblemError)
+        if block.shape[-2:] != self.u.shape or block.ndim not in (2, 3) or not np.isfinite(block).all():
+            raise ProblemError(f"rhs must be finite and of shape {self.u.shape} or (k, *{self.u.shape})")
+        return self.implicit.adjoint(block.reshape(-1, len(self.linear.x))).reshape(block.shape)
 
     def pullback(self, partials: Sequence[Partials]) -> tuple[Gradient, ...]:
         """Total derivatives of responses from their partial ones: one transposed solve each, as one block.
@@ -186,7 +218,7 @@ class Solution:
             For partial derivatives that are not finite arrays in the shape of the unknowns or of the points.
         """
         phases = Phases(self.problem.progress)
-        for each in partials:
+        for each in all_partials(partials):
             self.stage(each.stage)
             self._check(each)
         seeds = [self._seed(each) for each in partials]
@@ -198,7 +230,17 @@ class Solution:
 
     def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
         """``du`` along directions of the design, one solve each; arrays in the shape of ``u``."""
+        for each in sequence_of(directions, "directions", ProblemError):
+            self._check_direction(each)
         return tuple(self._field(rates[0]) for rates in self.implicit.pushforward(directions))
+
+    def _check_direction(self, direction: Any) -> None:
+        if not isinstance(direction, Design):
+            raise ProblemError(f"directions must be a list of Design, not of {type(direction).__name__}")
+        if direction.points is not None:
+            as_array(direction.points, self.points.shape, "points of a direction", ProblemError)
+        for name, rates in mapping_of(direction.parameters, "parameters of a direction", ParameterError).items():
+            as_array(rates, np.shape(self.parameters.value(name)), f"rates of {name!r}", ParameterError)
 
     def _field(self, flat: FloatArray) -> FloatArray:
         return flat.reshape(self.at.space.shape)
@@ -214,7 +256,7 @@ class Solution:
             points += partials.points
         supports = np.zeros_like(self.u) if weights.prescribed is None else self._field(weights.prescribed[0])
         sources = {name: self._by_parameter(name, partials, seed, weights) for name in self.parameters}
-        sources |= {name: _entry(partials.parameters, name) for name in partials.parameters if name not in sources}
+        sources |= {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
         return Gradient(points, self._field(weights.external[0]), supports, seed.solves, OnDemand(sources))
 
     def _by_parameter(self, name: str, partials: Partials, seed: Seed, weights: Weights) -> Callable[[], FloatArray]:
@@ -224,12 +266,13 @@ class Solution:
             slope = np.zeros(shape)
             if seed.depends:
                 at.pullback(state, [weights], [Cotangent(None, {name: slope})])
-            return slope + partials.parameters[name] if name in partials.parameters else slope
+            return slope + _own(partials, name, shape) if name in partials.parameters else slope
 
         return compute
 
     def _check(self, partials: Partials) -> None:
         field, points = self.u.shape, self.points.shape
+        mapping_of(partials.parameters, f"{partials.name}: parameters", ResponseError)
         for what, shape in (
             ("state", field),
             ("points", points),
@@ -252,5 +295,9 @@ class Solution:
             raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
 
 
-def _entry(arrays: Mapping[str, FloatArray], name: str) -> Callable[[], FloatArray]:
-    return lambda: arrays[name]
+def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
+    """The partial derivative of a response by a parameter, checked when it is read."""
+    array = real_array(partials.parameters[name], f"{partials.name}: the derivative by {name!r}", ResponseError)
+    if (shape is not None and array.shape != shape) or not np.isfinite(array).all():
+        raise ResponseError(f"{partials.name}: the derivative by {name!r} must be finite and have shape {shape}")
+    return array

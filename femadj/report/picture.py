@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import path_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError, MissingExtraError
 from femadj.io.atomic import complete_file
@@ -91,7 +92,7 @@ def picture(
     bar.set_label(words.scale(mesh.dim), fontsize=10.5)
     bar.outline.set_linewidth(0.5)
     bar.formatter.set_powerlimits((-3, 4))
-    target = Path(path)
+    target = path_of(path, "path", FemadjError)
     with complete_file(target, FemadjError) as partial:
         figure.savefig(partial, dpi=DPI, facecolor="white", format="png")
     return target

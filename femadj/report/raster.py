@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from femadj.base.arrays import FloatArray
+from femadj.kernels.compile import compiled, read, write
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -62,7 +62,10 @@ def rasterise(
 
 
 # compiled when first called, not on import, so that it happens while the progress display says "picture"
-@njit(cache=True, error_model="numpy")
+@compiled(
+    read("float64", 3), read("float64", 2), read("float64", 3), read("int64", 2), write("float32", 2),
+    write("float32", 2), write("float32", 3), write("float32", 3),
+)  # fmt: skip
 def _draw(  # type: ignore[no-untyped-def]
     corners, values, normals, sides, depth, value, normal, edge
 ):  # pragma: no cover - compiled

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import path_of
 from femadj.errors import FemadjError
 from femadj.io.atomic import complete_file
 from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
@@ -129,7 +130,7 @@ def _version(library: str) -> str | None:
 
 def write_summary(path: str | os.PathLike[str], data: Mapping[str, Any]) -> Path:
     """Write what ``summary`` returns as JSON; FemadjError where the file cannot be written."""
-    target = Path(path)
+    target = path_of(path, "path", FemadjError)
     text = json.dumps(data, indent=2, allow_nan=False) + "\n"
     with complete_file(target, FemadjError) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
 from femadj.problems import ChainSolution, Partials, Solution
@@ -77,7 +78,7 @@ class Evaluation(Partials):
             value,
             state,
             points,
-            MappingProxyType(dict(parameters or {})),
+            MappingProxyType(dict(mapping_of(parameters, "parameters", ResponseError))),
             internal_weight if stiffness_weight is None else stiffness_weight,
             external_weight if load_weight is None else load_weight,
             adjoint,
@@ -135,7 +136,7 @@ def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Pa
     else:
         raise ResponseError(
             f"{plain!r} is no response: it has no methods value(solution) and partials(solution), nor "
-            "evaluate(solution)"
+            f"evaluate(solution){_advice(plain)}"
         )
     found = method(here)
     if not isinstance(found, Partials):
@@ -148,6 +149,15 @@ def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Pa
 
 def _located(response: AnyResponse) -> tuple[str | None, Response]:
     return (response.stage, response.response) if isinstance(response, OnStage) else (None, response)
+
+
+def _advice(given: Any) -> str:
+    """What to write instead of something that is no response."""
+    if isinstance(given, type):
+        return f": make one, {given.__name__}(...)"
+    if isinstance(given, (list, tuple, Mapping)):
+        return ": values_and_gradients takes a list of them"
+    return ": an integral of a function of the state is Functional(function)" if callable(given) else ""
 
 
 def _is_method(response: Any, method: Any) -> bool:

@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray, inner
+from femadj.base.calls import as_array
 from femadj.base.design import Cotangent
 from femadj.errors import ResponseError
 from femadj.forms.integral import IntegralTerm
@@ -40,8 +42,7 @@ class Displacement(CompleteResponse):
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
-        if self.reduce not in ("mean", "sum", "squared_norm"):
-            raise ResponseError(f"reduce must be 'mean', 'sum' or 'squared_norm', not {self.reduce!r}")
+        one_of(self.reduce, ("mean", "sum", "squared_norm"), "reduce", ResponseError)
         problem = solution.problem
         if not solution.at.space.nodal:
             raise ResponseError(
@@ -70,14 +71,12 @@ class Displacement(CompleteResponse):
                 return np.ones(1)
             raise ResponseError(f"Displacement({self.group!r}): give a direction, one of {names} or a vector")
         if isinstance(self.direction, str):
-            if self.direction not in names:
-                raise ResponseError(f"Displacement({self.group!r}): direction {self.direction!r} is not one of {names}")
+            one_of(self.direction, names, f"Displacement({self.group!r}): direction", ResponseError)
             return np.eye(len(names))[names.index(self.direction)]
-        vector = np.asarray(self.direction, dtype=float)
-        if vector.shape != (len(names),) or not np.isfinite(vector).all() or not vector.any():
-            raise ResponseError(
-                f"Displacement({self.group!r}): direction must be {len(names)} finite numbers, not all zero"
-            )
+        what = f"Displacement({self.group!r}): direction, one of {names} or a vector,"
+        vector = as_array(self.direction, (len(names),), what, ResponseError)
+        if not vector.any():
+            raise ResponseError(f"{what} must not be zero")
         return vector
 
 

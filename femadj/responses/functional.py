@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from femadj.base.arguments import flag, mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import ResponseError
+from femadj.errors import ParameterError, ResponseError
 from femadj.forms.differentiation import Differentiable, Differentiation, differentiable
 from femadj.forms.functional import PointFunctional
 from femadj.forms.integrand import Integrand
@@ -70,18 +71,20 @@ class Functional(CompleteResponse):
         if not isinstance(power, (int, float)) or not np.isfinite(power) or power == 0:
             raise ResponseError(f"power must be a number other than zero, not {power!r}")
         self._power = float(power)
+        flag(mean, "mean", ResponseError)
         self._mean = bool(mean)
         self._differentiation: Differentiation = differentiation
         self._by_names: dict[tuple[str, ...], list[Differentiable]] = {}
         self._ways(("u",))
-        self._parameters = MappingProxyType(dict(parameters or {}))
+        self._parameters = MappingProxyType(dict(mapping_of(parameters, "parameters", ParameterError)))
 
     def value(self, solution: Solution) -> float:
         """Its value alone."""
-        total = 0.0
-        for integral, integrated in self._integrated(solution, self._all_parameters(solution)):
-            _require_one_side(integral, solution, integrated.reads())
-            total += integrated.value()
+        total, parameters = 0.0, self._all_parameters(solution)
+        with parameters.explained(solution.problem.mesh):
+            for integral, integrated in self._integrated(solution, parameters):
+                _require_one_side(integral, solution, integrated.reads())
+                total += integrated.value()
         if self._mean:
             total /= self._size(solution)
         return total if self._power == 1.0 else self._positive(total) ** self._power
@@ -92,10 +95,11 @@ class Functional(CompleteResponse):
         slopes = parameters.zeros()
         state = np.zeros_like(solution.u)
         nodes = np.zeros_like(solution.points)
-        total = sum(
-            integrated.add_partials(state, nodes, slopes, partial(_require_one_side, integral, solution))
-            for integral, integrated in self._integrated(solution, parameters)
-        )
+        with parameters.explained(solution.problem.mesh):
+            total = sum(
+                integrated.add_partials(state, nodes, slopes, partial(_require_one_side, integral, solution))
+                for integral, integrated in self._integrated(solution, parameters)
+            )
         factor = 1.0
         if self._mean:
             by_size = np.zeros_like(nodes)

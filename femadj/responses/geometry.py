@@ -59,7 +59,7 @@ class Mass(CompleteResponse):
 def _integral(solution: Solution, group: str | None, tensor: RegionalTensor) -> Partials:
     """The integral of a number for each region, with all its derivatives."""
     points, parameters = solution.points, solution.parameters
-    domains = solution.at.space.cells("mass", group)
+    domains = solution.at.space.bodies(group)
     gradient = np.zeros_like(points)
     value = total(domains, points, tensor.at(parameters)[tensor.region], gradient)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from femadj.base.arguments import real_array
 from femadj.base.arrays import inner
 from femadj.conditions.supports import Fixed, constrained_by
 from femadj.errors import ResponseError, SupportError
@@ -43,6 +44,9 @@ class Reaction(CompleteResponse):
         names = solution.problem.physics.components(solution.problem.mesh.dim)
         if self.component is None and len(names) > 1:
             raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
+        factor = real_array(self.factor, "factor", ResponseError, "a number")
+        if factor.shape != () or not np.isfinite(factor):
+            raise ResponseError(f"{self!r}: factor must be one finite number")
         try:
             held = constrained_by(at.space, names, Fixed(self.group, self.component))
         except SupportError as cause:
@@ -51,7 +55,7 @@ class Reaction(CompleteResponse):
             raise ResponseError(f"{self!r}: say which component: {', '.join(names)}")
         weight = np.zeros_like(solution.u)
         for each in held:
-            weight.reshape(-1)[each.unknowns] = self.factor
+            weight.reshape(-1)[each.unknowns] = factor
         loose = int(((weight != 0) & ~at.problem.supports.fixed).sum())
         if loose:
             raise ResponseError(

@@ -7,8 +7,10 @@ from typing import overload
 
 import numpy as np
 
+from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.errors import ResponseError
+from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, partials_of
 
@@ -44,6 +46,7 @@ def value_and_gradient(
     ResponseError
         When the response does not fit the problem or returns something unusable.
     """
+    require_solution(solution, "value_and_gradient")
     values, gradients = values_and_gradients(solution, [response])
     return float(values[0]), gradients[0]
 
@@ -72,6 +75,8 @@ def values_and_gradients(
     values : (n_responses,)
     gradients : tuple of Gradient, or of ChainGradient
     """
+    require_solution(solution, "values_and_gradients")
+    responses = sequence_of(responses, "responses", ResponseError, ": write [response], or value_and_gradient for one")
     with Phases(solution.problem.progress)("evaluate responses"):
         partials = [partials_of(response, solution) for response in responses]
     return np.array([each.value for each in partials]), solution.pullback(partials)

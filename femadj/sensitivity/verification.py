@@ -8,6 +8,7 @@ from typing import ClassVar
 from rich.console import Console
 from rich.table import Table
 
+from femadj.base.display import html_of
 from femadj.errors import VerificationError
 from femadj.sensitivity.line import Rounding
 
@@ -212,6 +213,9 @@ class Verification:
         for p in self.parameters:
             table.add_row(f"dJ along {p.name}", f"{p.derivative:.9g}", f"{p.difference:.9g}", p.verdict)
         return table
+
+    def _repr_html_(self) -> str:
+        return html_of(self.table())
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)

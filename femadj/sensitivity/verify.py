@@ -19,6 +19,7 @@ from rich.console import Console
 
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.design import Design
+from femadj.errors import ProblemError
 from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
@@ -99,6 +100,8 @@ def verify(
     Verification
         ``left_out`` says what was not tested.
     """
+    if not callable(getattr(problem, "rebuilt", None)):
+        raise ProblemError(f"verify takes a problem, which it builds anew and solves, not {type(problem).__name__}")
     phases = Phases(progress)
     rng = np.random.default_rng(seed)
     base = problem if points is None else problem.rebuilt(points)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from femadj.errors import SolverError, SolverUnavailableError
+from femadj.base.arguments import described
+from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import (
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
@@ -60,6 +61,8 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
         if threads is not None:
             raise SolverError("threads belong to the solver: give them when it is made")
         return name
+    if not isinstance(name, str):
+        raise SolverError(f"solver must be a Solver or the name of one, not {described(name)}")
     if name == "auto":
         for make in SOLVERS.values():
             try:
@@ -67,7 +70,7 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
             except SolverUnavailableError:
                 continue
     if name not in SOLVERS:
-        raise SolverError(f"there is no solver {name!r}; known are 'auto', {', '.join(map(repr, SOLVERS))}")
+        raise SolverError(f"there is no solver {name!r}; known are {choices(name, ('auto', *SOLVERS))}")
     return SOLVERS[name](threads=threads)
 
 

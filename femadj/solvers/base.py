@@ -16,7 +16,9 @@ from typing import Literal, NamedTuple, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import whole_number
 from femadj.base.arrays import FloatArray
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import (
     IndefiniteSystemError,
     NonFiniteError,
@@ -218,8 +220,8 @@ class Solver(ABC):
 
 
 def _check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise SolverError(f"the number of threads must be positive, got {threads}")
+    if threads is not None:
+        whole_number(threads, 1, "the number of threads", SolverError)
 
 
 class Symbolic(ABC):
@@ -324,7 +326,7 @@ class Symbolic(ABC):
         self.close()
 
 
-class Factor(ABC):
+class Factor(HoldsSolver, ABC):
     """A factorised matrix. Owns its native memory, which is freed by :meth:`close` or when it is dropped."""
 
     def __init__(self, matrix: Matrix, report: PivotReport, tolerances: Tolerances) -> None:
@@ -387,6 +389,11 @@ class Factor(ABC):
                 refinements=self._refinements,
                 relative_residual=self._relative_residual,
             )
+
+    def __repr__(self) -> str:
+        found = self.statistics
+        state = "closed, " if self._closed else ""
+        return f"{type(self).__name__}({state}{found.n} equations, {found.nnz} entries, solves: {found.solves})"
 
     @property
     def closed(self) -> bool:

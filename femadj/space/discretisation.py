@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import FormError, ProblemError
+from femadj.errors import FormError, ProblemError, choices
 from femadj.kernels.graph import bisect
 from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, facet_table
@@ -103,8 +103,8 @@ class Discretisation:
         return u
 
     def _require_part(self, name: str) -> None:
-        if name not in self.part_names:
-            raise ProblemError(f"there is no part {name!r}; the unknown consists of: {', '.join(self.part_names)}")
+        if not isinstance(name, str) or name not in self.part_names:
+            raise ProblemError(f"there is no part {name!r}; the unknown consists of: {choices(name, self.part_names)}")
 
     def pattern(self, *, symmetric: bool) -> Pattern:
         """Sparsity pattern of an operator on the field."""
@@ -141,6 +141,10 @@ class Discretisation:
             table = cell_table(block.type, default if order is None else order)
             domains.append(self._domain(number, cell, np.zeros(len(cell), dtype=np.int32), table))
         return domains
+
+    def bodies(self, group: str | None = None) -> list[Domain]:
+        """Cells of a group for integrals of the geometry alone, whatever the unknowns are."""
+        return Discretisation.cells(self, "mass", group)
 
     def facets(self, facets: FacetSet, order: int | None = None) -> list[Domain]:
         """Domains of a set of facets, one a block."""

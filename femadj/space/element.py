@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from skfem.assembly import Dofs
 from skfem.element import ElementComposite, ElementDG, ElementH1, ElementHcurl, ElementHdiv, ElementVector
 
+from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, ProblemError
 from femadj.mesh import Mesh
@@ -56,6 +57,15 @@ def default_names(n_parts: int) -> tuple[str, ...]:
     return ("u",) if n_parts == 1 else ("u", "p") if n_parts == 2 else tuple(f"u{i}" for i in range(n_parts))
 
 
+def names_of(given: Any, n_parts: int) -> tuple[str, ...]:
+    """Names of the parts as given; FormError where they do not fit."""
+    names = sequence_of(given, "names", FormError)
+    fit = all(isinstance(n, str) and n.isidentifier() for n in names)
+    if not fit or len(names) != n_parts or len(set(names)) != n_parts:
+        raise FormError(f"names must be {n_parts} different names of variables, one a part, not {given!r}")
+    return names
+
+
 def parts_of(element: Any, names: Sequence[str] | None) -> tuple[Part, ...]:
     """Take an element apart.
 
@@ -70,9 +80,7 @@ def parts_of(element: Any, names: Sequence[str] | None) -> tuple[Part, ...]:
         raise FormError(f"element must be a number of components, 'vector', or a scikit-fem element, not {element!r}")
     dim = int(element.refdom.dim())
     pieces = list(element.elems) if isinstance(element, ElementComposite) else [element]
-    given = default_names(len(pieces)) if names is None else tuple(names)
-    if len(given) != len(pieces) or len(set(given)) != len(given) or not all(n.isidentifier() for n in given):
-        raise FormError(f"names must be {len(pieces)} different names of variables, one a part, not {given}")
+    given = default_names(len(pieces)) if names is None else names_of(names, len(pieces))
     owners = _owners(pieces, element.refdom)
     parts: list[Part] = []
     for number, piece in enumerate(pieces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -10,8 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import mapping_of, real_array, whole_number
 from femadj.base.arrays import FloatArray
-from femadj.errors import ParameterError
+from femadj.base.display import measured, shown
+from femadj.base.pickling import Picklable
+from femadj.errors import FormError, ParameterError, UnknownParameterError
 from femadj.mesh import Mesh
 
 ParameterKind = Literal["constant", "nodal", "cell"]
@@ -65,7 +69,7 @@ ParameterLike = float | npt.ArrayLike | NodalField | CellField | GroupValues
 
 
 @dataclass(frozen=True, eq=False)
-class Parameter:
+class Parameter(Picklable):
     """One declared parameter on a mesh.
 
     Attributes
@@ -86,9 +90,14 @@ class Parameter:
         """Shape of the value at a point."""
         return self.shape if self.kind == "constant" else self.shape[1:]
 
+    def __str__(self) -> str:
+        if self.values is None:
+            return f"{self.kind} {self.shape}, without values"
+        return f"{self.values:.6g}" if self.shape == () else f"{self.kind} {self.shape}, {measured(self.values)}"
+
 
 @dataclass(frozen=True, eq=False)
-class Parameters:
+class Parameters(Picklable):
     """The parameters of a problem by name, with their current values."""
 
     entries: Mapping[str, Parameter]
@@ -103,8 +112,8 @@ class Parameters:
             For names that are no identifiers, shapes that do not fit the mesh, and numbers that are not finite.
         """
         entries = {}
-        for name, value in declared.items():
-            if not isinstance(name, str) or not name.isidentifier():
+        for name, value in mapping_of(declared, f"{where}: parameters", ParameterError).items():
+            if not name.isidentifier():
                 raise ParameterError(f"{where}: a parameter must have the name of a Python variable, not {name!r}")
             if name in RESERVED:
                 raise ParameterError(f"{where}: {name!r} cannot name a parameter: forms find {RESERVED[name]} there")
@@ -114,8 +123,7 @@ class Parameters:
             if isinstance(value, (NodalField, CellField)):
                 kind: ParameterKind = "nodal" if isinstance(value, NodalField) else "cell"
                 n = mesh.n_nodes if kind == "nodal" else mesh.n_cells
-                if isinstance(value.components, bool) or not isinstance(value.components, int) or value.components < 1:
-                    raise ParameterError(f"{what}: components must be a positive number, not {value.components!r}")
+                whole_number(value.components, 1, f"{what}: components", ParameterError)
                 shape = (n,) if value.components == 1 else (n, value.components)
                 if value.values is None:
                     entries[name] = Parameter(kind, shape, None)
@@ -165,10 +173,9 @@ class Parameters:
             For unknown names and shapes that are not those of the declaration.
         """
         result = {}
-        for name, value in (values or {}).items():
+        for name, value in mapping_of(values, "parameters", ParameterError).items():
             if name not in self.entries:
-                known = ", ".join(map(repr, self.entries)) or "none at all"
-                raise ParameterError(f"there is no parameter {name!r}; the problem has: {known}")
+                raise UnknownParameterError(name, self.entries)
             entry = self.entries[name]
             array = _numbers(value, f"parameter {name!r}")
             if array.shape == (*entry.shape, 1):
@@ -180,8 +187,6 @@ class Parameters:
 
     def updated(self, values: Mapping[str, npt.ArrayLike] | None) -> Parameters:
         """New values for some parameters; ParameterError as in ``given``."""
-        if not values:
-            return self
         entries = dict(self.entries)
         for name, array in self.given(values).items():
             entry = entries[name]
@@ -190,6 +195,8 @@ class Parameters:
 
     def value(self, name: str) -> FloatArray:
         """Values of a parameter; ParameterError where there are none."""
+        if name not in self.entries:
+            raise UnknownParameterError(name, self.entries)
         found = self.entries[name].values
         if found is None:
             raise ParameterError(
@@ -198,9 +205,25 @@ class Parameters:
             )
         return found
 
+    @contextmanager
+    def explained(self, mesh: Mesh) -> Iterator[None]:
+        """A context whose FormErrors say which constants look like fields of the mesh."""
+        try:
+            yield
+        except FormError as error:
+            for n, one, kind in ((mesh.n_nodes, "node", "NodalField"), (mesh.n_cells, "cell", "CellField")):
+                for name, entry in self.entries.items():
+                    if entry.kind == "constant" and entry.shape[:1] == (n,):
+                        advice = f"{name!r} has one number for each {one}: a field is declared as {kind}({name})"
+                        raise FormError(f"{error}; {advice}") from error
+            raise
+
     def zeros(self) -> dict[str, FloatArray]:
         """An array of zeros in the shape of every parameter."""
         return {name: np.zeros(entry.shape) for name, entry in self.entries.items()}
+
+    def __repr__(self) -> str:
+        return shown(f"Parameters({len(self)})", **{name: str(entry) for name, entry in self.entries.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -221,10 +244,7 @@ RESERVED: Mapping[str, str] = MappingProxyType(
 def _numbers(value: Any, what: str) -> FloatArray:
     if value is None:
         raise ParameterError(f"{what} has no value; declare NodalField() or CellField() for one that is supplied later")
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ParameterError(f"{what} must be numbers, not {value!r}") from None
+    array = real_array(value, what, ParameterError, "numbers")
     if not np.isfinite(array).all():
         raise ParameterError(f"{what} must be finite")
     array.setflags(write=False)

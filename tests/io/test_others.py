@@ -113,6 +113,25 @@ def test_lengths_that_exodus_only_claims(tmp_path: Path) -> None:
                 read_mesh_with_report(tmp_path / "b.e")
 
 
+def test_exodus_as_netcdf_4(tmp_path: Path) -> None:
+    """The same file in the newer format, which takes another library."""
+    netcdf = pytest.importorskip("netCDF4")
+    samples(tmp_path)
+    with netcdf_file(tmp_path / "a.e", "r", mmap=False) as old, netcdf.Dataset(tmp_path / "b.e", "w") as new:
+        for name, size in old.dimensions.items():
+            new.createDimension(name, size)
+        for name, array in old.variables.items():
+            copy = new.createVariable(name, array.data.dtype.newbyteorder("="), array.dimensions)
+            copy.setncatts({key: value for key, value in vars(array).items() if key == "elem_type"})
+            copy[:] = array[:]
+    assert (tmp_path / "b.e").read_bytes()[1:4] == b"HDF"
+    first, second = read_mesh(tmp_path / "a.e"), read_mesh(tmp_path / "b.e")
+    assert repr(first) == repr(second)
+    np.testing.assert_array_equal(first.points, second.points)
+    for name in first.facet_groups:
+        assert first.facet_nodes(first.facets(name)).tolist() == second.facet_nodes(second.facets(name)).tolist()
+
+
 # ---------------------------------------------------------------------- MED and others
 def test_groups_of_med(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
