@@ -80,4 +80,5 @@ def notified(progress: Any, error: type[FemadjError]) -> None:
 def whole_number(value: Any, least: int, what: str, error: type[FemadjError]) -> None:
     """``error`` for what is no whole number of at least some size."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise error(f"{what} must be a whole number of at least {least}, not {described(value)}")
+        wanted = "a positive whole number" if least == 1 else f"a whole number of at least {least}"
+        raise error(f"{what} must be {wanted}, not {described(value)}")

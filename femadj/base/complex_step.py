@@ -199,7 +199,8 @@ class Guarded(np.ndarray[Any, Any]):
             )
         if method == "reduce" and ufunc in (np.logical_and, np.logical_or):
             return getattr(ufunc, method)(*[_re(a) for a in arguments], **kwargs)
-        if method == "__call__" and ufunc in _ANALYTIC:
+        # "_ones_like" is what NumPy before 2 makes of x**0
+        if method == "__call__" and (ufunc in _ANALYTIC or ufunc.__name__ == "_ones_like"):
             return _guard(ufunc(*arguments, **kwargs))
         if method == "__call__" and ufunc in _OF_REAL_PARTS:
             return ufunc(*[_re(a) for a in arguments], **kwargs)

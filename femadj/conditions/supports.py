@@ -15,7 +15,7 @@ from femadj.base.arguments import flag, real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.calls import FieldLike, evaluate
 from femadj.base.display import one_line
-from femadj.errors import SupportError, choices
+from femadj.errors import SupportError, choices, meant
 from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.space.discretisation import Discretisation
@@ -97,9 +97,8 @@ class Fixed:
         chosen: dict[int, list[int]] = {}
         for name in given:
             if name not in known:
-                raise SupportError(
-                    f"Fixed({self.group!r}): there is no component {name!r}; there are: {choices(name, known)}"
-                )
+                there = f"{', '.join(known)}{meant(name, known)}"
+                raise SupportError(f"Fixed({self.group!r}): there is no component {name!r}, only {there}")
             first, _, component = str(name).partition(".")
             number = next(n for n, p in enumerate(parts) if p.name == first)
             names = parts[number].component_names

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import FormError, ProblemError, choices
+from femadj.errors import FormError, ProblemError, meant
 from femadj.kernels.graph import bisect
 from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, facet_table
@@ -104,7 +104,8 @@ class Discretisation:
 
     def _require_part(self, name: str) -> None:
         if not isinstance(name, str) or name not in self.part_names:
-            raise ProblemError(f"there is no part {name!r}; the unknown consists of: {choices(name, self.part_names)}")
+            parts = f"{', '.join(self.part_names)}{meant(name, self.part_names)}"
+            raise ProblemError(f"there is no part {name!r}; the unknown consists of: {parts}")
 
     def pattern(self, *, symmetric: bool) -> Pattern:
         """Sparsity pattern of an operator on the field."""

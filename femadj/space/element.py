@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from skfem.assembly import Dofs
 from skfem.element import ElementComposite, ElementDG, ElementH1, ElementHcurl, ElementHdiv, ElementVector
 
-from femadj.base.arguments import sequence_of
+from femadj.base.arguments import described
 from femadj.base.arrays import FloatArray
 from femadj.errors import FormError, ProblemError
 from femadj.mesh import Mesh
@@ -59,10 +59,11 @@ def default_names(n_parts: int) -> tuple[str, ...]:
 
 def names_of(given: Any, n_parts: int) -> tuple[str, ...]:
     """Names of the parts as given; FormError where they do not fit."""
-    names = sequence_of(given, "names", FormError)
+    names = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     fit = all(isinstance(n, str) and n.isidentifier() for n in names)
     if not fit or len(names) != n_parts or len(set(names)) != n_parts:
-        raise FormError(f"names must be {n_parts} different names of variables, one a part, not {given!r}")
+        wanted = "hold one name" if n_parts == 1 else f"be {n_parts} different names, one a part,"
+        raise FormError(f"names must {wanted} of variables, not {described(given)}")
     return names
 
 
