@@ -316,7 +316,7 @@ class LinearSystem:
         phases = Phases(self._progress) if phases is None else phases
         symbolic = self._analysed(at.structure, phases)
         with phases("factorise"):
-            factor = symbolic.factor(at.jacobian(State(at.lifting)).values)
+            factor = symbolic.factor(at.jacobian(State(at.lifting)).values, rounding=self._residual.rounding)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)

@@ -18,7 +18,7 @@ from femadj.base.complex_step import derivative, seed
 from femadj.base.design import Cotangent, Design
 from femadj.base.differences import compare
 from femadj.errors import LinearSystemError, NonFiniteError, VerificationError
-from femadj.solvers import MatrixKind
+from femadj.solvers import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
 
 MatrixLike = Callable[[Any], Any] | Any
@@ -110,6 +110,11 @@ class PlainResidual:
     def prefers_adjoint(self) -> bool:
         """Whether the tangent is expensive or uncertain."""
         return self.system.prefers_adjoint
+
+    @property
+    def rounding(self) -> float:
+        """Entries are taken as they are given: rounded once."""
+        return UNIT_ROUNDOFF
 
     def at(self, design: Design) -> PlainAtDesign:
         """Assemble at theta."""

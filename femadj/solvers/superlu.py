@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from femadj.errors import IndefiniteSystemError
+from femadj.errors import IndefiniteSystemError, SolverError, SolverMemoryError
 from femadj.solvers.base import (
     Capabilities,
     Factor,
@@ -57,15 +57,14 @@ class SuperLUSymbolic(Symbolic):
         self._counting = threading.Lock()
         self._slots: npt.NDArray[np.integer] | None = None
         if structure.upper:
-            self._indptr, self._indices, self._slots = _mirrored(structure)
-        else:
-            # The rows of A are the columns of its transpose: that is what is factorised, without a
-            # conversion.
-            self._indptr, self._indices = structure.indptr, structure.indices
+            structure, self._slots = structure.whole
+        # The rows of A are the columns of its transpose: that is what is factorised, without a conversion.
+        self._indptr, self._indices = structure.indptr.astype(np.intc), structure.indices
 
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
         kind, n = self.kind, self._structure.n
-        data = matrix.values if self._slots is None else matrix.values[self._slots]
+        values = matrix.equilibrated()
+        data = values if self._slots is None else values[self._slots]
         columns = sp.csc_array((data, self._indices, self._indptr), shape=(n, n), copy=False)
         with self._counting:
             self.factorisations += 1
@@ -76,19 +75,24 @@ class SuperLUSymbolic(Symbolic):
                 diag_pivot_thresh=_PIVOT_THRESHOLD[kind],
                 options={"SymmetricMode": kind == "spd"},
             )
-        except RuntimeError as error:
+        except MemoryError as error:
+            raise SolverMemoryError(
+                f"SuperLU ran out of memory with {n} equations: close or drop factors and solutions that are no longer "
+                "used, use a coarser mesh, or a solver that fills less (pip install pypardiso)"
+            ) from error
+        except (RuntimeError, ValueError, SystemError) as error:
             if _EXACTLY_SINGULAR not in str(error):
-                raise
-            raise singular_system(None, "zero pivot") from error
+                raise SolverError(f"SuperLU failed: {error}") from error
+            raise singular_system([], "zero pivot") from error
         report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
         if kind == "spd":
             report = self._check_positive_definite(lu, matrix, report)
         factor = SuperLUFactor(self, lu, matrix, report)
         if kind != "spd":
-            # Reading the pivots would copy the whole factor; recovering a known solution costs one solve.
-            probe = factor._doubted()
-            if probe.verdict == "singular":
-                raise singular_system(probe.equation, "an approximate null vector was found, largest there")
+            # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
+            verdict = factor.examine()
+            if verdict.verdict == "singular":
+                raise singular_system(verdict.unknowns)
         return factor
 
     def _check_positive_definite(self, lu: spla.SuperLU, matrix: Matrix, report: PivotReport) -> PivotReport:
@@ -107,7 +111,7 @@ class SuperLUSymbolic(Symbolic):
             )
         smallest = int(np.argmin(ratios))
         if ratios[smallest] < self.tolerances.pivot:
-            raise singular_system(int(order[smallest]), f"pivot ratio {ratios[smallest]:.1e}")
+            raise singular_system([int(order[smallest])], f"pivot ratio {ratios[smallest]:.1e}")
         return report._replace(
             perturbed=0,
             inertia=(len(ratios), 0),
@@ -117,22 +121,6 @@ class SuperLUSymbolic(Symbolic):
 
     def _free(self) -> None:
         self._slots = None
-
-
-def _mirrored(
-    structure: Structure,
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    """Full structure of a symmetric matrix, and the slot in the upper triangle of each entry."""
-    rows, columns = structure.rows(), structure.indices
-    slots = np.arange(len(columns), dtype=columns.dtype)
-    above = rows != columns
-    row = np.concatenate([rows, columns[above]])
-    column = np.concatenate([columns, rows[above]])
-    slot = np.concatenate([slots, slots[above]])
-    order = np.lexsort((column, row))
-    indptr = np.zeros(structure.n + 1, columns.dtype)
-    np.cumsum(np.bincount(row, minlength=structure.n), out=indptr[1:])
-    return indptr, column[order], slot[order]
 
 
 class SuperLUFactor(Factor):
