@@ -7,11 +7,13 @@ nothing is global, so a back end on another device only has to move them.
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -50,15 +52,16 @@ FORWARD_WARNING = 1e-6
 NULL_TOLERANCE = 1e-14
 """Size of ``A v`` beside ``v``, for the equilibrated matrix, below which ``v`` counts as a null vector."""
 
-SMALL_PIVOT = 1e-5
+SMALL_PIVOT = 1e-4
 """Pivot ratio below which a matrix may be ill-conditioned, so that the condition is estimated."""
 
 CANCELLATION = 1e7
 """Size of ``|A| |x|`` beside ``|b|`` above which the condition is estimated, too."""
 
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 _EPS = 2 * UNIT_ROUNDOFF
 _STEPS, _FEW_STEPS = 10, 3
-_PRECISE = 1e-9  # bound of the forward error above which residuals are worth twice the working precision
+_PRECISE = 1e-7  # bound of the forward error above which residuals are worth twice the working precision
 _RECOVERED = 0.1  # relative error with which a sound factor recovers the vector that its inverse enlarges most
 _HIDDEN = 1e-2  # condition times size of replaced pivots above which they may hide that a matrix is singular
 _ROUGH = 1e-10  # backward error of refined solves above which a factor is not that of the matrix
@@ -616,7 +619,7 @@ class Factor(ABC):
             )
             if not error <= self.tolerances.forward:
                 raise IllConditionedError(message, error, where)
-            warnings.warn(message, IllConditionedWarning, stacklevel=4)
+            warnings.warn(message, IllConditionedWarning, stacklevel=_level_of_caller())
 
     def _sharpen(self, block: FloatArray, x: FloatArray, transposed: bool) -> None:
         """Refine with residuals in twice the working precision until corrections no longer halve; updates ``x``.
@@ -662,7 +665,7 @@ class Factor(ABC):
         The condition estimate leads to the vector ``v`` that the inverse enlarges most. How small ``A v`` is bounds the
         distance to the next singular matrix; that is no guess. If the factor recovers ``v`` from ``A v``, which is the
         hardest thing to ask of it, it is that of a regular matrix. Else replaced pivots stand in the way, whose part in
-        ``v`` is taken out by refining ``A v = 0``.
+        ``v`` is taken out by refining ``A v = 0`` across ``v``.
         """
         matrix, accurate = self._matrix, True
 
@@ -689,11 +692,12 @@ class Factor(ABC):
                 size = np.abs(v / unknowns)
                 order = np.argsort(-size, kind="stable")
                 return Verdict("singular", order[: int((size >= 0.5).sum())])
-            rest = v + self._again(image[None], False)[0]
-            recovered = step == 0 and bool(np.abs(rest / unknowns).max() <= _RECOVERED)
+            y = -self._again(image[None], False)[0]
+            recovered = step == 0 and bool(np.abs((v - y) / unknowns).max() <= _RECOVERED)
             if recovered:
                 break
-            v = rest
+            along = (y / unknowns**2 * v).sum() / ((v / unknowns) ** 2).sum()
+            v = v - (y - along * v)
         return Verdict("regular" if accurate and recovered else "inaccurate", np.zeros(0, np.int64))
 
 
@@ -721,6 +725,14 @@ class TransposedFactor:
     def closed(self) -> bool:
         """True once the underlying factor has been closed."""
         return self._factor.closed
+
+
+def _level_of_caller() -> int:
+    """Of the first function outside this package, for a warning from the function that asks."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _as_float_array(array: FloatArray, what: str) -> FloatArray:

@@ -110,10 +110,9 @@ UNIT_ROUNDOFF = 2.0**-53
 """Relative error of rounding to double precision."""
 
 BALANCED = 64.0
-"""Largest ratio of row (and column) sums of absolute values up to which a matrix is left as it is."""
+"""Largest ratio of two scales of rows (or columns) up to which a matrix is left as it is."""
 
-_SWEEPS = 12
-_EVEN = 2.0
+_SWEEPS, _EVEN, _LONGEST, _FAR = 60, 1.5, 16.0, 300.0
 
 
 class Size(NamedTuple):
@@ -172,25 +171,32 @@ class Matrix:
         self.scaled = False
         if structure.kind == "spd":
             diagonal = values[structure.indptr[:-1]]
-            self.rows = self.columns = _power_of_two(np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0)))
-        elif all(s.min() > 0.0 and s.max() < np.inf for s in self.sums) and any(
-            s.max() > BALANCED * s.min() for s in self.sums
-        ):
+            self.rows = self.columns = _power_of_two(-0.5 * np.log(np.where(diagonal > 0.0, diagonal, 1.0)))
+        elif all(s.min() > 0.0 and s.max() < np.inf for s in self.sums):
             self.rows, self.columns = self._equilibrating()
-            self.scaled = True
+            self.scaled = any(s.max() > BALANCED * s.min() for s in (self.rows, self.columns))
         self._sizes: dict[bool, Size] = {}
 
     def _equilibrating(self) -> tuple[FloatArray, FloatArray]:
-        upper = self.structure.upper
-        rows, columns = (np.sqrt(s) for s in self.sums)
+        """Scales of rows and columns.
+
+        Where sweeps go on in one direction, as they do for saddle points with a small first block, they take longer
+        and longer steps.
+        """
+        n, upper = self.structure.n, self.structure.upper
+        sums, logs, last, length = self.sums, np.zeros((2, n)), np.zeros((2, n)), 1.0
         for _ in range(_SWEEPS):
-            by_row = self.absolute(1.0 / columns) / rows
-            by_column = by_row if upper else self.absolute(1.0 / rows, transposed=True) / columns
-            if all(s.max() <= _EVEN * s.min() for s in (by_row, by_column)):
+            if all(s.max() <= _EVEN * s.min() for s in sums) or np.abs(logs).max() > _FAR:
                 break
-            rows = rows * np.sqrt(by_row)
-            columns = rows if upper else columns * np.sqrt(by_column)
-        return _power_of_two(rows), _power_of_two(columns)
+            step = -0.5 * np.log(np.array(sums))
+            ahead = (step * last).sum() > 0.9 * np.sqrt((step**2).sum() * (last**2).sum()) > 0.0
+            length, last = min(2.0 * length, _LONGEST) if ahead else 1.0, step
+            logs += length * step
+            rows, columns = np.exp(logs)
+            by_row = rows * self.absolute(columns)
+            sums = by_row, by_row if upper else columns * self.absolute(rows, transposed=True)
+        rows = _power_of_two(logs[0])
+        return rows, rows if upper else _power_of_two(logs[1])
 
     def equilibrated(self, *, always: bool = False) -> FloatArray:
         """Entries as solvers are handed them, (nnz,): the values themselves where they are even, or a scaled copy."""
@@ -254,6 +260,6 @@ class Matrix:
         return float(np.sqrt((scaled**2).sum() / (unknowns**2).sum() / (squares / structure.n)))
 
 
-def _power_of_two(scale: FloatArray) -> FloatArray:
-    """Reciprocals, rounded to powers of two."""
-    return np.ldexp(1.0, -np.rint(np.log2(scale)).astype(np.int64))
+def _power_of_two(logarithm: FloatArray) -> FloatArray:
+    """The nearest power of two for a natural logarithm."""
+    return np.ldexp(1.0, np.rint(logarithm / np.log(2.0)).astype(np.int64))

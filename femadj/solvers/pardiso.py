@@ -223,10 +223,13 @@ class _Native:
         finally:
             self.mkl.set_threads(previous)
         if scalars[7]:
-            peak, kept, factor = (int(self.iparm[k]) for k in (_PEAK_ANALYSIS, _KEPT_ANALYSIS, _KEPT_FACTOR))
-            raise _PardisoFailureError(
-                int(scalars[7]), phase, int(self.iparm[_FAILED_EQUATION]) - 1, 1024 * max(peak, kept + factor, 0)
-            )
+            equation = int(self.iparm[_FAILED_EQUATION]) - 1
+            raise _PardisoFailureError(int(scalars[7]), phase, equation, self.needed_bytes())
+
+    def needed_bytes(self) -> int:
+        """Memory for analysis and factor as far as PARDISO knows, 0 where it does not."""
+        peak, kept, factor = (int(self.iparm[k]) for k in (_PEAK_ANALYSIS, _KEPT_ANALYSIS, _KEPT_FACTOR))
+        return 1024 * max(peak, kept + factor, 0)
 
     def pivots(self, slot: int) -> tuple[FloatArray, FloatArray]:
         """Pivots and the diagonal before elimination, both in elimination order, each (n,)."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from femadj.errors import IndefiniteSystemError, SolverError, SolverMemoryError
+from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError, SolverMemoryError
 from femadj.solvers.base import (
     Capabilities,
     Factor,
@@ -26,6 +26,7 @@ from femadj.solvers.base import (
 _EXACTLY_SINGULAR = "singular"  # in the message of SuperLU's RuntimeError, which has no type of its own
 _ORDERING: dict[MatrixKind, str] = {"spd": "MMD_AT_PLUS_A", "symmetric": "MMD_AT_PLUS_A", "general": "COLAMD"}
 _PIVOT_THRESHOLD: dict[MatrixKind, float] = {"spd": 0.0, "symmetric": 0.1, "general": 1.0}
+_AWAY = 1e-11  # relative distance of a matrix that has no zero pivot from one that has
 _BYTES_PER_ENTRY = 12  # a double and a 32-bit index
 
 
@@ -62,14 +63,29 @@ class SuperLUSymbolic(Symbolic):
         self._indptr, self._indices = structure.indptr.astype(np.intc), structure.indices
 
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
-        kind, n = self.kind, self._structure.n
         values = matrix.equilibrated()
+        lu = self._eliminated(values)
+        if lu is None:
+            raise self._singular(matrix, values)
+        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
+        factor = SuperLUFactor(self, lu, matrix, report)
+        if self.kind == "spd":
+            return SuperLUFactor(self, lu, matrix, self._checked_pivots(lu, factor, report))
+        # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
+        verdict = factor.examine()
+        if verdict.verdict == "singular":
+            raise singular_system(verdict.unknowns)
+        return factor
+
+    def _eliminated(self, values: FloatArray) -> spla.SuperLU | None:
+        """The factors, or None where a pivot and all that could replace it are zero."""
+        kind, n = self.kind, self._structure.n
         data = values if self._slots is None else values[self._slots]
         columns = sp.csc_array((data, self._indices, self._indptr), shape=(n, n), copy=False)
         with self._counting:
             self.factorisations += 1
         try:
-            lu = spla.splu(
+            return spla.splu(
                 columns,
                 permc_spec=_ORDERING[kind],
                 diag_pivot_thresh=_PIVOT_THRESHOLD[kind],
@@ -77,40 +93,43 @@ class SuperLUSymbolic(Symbolic):
             )
         except MemoryError as error:
             raise SolverMemoryError(
-                f"SuperLU ran out of memory with {n} equations: close or drop factors and solutions that are no longer "
+                f"SuperLU ran out of memory with {n} equations. Close or drop factors and solutions that are no longer "
                 "used, use a coarser mesh, or a solver that fills less (pip install pypardiso)"
             ) from error
         except (RuntimeError, ValueError, SystemError) as error:
             if _EXACTLY_SINGULAR not in str(error):
                 raise SolverError(f"SuperLU failed: {error}") from error
-            raise singular_system([], "zero pivot") from error
-        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
-        if kind == "spd":
-            report = self._check_positive_definite(lu, matrix, report)
-        factor = SuperLUFactor(self, lu, matrix, report)
-        if kind != "spd":
-            # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
-            verdict = factor.examine()
-            if verdict.verdict == "singular":
-                raise singular_system(verdict.unknowns)
-        return factor
+            return None
 
-    def _check_positive_definite(self, lu: spla.SuperLU, matrix: Matrix, report: PivotReport) -> PivotReport:
+    def _singular(self, matrix: Matrix, values: FloatArray) -> SingularSystemError:
+        """Name the unknowns of a null vector, by the factor of a matrix that is a little way off."""
+        noise = np.random.default_rng(0).uniform(-_AWAY, _AWAY, len(values))
+        lu = self._eliminated(values * (1.0 + noise))
+        if lu is None:
+            return singular_system([], "zero pivot")
+        factor = SuperLUFactor(self, lu, matrix, PivotReport(perturbed=1, replacement=_AWAY))
+        return singular_system(factor.examine().unknowns, "zero pivot")
+
+    def _checked_pivots(self, lu: spla.SuperLU, factor: SuperLUFactor, report: PivotReport) -> PivotReport:
         """Compare the pivots with the diagonal before elimination: all must be positive, none tiny."""
         order = np.empty(self._structure.n, np.intp)  # equation eliminated at every step
         order[lu.perm_c] = np.arange(self._structure.n)
-        diagonal = matrix.values[self._structure.indptr[:-1]][order]
+        diagonal = factor._matrix.values[self._structure.indptr[:-1]][order]
         ratios = lu.U.diagonal() / diagonal
         negative = np.flatnonzero(ratios < -self.tolerances.pivot)
         swapped = np.flatnonzero(lu.perm_r != lu.perm_c)  # only where a diagonal pivot was exactly zero
+        smallest = int(np.argmin(ratios))
+        doubtful = len(negative) or len(swapped) or ratios[smallest] < self.tolerances.pivot
+        verdict = factor.examine() if doubtful else None
+        if verdict is not None and verdict.verdict == "singular":
+            raise singular_system(verdict.unknowns, f"pivot ratio {ratios[smallest]:.1e}")
         if len(negative) or len(swapped):
             equation = int(order[negative[0]]) if len(negative) else int(swapped[0])
             raise IndefiniteSystemError(
                 f"the matrix is not positive definite: the pivot of equation {equation} is not positive",
                 equation,
             )
-        smallest = int(np.argmin(ratios))
-        if ratios[smallest] < self.tolerances.pivot:
+        if doubtful:
             raise singular_system([int(order[smallest])], f"pivot ratio {ratios[smallest]:.1e}")
         return report._replace(
             perturbed=0,
