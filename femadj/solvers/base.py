@@ -618,7 +618,10 @@ class Factor(ABC):
                 f"rounding is amplified: the condition number is {condition:.1e}"
             )
             if not error <= self.tolerances.forward:
-                raise IllConditionedError(message, error, where)
+                advice = (
+                    "Bring coefficients closer together, or give the solver a larger forward_tolerance to accept it"
+                )
+                raise IllConditionedError(f"{message}. {advice}", error, where)
             warnings.warn(message, IllConditionedWarning, stacklevel=_level_of_caller())
 
     def _sharpen(self, block: FloatArray, x: FloatArray, transposed: bool) -> None:
