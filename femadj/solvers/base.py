@@ -53,7 +53,12 @@ NULL_TOLERANCE = 1e-14
 """Size of ``A v`` beside ``v``, for the equilibrated matrix, below which ``v`` counts as a null vector."""
 
 SMALL_PIVOT = 1e-4
-"""Pivot ratio below which a matrix may be ill-conditioned, so that the condition is estimated."""
+"""Pivot ratio below which a matrix may be ill-conditioned, so that the condition is estimated. Those of matrices that
+are not definite are spread by chance, the smallest of ``n`` like ``1 / n``: a tenth of that times ``100 / n`` for them.
+"""
+
+SMALL_SYSTEM = 1000
+"""Number of equations up to which the condition is estimated always: pivots do not tell all, and it costs little."""
 
 CANCELLATION = 1e7
 """Size of ``|A| |x|`` beside ``|b|`` above which the condition is estimated, too."""
@@ -181,6 +186,11 @@ class PivotReport(NamedTuple):
     inertia: tuple[int, int] | None = None
     smallest_ratio: float | None = None
     largest_ratio: float | None = None
+
+    def doubtful(self, structure: Structure) -> bool:
+        """Whether pivots were replaced, or are small or unknown."""
+        least = SMALL_PIVOT if structure.kind == "spd" else min(SMALL_PIVOT, 0.1 * SMALL_PIVOT * 100 / structure.n)
+        return bool(self.perturbed) or self.smallest_ratio is None or not self.smallest_ratio >= least
 
 
 class Verdict(NamedTuple):
@@ -565,11 +575,15 @@ class Factor(ABC):
 
     def _suspicious(self, judged: list[Judgement], transposed: bool) -> bool:
         """Whether a cheap sign asks for a bound of the forward error: pivots, cancellation, backward errors."""
-        ratio, key = self._report.smallest_ratio, transposed and not self._matrix.structure.upper
+        key, structure, known = (
+            transposed and not self._matrix.structure.upper,
+            self._matrix.structure,
+            self._conditions,
+        )
         return (
-            key in self._conditions
-            or bool(self._report.perturbed)
-            or (ratio is not None and not ratio >= SMALL_PIVOT)
+            key in known
+            or structure.n <= SMALL_SYSTEM
+            or (max(known.values()) > 1.0 / SMALL_PIVOT if known else self._report.doubtful(structure))
             or any(each.action > CANCELLATION * each.load for each in judged)
             or _largest(judged, "backward_error") > self.tolerances.refinement
         )

@@ -22,7 +22,6 @@ from femadj.solvers.base import (
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
     RESIDUAL_TOLERANCE,
-    SMALL_PIVOT,
     Capabilities,
     Factor,
     FloatArray,
@@ -252,7 +251,6 @@ class _Outcome(NamedTuple):
     """What a successful factorisation left behind."""
 
     report: PivotReport
-    doubtful: bool
     smallest_equation: int | None
 
 
@@ -333,19 +331,19 @@ class _Handle:
         elif kind == "spd":
             report = report._replace(inertia=(native.n, 0))
         if not native.has_diagonal:
-            return _Outcome(report, doubtful=True, smallest_equation=None)
+            return _Outcome(report, None)
         pivots, diagonal = native.pivots(slot)
         if kind == "spd":
             pivots /= diagonal
             smallest = int(np.argmin(pivots))
             report = report._replace(smallest_ratio=float(pivots[smallest]), largest_ratio=float(pivots.max()))
-            return _Outcome(report, doubtful=False, smallest_equation=int(native.order[smallest]))
+            return _Outcome(report, int(native.order[smallest]))
         np.abs(pivots, out=pivots)
         largest = float(pivots.max())
         ratio = float(pivots.min()) / largest if 0.0 < largest < np.inf else float("nan")
         report = report._replace(smallest_ratio=ratio, largest_ratio=1.0)
         # Replaced or small pivots are usual in saddle point systems: a doubt, not a verdict.
-        return _Outcome(report, doubtful=perturbed > 0 or not ratio >= SMALL_PIVOT, smallest_equation=None)
+        return _Outcome(report, None)
 
     def solve(self, slot: int, values: FloatArray, block: FloatArray, *, transposed: bool, refine: int) -> FloatArray:
         """Solve with the factor in this place for the rows of a (k, n) block."""
@@ -506,14 +504,13 @@ class PardisoSymbolic(Symbolic):
                 raise singular_system(unknowns if len(unknowns) else equation, f"pivot ratio {smallest:.1e}")
             return factor
         stale, options = True, self._options
-        while outcome.doubtful:
-            hopeless = outcome.report.perturbed and not options.matched and self.kind != "spd"
-            verdict = None if hopeless else factor.examine()
-            if verdict is not None and verdict.verdict == "singular":
+        while outcome.report.doubtful(self._structure):
+            verdict = factor.examine()
+            if verdict.verdict == "singular":
                 factor.close()
                 raise singular_system(verdict.unknowns)
             careful = options if options.matched and stale else options.more_careful()
-            if self.kind == "spd" or careful is None or (verdict is not None and verdict.verdict == "regular"):
+            if self.kind == "spd" or careful is None or verdict.verdict == "regular":
                 break
             factor.close()
             self._handles.clear()

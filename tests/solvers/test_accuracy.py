@@ -308,14 +308,8 @@ def test_bounds_of_the_error_hold(solver: Solver, kind: MatrixKind, contrast: fl
         x = factor.solve(load)
     statistics = factor.statistics
     error = np.abs(x - exact).max() / exact.max()
-    if contrast == 1.0 and kind == "spd":
-        assert statistics.forward_error is None
-        assert statistics.extra_solves == 0
-    elif statistics.forward_error is None:
-        assert error <= 1e-10
-    else:
-        assert error <= statistics.forward_error <= 1e-2
-        assert statistics.condition == pytest.approx(skeel(matrix), rel=0.9)
+    assert error <= statistics.forward_error <= 1e-2
+    assert 0.3 * skeel(matrix) <= statistics.condition <= 3 * skeel(matrix)
     assert statistics.extra_solves <= 20
 
 

@@ -245,16 +245,15 @@ def test_saddle_point_is_analysed_with_its_values_once(solver: PardisoSolver) ->
     assert_solves(old, saddle_point(30))
 
 
-def test_replaced_pivots_lead_to_an_analysis_with_the_values(solver: PardisoSolver) -> None:
-    """Which replaces fewer pivots, or none; the next matrix needs no further analysis."""
+def test_replaced_pivots_are_reported(solver: PardisoSolver) -> None:
+    """They do no harm here, which a few solves prove: no further analysis or factorisation."""
     symbolic, values = analysed(solver, saddle_point(30), "symmetric")
     factor = symbolic.factor(values)
-    assert (symbolic.analyses, symbolic.factorisations) == (2, 2)
+    assert (symbolic.analyses, symbolic.factorisations) == (1, 1)
+    assert factor.statistics.perturbed_pivots > 0
     assert factor.statistics.inertia == (900, 225)
     assert factor.statistics.extra_solves <= 20
     assert_solves(factor, saddle_point(30))
-    assert_solves(symbolic.factor(3.0 * values), sp.csr_array(3.0 * saddle_point(30)))
-    assert (symbolic.analyses, symbolic.factorisations) == (2, 3)
 
 
 def test_unsymmetric_pivots_where_symmetric_ones_do_not_do(solver: PardisoSolver) -> None:
