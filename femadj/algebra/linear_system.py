@@ -301,7 +301,7 @@ class LinearSystem:
         ------
         LinearSystemError
             When theta is no array of finite numbers, or when a function fails or returns something unusable.
-        SingularSystemError, IndefiniteSystemError, ResidualError, NonFiniteError
+        SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution.
         """
         point = _as_theta(theta)

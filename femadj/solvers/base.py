@@ -49,8 +49,8 @@ FORWARD_TOLERANCE = 1e-2
 FORWARD_WARNING = 1e-6
 """Bound of the relative error above which a solution is returned with a warning."""
 
-NULL_TOLERANCE = 1e-14
-"""Size of ``A v`` beside ``v``, for the equilibrated matrix, below which ``v`` counts as a null vector."""
+NULL_TOLERANCE = 100.0
+"""Size of ``A v`` beside ``|A| |v|`` in units of the rounding of the entries, below which ``v`` is a null vector."""
 
 SMALL_PIVOT = 1e-4
 """Pivot ratio below which a matrix may be ill-conditioned, so that the condition is estimated. Those of matrices that
@@ -575,11 +575,8 @@ class Factor(ABC):
 
     def _suspicious(self, judged: list[Judgement], transposed: bool) -> bool:
         """Whether a cheap sign asks for a bound of the forward error: pivots, cancellation, backward errors."""
-        key, structure, known = (
-            transposed and not self._matrix.structure.upper,
-            self._matrix.structure,
-            self._conditions,
-        )
+        structure, known = self._matrix.structure, self._conditions
+        key = transposed and not structure.upper
         return (
             key in known
             or structure.n <= SMALL_SYSTEM
@@ -705,7 +702,7 @@ class Factor(ABC):
                 break
             v = v / norm
             image = matrix.residual(np.zeros_like(v), v, transposed=False)[0]
-            if matrix.relative_size(image, v) < NULL_TOLERANCE:
+            if matrix.relative_size(image, v) < NULL_TOLERANCE * matrix.rounding:
                 size = np.abs(v / unknowns)
                 order = np.argsort(-size, kind="stable")
                 return Verdict("singular", order[: int((size >= 0.5).sum())])
