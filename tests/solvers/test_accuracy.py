@@ -366,7 +366,9 @@ def test_contrast_of_materials(solver_name: str) -> None:
                 continue
             compliance, slope = fa.value_and_gradient(solution, fa.Compliance())
             bound = solution.factor.statistics.forward_error
-            fa.value_and_gradient(solution, fa.FieldNorm())  # with an adjoint state of its own
+            assert slope.forward_error == bound  # self-adjoint
+            _, slope_of_norm = fa.value_and_gradient(solution, fa.FieldNorm())  # with an adjoint state of its own
+            assert slope_of_norm.forward_error == max(bound, solution.factor.statistics.forward_error)
         assert [each.category for each in caught] == 2 * [IllConditionedWarning]
         assert caught[0].filename == __file__
         assert max(abs(compliance / value - 1), largest_difference(slope.points, gradient.points)) <= bound + 1e-6
