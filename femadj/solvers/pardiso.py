@@ -86,27 +86,26 @@ class _Library:
     """The four entry points of MKL that are needed, with their argument types."""
 
     def __init__(self) -> None:
+        pointer = ctypes.c_void_p
         try:
             # Imported here: the search for the library takes a while and may fail, and other solvers do
             # without it.
             import pypardiso
-        except (ImportError, OSError) as error:
+
+            # A handle of our own on the same library: argument types are set per handle, and pypardiso sets
+            # its own.
+            library = ctypes.CDLL(pypardiso.ps.libmkl._name)
+            self.pardiso, self.pardiso_64 = library.pardiso, library.pardiso_64
+            self.getdiag = library.pardiso_getdiag
+            self.set_threads, self.max_threads = library.MKL_Set_Num_Threads_Local, library.MKL_Get_Max_Threads
+        except (ImportError, OSError, AttributeError) as error:
             raise SolverUnavailableError(
-                f"solver 'pardiso' needs pypardiso and Intel MKL: pip install pypardiso ({error})"
+                f"solver 'pardiso' needs pypardiso and Intel MKL 2022.2.1 or newer: pip install pypardiso ({error})"
             ) from error
-        # A handle of our own on the same library: argument types are set per handle, and pypardiso sets its
-        # own.
-        library = ctypes.CDLL(pypardiso.ps.libmkl._name)
-        pointer = ctypes.c_void_p
-        self.pardiso = library.pardiso
-        self.pardiso_64 = library.pardiso_64
         for function in (self.pardiso, self.pardiso_64):
             function.restype, function.argtypes = None, [pointer] * 16
-        self.getdiag = library.pardiso_getdiag
         self.getdiag.restype, self.getdiag.argtypes = None, [pointer] * 5
-        self.set_threads = library.MKL_Set_Num_Threads_Local
         self.set_threads.restype, self.set_threads.argtypes = ctypes.c_int, [ctypes.c_int]
-        self.max_threads = library.MKL_Get_Max_Threads
         self.max_threads.restype, self.max_threads.argtypes = ctypes.c_int, []
 
 
