@@ -156,12 +156,16 @@ class SingularSystemError(SolverError):
     Attributes
     ----------
     equation : int or None
-        The equation (row of the matrix) at which elimination broke down, where the solver tells.
+        The equation (row of the matrix) at which elimination broke down, or the unknown that moves most in a vector
+        that the matrix maps to zero; where the solver tells.
+    unknowns : tuple of int
+        The first few unknowns of such a vector, largest first.
     """
 
-    def __init__(self, message: str, equation: int | None = None) -> None:
+    def __init__(self, message: str, equation: int | None = None, unknowns: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.equation = equation
+        self.unknowns = tuple(int(number) for number in unknowns)
 
 
 class IndefiniteSystemError(SolverError):
@@ -184,12 +188,46 @@ class ResidualError(SolverError):
     Attributes
     ----------
     relative_residual : float
-        ``|b - A x| / (|A| |x| + |b|)`` in the maximum norm.
+        Largest ``|b - A x| / (|A| |x| + |b|)``, row by row.
     """
 
     def __init__(self, message: str, relative_residual: float) -> None:
         super().__init__(message)
         self.relative_residual = relative_residual
+
+
+class IllConditionedError(SolverError):
+    """A solution that rounding alone may have made wrong, because the matrix amplifies it.
+
+    Attributes
+    ----------
+    forward_error : float
+        Bound of the relative error.
+    equation : int or None
+        The unknown with the largest error.
+    """
+
+    def __init__(self, message: str, forward_error: float = float("nan"), equation: int | None = None) -> None:
+        super().__init__(message)
+        self.forward_error = forward_error
+        self.equation = equation
+
+
+class IllConditionedWarning(UserWarning):
+    """A solution of which rounding may have taken more than a few digits; the message bounds its error."""
+
+
+class SolverMemoryError(SolverError, MemoryError):
+    """Not enough memory for a factorisation; the message says how much was needed where the solver tells.
+
+    Attributes
+    ----------
+    needed_bytes : int or None
+    """
+
+    def __init__(self, message: str, needed_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
 
 
 class VerificationError(FemadjError, AssertionError):

@@ -66,3 +66,14 @@ def test_meshes_are_those_of_published_figures() -> None:
     assert len(square.nodes_of("boundary")) == 64
     move = np.random.default_rng(0).uniform(-0.12, 0.12, 3)
     np.testing.assert_allclose(box.points[21], (np.ones(3) + move) / 3, rtol=1e-12)
+
+
+def test_checks_of_solves_are_measured() -> None:
+    script = ROOT / "bench" / "solve_checks.py"
+    command = [sys.executable, "-W", "error", str(script), "--cases", "box3", "sq32", "--repeat", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for line in map(json.loads, done.stdout.splitlines()):
+        assert 0 < line["part of design"] < line["part of factorisation"]
+        assert line["seconds"] > 0
+        assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely

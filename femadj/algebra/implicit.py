@@ -62,18 +62,23 @@ class Implicit:
     state : State
     factor : Factor
         Of the matrix at the solution, constraints applied.
+    error : float or None
+        Bound of the relative error of the state; None where no sign of a large condition asked for it.
     """
 
     at: AtDesign
     state: State
     factor: Factor
+    error: float | None = None
 
     @classmethod
     def linear(cls, at: AtDesign, factor: Factor) -> Implicit:
         """Solve a residual that is linear in the state, all load cases as one block."""
         start = State(at.lifting)
         rhs = at.constraints.restrict(-at.residual(start))
-        return cls(at, State(_frozen(start.u + at.constraints.expand(_solved(factor, rhs)))), factor)
+        q = _solved(factor, rhs)
+        error = factor.statistics.forward_error
+        return cls(at, State(_frozen(start.u + at.constraints.expand(q))), factor, error)
 
     def adjoint(self, rhs: FloatArray) -> FloatArray:
         """``T lam`` with ``(T^T R_u T)^T lam = T^T rhs``, for ``rhs`` ``(k, n)``."""

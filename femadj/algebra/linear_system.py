@@ -278,7 +278,7 @@ class LinearSystem(HoldsSolver):
         ------
         LinearSystemError
             When theta is no array of finite numbers, or when a function fails or returns something unusable.
-        SingularSystemError, IndefiniteSystemError, ResidualError, NonFiniteError
+        SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution.
         """
         point = _as_theta(theta)
@@ -293,7 +293,7 @@ class LinearSystem(HoldsSolver):
         phases = Phases(self._progress) if phases is None else phases
         symbolic = self._analysed(at.structure, phases)
         with phases("factorise"):
-            factor = symbolic.factor(at.jacobian(State(at.lifting)).values)
+            factor = symbolic.factor(at.jacobian(State(at.lifting)).values, rounding=self._residual.rounding)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)

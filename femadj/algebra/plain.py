@@ -14,7 +14,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.errors import LinearSystemError
-from femadj.solvers import MatrixKind
+from femadj.solvers import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
 
 
@@ -95,6 +95,11 @@ class PlainResidual:
     def prefers_adjoint(self) -> bool:
         """Whether the tangent is expensive or uncertain."""
         return self.system.prefers_adjoint
+
+    @property
+    def rounding(self) -> float:
+        """Entries are taken as they are given: rounded once."""
+        return UNIT_ROUNDOFF
 
     def at(self, design: Design) -> PlainAtDesign:
         """Assemble at theta."""

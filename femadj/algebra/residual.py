@@ -120,6 +120,11 @@ class Residual(Protocol):
         """Whether derivatives along directions are expensive or uncertain."""
         ...
 
+    @property
+    def rounding(self) -> float:
+        """Relative error of the entries of the matrix."""
+        ...
+
     def at(self, design: Design) -> AtDesign:
         """Put it at a design."""
         ...

@@ -16,11 +16,14 @@ from femadj.conditions.supports import Prescribed, Supports
 from femadj.errors import TangledMeshError
 from femadj.forms.term import Budget, Term, TermAt
 from femadj.physics import BoundPhysics
-from femadj.solvers.base import MatrixKind
+from femadj.solvers.base import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 from femadj.space.pattern import MatrixEntries, Pattern
+
+ROUNDING = 16 * UNIT_ROUNDOFF
+"""Relative error of assembled entries, beside the terms that they are sums of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,11 @@ class FemResidual:
     def prefers_adjoint(self) -> bool:
         """False: both products with the derivatives are exact and cheap."""
         return False
+
+    @property
+    def rounding(self) -> float:
+        """Entries are sums over cells and quadrature points."""
+        return ROUNDING
 
     def prepare(self) -> None:
         """Compile the kernels, or load them from disk when an earlier run has compiled them."""

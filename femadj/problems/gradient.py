@@ -136,6 +136,9 @@ class Gradient(Picklable):
     parameters : mapping of name to array
         ``dJ/dm`` by every parameter of the problem and of the response, in the shape of its values. Those by parameters
         of the problem take a pass over the mesh each, and are computed when they are first read.
+    forward_error : float or None
+        Bound of the relative errors of the fields that the derivatives are made of, solution and adjoint states; None
+        where no sign of a large condition asked for it.
     """
 
     points: FloatArray
@@ -143,6 +146,7 @@ class Gradient(Picklable):
     supports: FloatArray
     adjoint_solves: int
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
+    forward_error: float | None = None
 
     def __repr__(self) -> str:
         return shown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,15 @@ from femadj.base.display import one_line, shown
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
-from femadj.errors import FemadjError, IndefiniteSystemError, LoadError, ProblemError, SingularSystemError, SupportError
+from femadj.errors import (
+    FemadjError,
+    IllConditionedError,
+    IndefiniteSystemError,
+    LoadError,
+    ProblemError,
+    SingularSystemError,
+    SupportError,
+)
 from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Form, Physics
 from femadj.problems.fem import FemResidual
@@ -224,7 +233,7 @@ class LinearStatic(HoldsSolver):
         ------
         InvalidMeshError, TangledMeshError
             For unusable coordinates.
-        SingularSystemError, IndefiniteSystemError, ResidualError, NonFiniteError
+        SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution; the message names node and component where known.
         """
         mesh = self._mesh
@@ -238,19 +247,21 @@ class LinearStatic(HoldsSolver):
             at.assemble()
         try:
             solved = self._linear.solve_at(at, phases)
-        except (SingularSystemError, IndefiniteSystemError) as error:
+        except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
             raise self._located(error) from error
         solution = Solution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
 
     def _located(
-        self, error: SingularSystemError | IndefiniteSystemError
-    ) -> SingularSystemError | IndefiniteSystemError:
+        self, error: SingularSystemError | IndefiniteSystemError | IllConditionedError
+    ) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
+        """The same error with nodes and components for numbers of unknowns."""
         if error.equation is None:
             return error
         names = self._physics.components(self._mesh.dim)
-        where = unknown_name(self._residual.space, names, error.equation)
+        unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
+        where = "; ".join(unknown_name(self._residual.space, names, unknown) for unknown in unknowns)
         causes = (
             "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
             "material constants that differ by too many orders of magnitude"
@@ -260,7 +271,9 @@ class LinearStatic(HoldsSolver):
                 "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
                 + causes
             )
-        return type(error)(f"{error}: {where}. Likely causes: {causes}", error.equation)
+        located = copy(error)
+        located.args = (f"{error}: {where}. Likely causes: {causes}",)
+        return located
 
 
 def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:

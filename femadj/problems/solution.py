@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -223,10 +223,14 @@ class Solution(HoldsSolver):
             self._check(each)
         seeds = [self._seed(each) for each in partials]
         weights = self.implicit.weights(seeds, phases)
+        solved = any(seed.solves for seed in seeds)
+        errors = [self.implicit.error, self.factor.statistics.forward_error if solved else None]
+        error = max((each for each in errors if each is not None), default=None)
         into = [Cotangent(np.zeros_like(self.points)) for _ in partials]
         wanted = [number for number, seed in enumerate(seeds) if seed.depends]
         self.implicit.pullback([weights[n] for n in wanted], [into[n] for n in wanted], phases)
-        return tuple(map(self._gradient, partials, seeds, weights, into))
+        parts = zip(partials, seeds, weights, into, strict=True)
+        return tuple(replace(self._gradient(*each), forward_error=error) for each in parts)
 
     def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
         """``du`` along directions of the design, one solve each; arrays in the shape of ``u``."""

@@ -101,6 +101,7 @@ def summary(
             "bytes": statistics.factor_bytes,
             "solves": statistics.solves,
             "residual": statistics.relative_residual,
+            "forward error": statistics.forward_error,
         },
         "responses": {
             key: {

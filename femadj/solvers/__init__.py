@@ -8,9 +8,12 @@ from types import MappingProxyType
 from femadj.base.arguments import described
 from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import (
+    FORWARD_TOLERANCE,
+    FORWARD_WARNING,
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
     RESIDUAL_TOLERANCE,
+    UNIT_ROUNDOFF,
     Capabilities,
     Factor,
     FactorStatistics,
@@ -75,10 +78,13 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
 
 
 __all__ = [
+    "FORWARD_TOLERANCE",
+    "FORWARD_WARNING",
     "PIVOT_TOLERANCE",
     "REFINEMENT_THRESHOLD",
     "RESIDUAL_TOLERANCE",
     "SOLVERS",
+    "UNIT_ROUNDOFF",
     "Capabilities",
     "Factor",
     "FactorStatistics",

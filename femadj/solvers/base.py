@@ -7,9 +7,13 @@ nothing is global, so a back end on another device only has to move them.
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -20,23 +24,54 @@ from femadj.base.arguments import whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import (
+    IllConditionedError,
+    IllConditionedWarning,
     IndefiniteSystemError,
     NonFiniteError,
     ResidualError,
     SingularSystemError,
     SolverError,
 )
-from femadj.solvers.matrix import Matrix, MatrixKind, Structure
+from femadj.solvers.condition import largest
+from femadj.solvers.matrix import UNIT_ROUNDOFF, Judgement, Matrix, MatrixKind, Structure
 from femadj.solvers.structure import CsrPattern
 
 RESIDUAL_TOLERANCE = 1e-8
-"""Largest backward error ``|b - A x| / (|A| |x| + |b|)`` (maximum norms) that a solve may return."""
+"""Largest componentwise backward error, ``|b - A x| / (|A| |x| + |b|)`` row by row, that a solve may return."""
 
 REFINEMENT_THRESHOLD = 1e-13
-"""Backward error above which a step of iterative refinement is tried; a sound solve stays below it."""
+"""Backward error above which a solve is refined until it no longer improves; a sound solve stays below it."""
 
 PIVOT_TOLERANCE = 1e-12
-"""Relative size below which a pivot means that the matrix is singular to working precision."""
+"""Relative size below which a pivot of a positive definite matrix means that it is singular to working precision."""
+
+FORWARD_TOLERANCE = 1e-2
+"""Largest bound of the relative error that a solution may be returned with."""
+
+FORWARD_WARNING = 1e-6
+"""Bound of the relative error above which a solution is returned with a warning."""
+
+NULL_TOLERANCE = 100.0
+"""Size of ``A v`` beside ``|A| |v|`` in units of the rounding of the entries, below which ``v`` is a null vector."""
+
+SMALL_PIVOT = 1e-4
+"""Pivot ratio below which a matrix may be ill-conditioned, so that the condition is estimated. Those of matrices that
+are not definite are spread by chance, the smallest of ``n`` like ``1 / n``: a tenth of that times ``100 / n`` for them.
+"""
+
+SMALL_SYSTEM = 1000
+"""Number of equations up to which the condition is estimated always: pivots do not tell all, and it costs little."""
+
+CANCELLATION = 1e7
+"""Size of ``|A| |x|`` beside ``|b|`` above which the condition is estimated, too."""
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+_EPS = 2 * UNIT_ROUNDOFF
+_STEPS, _FEW_STEPS = 10, 3
+_PRECISE = 1e-7  # bound of the forward error above which residuals are worth twice the working precision
+_RECOVERED = 0.1  # relative error with which a sound factor recovers the vector that its inverse enlarges most
+_HIDDEN = 1e-2  # condition times size of replaced pivots above which they may hide that a matrix is singular
+_ROUGH = 1e-10  # backward error of refined solves above which a factor is not that of the matrix
 
 NAMED_EQUATIONS = 5
 """How many equations an error about non-finite numbers names."""
@@ -101,9 +136,16 @@ class FactorStatistics:
     solves : int
         Right-hand sides solved so far, transposed ones included.
     refinements : int
-        Right-hand sides for which a step of iterative refinement was tried.
+        Right-hand sides for which iterative refinement was tried.
+    extra_solves : int
+        Right-hand sides solved beyond those, to refine and to estimate errors.
     relative_residual : float or None
-        Largest backward error of the last solve.
+        Largest componentwise backward error of the last solve (Arioli, Demmel and Duff 1989).
+    condition : float or None
+        Skeel's condition number ``max |A^-1| |A|`` of the equilibrated matrix; None where nothing asked for it.
+    forward_error : float or None
+        Bound of the relative error of the last solve in the scale of each unknown: the condition times backward error
+        and rounding of the entries. None where no sign of a large condition asked for it.
     """
 
     n: int
@@ -117,7 +159,10 @@ class FactorStatistics:
     largest_pivot_ratio: float | None = None
     solves: int = 0
     refinements: int = 0
+    extra_solves: int = 0
     relative_residual: float | None = None
+    condition: float | None = None
+    forward_error: float | None = None
 
 
 class Tolerances(NamedTuple):
@@ -126,25 +171,40 @@ class Tolerances(NamedTuple):
     residual: float = RESIDUAL_TOLERANCE
     refinement: float = REFINEMENT_THRESHOLD
     pivot: float = PIVOT_TOLERANCE
+    forward: float = FORWARD_TOLERANCE
 
 
 class PivotReport(NamedTuple):
-    """What a factorisation tells about itself; the solver's part of :class:`FactorStatistics`."""
+    """What a factorisation tells about itself; the solver's part of :class:`FactorStatistics`.
+
+    ``replacement`` is the size of the pivots that stand for those that were too small, relative to the matrix.
+    """
 
     fill_nnz: int | None = None
     factor_bytes: int | None = None
     peak_bytes: int | None = None
     perturbed: int | None = None
+    replacement: float = 0.0
     inertia: tuple[int, int] | None = None
     smallest_ratio: float | None = None
     largest_ratio: float | None = None
 
+    def doubtful(self, structure: Structure) -> bool:
+        """Whether pivots were replaced, or are small or unknown."""
+        least = SMALL_PIVOT if structure.kind == "spd" else min(SMALL_PIVOT, 0.1 * SMALL_PIVOT * 100 / structure.n)
+        return bool(self.perturbed) or self.smallest_ratio is None or not self.smallest_ratio >= least
+
 
 class Verdict(NamedTuple):
-    """Verdict on a factor whose pivots raise doubts, see :meth:`Factor._doubted`."""
+    """Verdict on a factor whose pivots raise doubts, see :meth:`Factor.examine`; unknowns of a null vector."""
 
     verdict: Literal["regular", "inaccurate", "singular"]
-    equation: int | None = None
+    unknowns: npt.NDArray[np.int64]
+
+
+def _largest(judged: list[Judgement], what: str) -> float:
+    """Largest of a number in all judgements, NaN if there is one."""
+    return float(np.max([getattr(each, what) for each in judged]))
 
 
 def _row_norms(block: FloatArray) -> FloatArray:
@@ -165,9 +225,11 @@ class Solver(ABC):
     residual_tolerance : float
         Largest backward error that a solve may return, see :data:`RESIDUAL_TOLERANCE`.
     refinement_threshold : float
-        Backward error above which a solve is refined once, see :data:`REFINEMENT_THRESHOLD`.
+        Backward error above which a solve is refined, see :data:`REFINEMENT_THRESHOLD`.
     pivot_tolerance : float
         Relative pivot size that counts as singular, see :data:`PIVOT_TOLERANCE`.
+    forward_tolerance : float
+        Largest bound of the relative error that a solution may have, see :data:`FORWARD_TOLERANCE`.
     """
 
     name: str
@@ -180,10 +242,11 @@ class Solver(ABC):
         residual_tolerance: float = RESIDUAL_TOLERANCE,
         refinement_threshold: float = REFINEMENT_THRESHOLD,
         pivot_tolerance: float = PIVOT_TOLERANCE,
+        forward_tolerance: float = FORWARD_TOLERANCE,
     ) -> None:
         _check_threads(threads)
         self.threads = threads
-        self.tolerances = Tolerances(residual_tolerance, refinement_threshold, pivot_tolerance)
+        self.tolerances = Tolerances(residual_tolerance, refinement_threshold, pivot_tolerance, forward_tolerance)
 
     def analyse(self, pattern: CsrPattern, kind: MatrixKind, *, threads: int | None = None) -> Symbolic:
         """Order and analyse a structure, once for all matrices on it.
@@ -252,7 +315,7 @@ class Symbolic(ABC):
         """Kind of the matrices."""
         return self._structure.kind
 
-    def factor(self, values: FloatArray) -> Factor:
+    def factor(self, values: FloatArray, *, rounding: float = UNIT_ROUNDOFF) -> Factor:
         """Factorise the matrix with these values.
 
         Parameters
@@ -260,6 +323,8 @@ class Symbolic(ABC):
         values : (nnz,) float64
             In the order of the pattern. Referenced by the factor, for the residuals of its solves: do not
             write to the array while the factor is in use.
+        rounding : float
+            Relative error of the values, which bounds of the error of solutions account for.
 
         Raises
         ------
@@ -286,8 +351,8 @@ class Symbolic(ABC):
             if structure.upper:
                 concerned = np.concatenate([concerned, structure.indices[entries]])
             raise _non_finite("the matrix", np.unique(concerned))
-        matrix = Matrix(structure, values)
-        rows, columns = matrix.sums()
+        matrix = Matrix(structure, values, rounding)
+        rows, columns = matrix.sums
         if not np.isfinite(rows).all():
             raise _non_finite("the sum of absolute values", np.flatnonzero(~np.isfinite(rows)))
         for sums, what in ((rows, "row"), (columns, "column")):
@@ -305,7 +370,7 @@ class Symbolic(ABC):
 
     @abstractmethod
     def _factor(self, matrix: Matrix) -> Factor:
-        """Factorise a checked matrix."""
+        """Factorise a checked matrix: its :meth:`~Matrix.equilibrated` values."""
 
     def close(self) -> None:
         """Give up the analysis. Factors that are alive keep what they need and stay usable."""
@@ -335,14 +400,15 @@ class Factor(HoldsSolver, ABC):
         self.tolerances = tolerances
         self._closed = False
         self._counting = threading.Lock()
-        self._solves = 0
-        self._refinements = 0
+        self._solves = self._refinements = self._extra = 0
         self._relative_residual: float | None = None
+        self._forward_error: float | None = None
+        self._conditions: dict[bool, float] = {}
 
     # ------------------------------------------------------------------------------------ what callers use
 
     def solve(self, b: FloatArray) -> FloatArray:
-        """Solve ``A x = b`` and check the residual.
+        """Solve ``A x = b``, check the backward error of every right-hand side, and the forward error where it matters.
 
         Parameters
         ----------
@@ -361,7 +427,14 @@ class Factor(HoldsSolver, ABC):
         NonFiniteError
             If a right-hand side is not finite.
         ResidualError, SingularSystemError
-            If the answer is wrong even after one step of iterative refinement.
+            If the answer is wrong even after iterative refinement.
+        IllConditionedError
+            If the error may be larger than the forward tolerance.
+
+        Warns
+        -----
+        IllConditionedWarning
+            If the error may be larger than :data:`FORWARD_WARNING`.
         """
         return self._checked_solve(b, transposed=False)
 
@@ -387,7 +460,10 @@ class Factor(HoldsSolver, ABC):
                 largest_pivot_ratio=report.largest_ratio,
                 solves=self._solves,
                 refinements=self._refinements,
+                extra_solves=self._extra,
                 relative_residual=self._relative_residual,
+                condition=max(self._conditions.values(), default=None),
+                forward_error=self._forward_error,
             )
 
     def __repr__(self) -> str:
@@ -418,7 +494,10 @@ class Factor(HoldsSolver, ABC):
 
     @abstractmethod
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
-        """Solve for a C-contiguous (k, n) block, one right-hand side per row; returns a new block like it."""
+        """Solve with the matrix that was factorised, the equilibrated one, for a C-contiguous (k, n) block.
+
+        One right-hand side per row; returns a new block like it.
+        """
 
     @abstractmethod
     def _free(self) -> None:
@@ -440,96 +519,207 @@ class Factor(HoldsSolver, ABC):
         if not np.isfinite(norms).all():
             raise _non_finite("the right-hand side", np.flatnonzero(~np.isfinite(block).all(axis=0)))
 
-        x = self._solve(block, transposed=transposed)
-        errors = self._backward_errors(block, norms, x, transposed)
-        # NaN, which some libraries return without an error code, is not improved by refinement and fails
-        # below.
-        rough = np.flatnonzero(errors > self.tolerances.refinement)
-        if len(rough):
-            self._refine(block, norms, x, errors, rough, transposed)
-        worst = float(errors.max())  # NaN if there is one
+        x = self._inverse(block, transposed)
+        judged = self._judged(block, x, transposed)
+        # NaN, which some libraries return without an error code, is not improved by refinement and fails below.
+        rough = np.flatnonzero([each.backward_error > self.tolerances.refinement for each in judged])
+        self._refine(block, x, judged, rough, transposed)
+        worst = _largest(judged, "backward_error")  # NaN if there is one
         with self._counting:
             self._solves += len(block)
             self._refinements += len(rough)
             self._relative_residual = worst
+            self._forward_error = None
         if not worst <= self.tolerances.residual:
             raise self._failure(worst)
+        if self._suspicious(judged, transposed):
+            self._bound(block, x, judged, transposed)
         return x[0] if b.ndim == 1 else x.T
+
+    def _inverse(self, block: FloatArray, transposed: bool) -> FloatArray:
+        """Solve for the rows of a block, nothing checked."""
+        matrix = self._matrix
+        if not matrix.scaled:
+            return self._solve(block, transposed=transposed)
+        before, after = (matrix.columns, matrix.rows) if transposed else (matrix.rows, matrix.columns)
+        x = self._solve(block * before, transposed=transposed)
+        x *= after
+        return x
+
+    def _again(self, block: FloatArray, transposed: bool) -> FloatArray:
+        """The same for what callers did not ask for, which is counted."""
+        with self._counting:
+            self._extra += len(block)
+        return self._inverse(block, transposed)
+
+    def _judged(self, block: FloatArray, x: FloatArray, transposed: bool) -> list[Judgement]:
+        """Backward errors, row by row; NaN where ``x`` is not finite."""
+        return [self._matrix.judged(b, row, transposed=transposed) for b, row in zip(block, x, strict=True)]
 
     def _refine(
         self,
         block: FloatArray,
-        norms: FloatArray,
         x: FloatArray,
-        errors: FloatArray,
-        rough: npt.NDArray[np.integer],
+        judged: list[Judgement],
+        rows: npt.NDArray[np.integer],
         transposed: bool,
+        steps: int = _STEPS,
     ) -> None:
-        """Refine some rows once and keep what improves; updates ``x`` and ``errors``."""
-        residuals = np.empty((len(rough), block.shape[1]))
-        for row, j in zip(residuals, rough, strict=True):
-            np.subtract(block[j], self._matrix.apply(x[j], transposed=transposed), out=row)
-        refined = x[rough] + self._solve(residuals, transposed=transposed)
-        refined_errors = self._backward_errors(block[rough], norms[rough], refined, transposed)
-        better = refined_errors < errors[rough]
-        x[rough[better]] = refined[better]
-        errors[rough[better]] = refined_errors[better]
+        """Refine rows until their backward errors no longer halve, and keep what improves; updates all arguments."""
+        for _ in range(steps):
+            if not len(rows):
+                return
+            residuals = [self._matrix.residual(block[j], x[j], transposed=transposed)[0] for j in rows]
+            refined = x[rows] + self._again(np.array(residuals), transposed)
+            going = []
+            for j, row, new in zip(rows, refined, self._judged(block[rows], refined, transposed), strict=True):
+                old = judged[j].backward_error
+                if new.backward_error < old:
+                    x[j], judged[j] = row, new
+                    if _EPS < new.backward_error < 0.5 * old:
+                        going.append(j)
+            rows = np.array(going, np.int64)
 
-    def _backward_errors(self, block: FloatArray, norms: FloatArray, x: FloatArray, transposed: bool) -> FloatArray:
-        """Backward error ``|b - A x| / (|A| |x| + |b|)`` of every row, shape (k,); NaN if x is not finite."""
-        sizes = _row_norms(x)
-        residuals = np.full(len(block), np.nan)
-        for j in np.flatnonzero(np.isfinite(sizes)):
-            r = self._matrix.apply(x[j], transposed=transposed)
-            r -= block[j]
-            residuals[j] = max(r.max(), -r.min())
-        scale = self._matrix.norm(transposed=transposed) * sizes + norms
-        return np.divide(residuals, scale, out=np.where(residuals == 0.0, 0.0, np.nan), where=scale > 0.0)
+    def _suspicious(self, judged: list[Judgement], transposed: bool) -> bool:
+        """Whether a cheap sign asks for a bound of the forward error: pivots, cancellation, backward errors."""
+        structure, known = self._matrix.structure, self._conditions
+        key = transposed and not structure.upper
+        return (
+            key in known
+            or structure.n <= SMALL_SYSTEM
+            or (max(known.values()) > 1.0 / SMALL_PIVOT if known else self._report.doubtful(structure))
+            or any(each.action > CANCELLATION * each.load for each in judged)
+            or _largest(judged, "backward_error") > self.tolerances.refinement
+        )
+
+    def _condition(self, transposed: bool) -> float:
+        """Skeel's condition number, estimated once; the transposed matrix has one of its own."""
+        key = transposed and not self._matrix.structure.upper
+        if key not in self._conditions:
+            size = self._matrix.size(transposed=transposed)
+            estimate = largest(self._solved, size.equations, size.unknowns, transposed=transposed)
+            self._conditions[key] = estimate.size
+        return self._conditions[key]
+
+    def _solved(self, b: FloatArray, transposed: bool) -> FloatArray:
+        """One solve for an estimate, refined a little where it is rough."""
+        block = b[None]
+        x = self._again(block, transposed)
+        judged = self._judged(block, x, transposed)
+        rough = np.flatnonzero([each.backward_error > _ROUGH for each in judged])
+        self._refine(block, x, judged, rough, transposed, _FEW_STEPS)
+        return x[0]
+
+    def _bound(self, block: FloatArray, x: FloatArray, judged: list[Judgement], transposed: bool) -> None:
+        """Bound the forward errors of a block; refine with precise residuals where they are not small.
+
+        ``|x - x'| <= |A^-1| (|b - A x'| + rounding (|A| |x'| + |b|))``: first with the condition number, which is
+        estimated once, then, where that does not do, with an estimate of the very product.
+        """
+        condition = self._condition(transposed)
+        if condition * _largest(judged, "disturbance") > _PRECISE:
+            self._sharpen(block, x, transposed)
+            judged[:] = self._judged(block, x, transposed)
+        error, where = condition * _largest(judged, "disturbance"), None
+        if error > FORWARD_WARNING:
+            size = self._matrix.size(transposed=transposed)
+            v = np.zeros(block.shape[1])
+            for b, row in zip(block, x, strict=True):
+                np.maximum(v, self._matrix.disturbance(b, row, transposed=transposed), out=v)
+            estimate = largest(self._solved, v, size.unknowns, transposed=transposed)
+            error, where = min(error, estimate.size), int(np.argmax(np.abs(estimate.vector) / size.unknowns))
+        with self._counting:
+            self._relative_residual, self._forward_error = _largest(judged, "backward_error"), error
+        if where is not None and not error <= FORWARD_WARNING:
+            message = (
+                f"the solution may be wrong by {error:.1e} of its size, most of all in unknown {where}, because "
+                f"rounding is amplified: the condition number is {condition:.1e}"
+            )
+            if not error <= self.tolerances.forward:
+                advice = (
+                    "Bring coefficients closer together, or give the solver a larger forward_tolerance to accept it"
+                )
+                raise IllConditionedError(f"{message}. {advice}", error, where)
+            warnings.warn(message, IllConditionedWarning, stacklevel=_level_of_caller())
+
+    def _sharpen(self, block: FloatArray, x: FloatArray, transposed: bool) -> None:
+        """Refine with residuals in twice the working precision until corrections no longer halve; updates ``x``.
+
+        The error that is left is that of rounding ``x``, as long as the condition times the error of the factor is
+        below one (Demmel and others, Error bounds from extra-precise iterative refinement, 2006).
+        """
+        unknowns = self._matrix.size(transposed=transposed).unknowns
+        rows, last = np.arange(len(block)), np.full(len(block), np.inf)
+        for _ in range(_STEPS):
+            residuals = [
+                self._matrix.residual(block[j], x[j], transposed=transposed, precise=True).sum(axis=0) for j in rows
+            ]
+            corrections = self._again(np.array(residuals), transposed)
+            sizes = _row_norms(corrections / unknowns) / np.maximum(
+                _row_norms(x[rows] / unknowns), np.finfo(float).tiny
+            )
+            better = sizes < 0.5 * last[rows]
+            x[rows[better]] += corrections[better]
+            last[rows] = sizes
+            rows = rows[better & (sizes > _EPS)]
+            if not len(rows):
+                return
 
     def _failure(self, relative_residual: float) -> SolverError:
-        """The error that explains a failed residual check."""
-        current = Matrix(self._matrix.structure, self._matrix.values)
-        if current.norm() != self._matrix.norm():
+        """The error that explains a failed check of a backward error."""
+        current = Matrix(self._matrix.structure, self._matrix.values, self._matrix.rounding)
+        if not np.array_equal(current.sums[0], self._matrix.sums[0]):
             return ResidualError(
                 "the values of the matrix were changed after it had been factorised", relative_residual
             )
-        smallest = self._report.smallest_ratio
-        if smallest is not None and smallest < self.tolerances.pivot:
-            return SingularSystemError(
-                f"the solve failed (backward error {relative_residual:.1e}) and the smallest pivot is only "
-                f"{smallest:.1e} of its reference: the matrix is singular to working precision"
-            )
+        verdict = self.examine()
+        if verdict.verdict == "singular":
+            return singular_system(verdict.unknowns)
         return ResidualError(
             f"the solve failed: backward error {relative_residual:.1e} > {self.tolerances.residual:.1e}",
             relative_residual,
         )
 
-    def _doubted(self) -> Verdict:
-        """Recover a known solution, to tell harmless small or replaced pivots from a singular matrix.
+    def examine(self) -> Verdict:
+        """Look for a null vector of the matrix, to tell harmless small or replaced pivots from a singular matrix.
 
-        If the known vector is not recovered, the difference is close to a null vector of a singular matrix,
-        which is verified by one product. The matrix is scaled for that, so that large contrasts are not
-        mistaken for singularity.
+        The condition estimate leads to the vector ``v`` that the inverse enlarges most. How small ``A v`` is bounds the
+        distance to the next singular matrix; that is no guess. If the factor recovers ``v`` from ``A v``, which is the
+        hardest thing to ask of it, it is that of a regular matrix. Else replaced pivots stand in the way, whose part in
+        ``v`` is taken out by refining ``A v = 0`` across ``v``.
         """
-        matrix = self._matrix
-        known = np.random.default_rng(0).uniform(0.5, 1.0, matrix.structure.n)
-        b = matrix.apply(known)[None, :]
-        difference = known - self._solve(b, transposed=False)[0]
-        if not np.isfinite(difference).all():
-            return Verdict("inaccurate")
-        if np.abs(difference).max() <= self.tolerances.residual:
-            return Verdict("regular")
-        rows = matrix.sums()[0]
-        absolute = matrix.absolute()
-        columns = absolute.apply(1.0 / rows, transposed=True)
-        scaled = columns * np.abs(difference)
-        norm = (absolute.apply(1.0 / columns) / rows).max()
-        distance = (np.abs(matrix.apply(difference)) / rows).max() / (norm * scaled.max())
-        if distance < self.tolerances.pivot:
-            return Verdict("singular", int(np.argmax(scaled)))
-        x = known - difference
-        error = self._backward_errors(b, _row_norms(b), x[None, :], transposed=False)[0]
-        return Verdict("regular" if error <= self.tolerances.residual else "inaccurate")
+        matrix, accurate = self._matrix, True
+
+        def inverse(b: FloatArray, transposed: bool) -> FloatArray:
+            nonlocal accurate
+            x = self._solved(b, transposed)
+            accurate = accurate and matrix.judged(b, x, transposed=transposed).backward_error <= _ROUGH
+            return x
+
+        unknowns, equations = matrix.size(transposed=False)
+        estimate = largest(inverse, equations, unknowns)
+        self._conditions[False] = estimate.size
+        # Whatever replaced pivots hide makes the inverse at least as large as this.
+        accurate = accurate and not (self._report.perturbed and estimate.size * self._report.replacement > _HIDDEN)
+        v, recovered = estimate.vector, True
+        for step in range(_FEW_STEPS):
+            norm = np.abs(v / unknowns).max()
+            if not 0.0 < norm < np.inf:
+                recovered = False
+                break
+            v = v / norm
+            image = matrix.residual(np.zeros_like(v), v, transposed=False)[0]
+            if matrix.relative_size(image, v) < NULL_TOLERANCE * matrix.rounding:
+                size = np.abs(v / unknowns)
+                order = np.argsort(-size, kind="stable")
+                return Verdict("singular", order[: int((size >= 0.5).sum())])
+            y = -self._again(image[None], False)[0]
+            recovered = step == 0 and bool(np.abs((v - y) / unknowns).max() <= _RECOVERED)
+            if recovered:
+                break
+            along = (y / unknowns**2 * v).sum() / ((v / unknowns) ** 2).sum()
+            v = v - (y - along * v)
+        return Verdict("regular" if accurate and recovered else "inaccurate", np.zeros(0, np.int64))
 
 
 class TransposedFactor:
@@ -558,6 +748,14 @@ class TransposedFactor:
         return self._factor.closed
 
 
+def _level_of_caller() -> int:
+    """Of the first function outside this package, for a warning from the function that asks."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def _as_float_array(array: FloatArray, what: str) -> FloatArray:
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
@@ -573,11 +771,18 @@ def _non_finite(where: str, equations: npt.NDArray[np.integer]) -> NonFiniteErro
     )
 
 
-def singular_system(equation: int | None, reason: str) -> SingularSystemError:
-    """SingularSystemError with the usual hint for finite element systems."""
-    where = "" if equation is None else f" at equation {equation}"
+def singular_system(unknowns: Sequence[int] | npt.NDArray[np.integer], reason: str = "") -> SingularSystemError:
+    """SingularSystemError with the usual hint for finite element systems; unknowns of a null vector, largest first."""
+    named = [int(number) for number in unknowns[:NAMED_EQUATIONS]]
+    where = ""
+    if len(unknowns) == 1:
+        where = f" at equation {named[0]}"
+    elif named:
+        more = f" and {len(unknowns) - len(named)} more" if len(unknowns) > len(named) else ""
+        where = f": unknowns {', '.join(map(str, named))}{more} are free to move together"
     return SingularSystemError(
-        f"the matrix is singular to working precision{where} ({reason}); are supports missing, or are "
-        f"parts of the mesh not connected?",
-        equation,
+        f"the matrix is singular to working precision{where}{reason and f' ({reason})'}; are supports missing, are "
+        "constraints given twice, or are parts of the mesh not connected?",
+        named[0] if named else None,
+        named,
     )

@@ -1,15 +1,16 @@
-"""Structures and matrices as the solvers see them: checked once, and multiplied with for the checks of a solve."""
+"""Structures and matrices as the solvers see them: checked once, equilibrated, and multiplied with to check solves."""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import SingularSystemError, SolverError
+from femadj.kernels import sparse
 from femadj.solvers.structure import CsrPattern
 
 MatrixKind = Literal["spd", "symmetric", "general"]
@@ -17,7 +18,7 @@ MatrixKind = Literal["spd", "symmetric", "general"]
 
 
 class Structure:
-    """A checked sparsity pattern with index arrays of one integer type, shared by all matrices on it.
+    """A checked sparsity pattern, shared by all matrices on it.
 
     Parameters
     ----------
@@ -48,14 +49,24 @@ class Structure:
         self.kind: MatrixKind = kind
         self.n = pattern.n
         self.upper = triangle == "upper"
-        # One integer type for both arrays lets SciPy use them without a copy of the (large) column indices.
-        index_type = np.int32 if pattern.nnz <= np.iinfo(np.int32).max else np.int64
-        self.indptr: npt.NDArray[np.integer] = np.ascontiguousarray(indptr, index_type)
-        self.indices: npt.NDArray[np.integer] = np.ascontiguousarray(indices, index_type)
+        self.indptr = np.ascontiguousarray(indptr, np.int64)
+        self.indices = np.ascontiguousarray(indices, np.int32)
 
     def rows(self) -> npt.NDArray[np.integer]:
         """Row of every stored entry, (nnz,)."""
         return self.pattern.rows
+
+    @cached_property
+    def whole(self) -> tuple[Structure, npt.NDArray[np.int64]]:
+        """The structure of a symmetric matrix with both triangles, and the slot in the upper one of each entry."""
+        rows, columns = self.rows(), self.indices
+        above = np.flatnonzero(rows != columns)
+        row, column = np.concatenate([rows, columns[above]]), np.concatenate([columns, rows[above]])
+        order = np.lexsort((column, row))
+        indptr = np.zeros(self.n + 1, np.int64)
+        np.cumsum(np.bincount(row, minlength=self.n), out=indptr[1:])
+        slots = np.concatenate([np.arange(len(columns)), above])[order]
+        return Structure(CsrPattern(indptr, column[order], "full"), "general"), slots
 
 
 def _check_compressed_rows(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], *, upper: bool) -> None:
@@ -95,48 +106,160 @@ def _check_compressed_rows(indptr: npt.NDArray[np.integer], indices: npt.NDArray
             raise SingularSystemError(f"unknown {column} has no entry: the matrix is singular", column)
 
 
+UNIT_ROUNDOFF = 2.0**-53
+"""Relative error of rounding to double precision."""
+
+BALANCED = 64.0
+"""Largest ratio of two scales of rows (or columns) up to which a matrix is left as it is."""
+
+_SWEEPS, _EVEN, _LONGEST, _FAR = 60, 1.5, 16.0, 300.0
+
+
+class Size(NamedTuple):
+    """What the size of unknowns and of equations is measured by, for solves with a matrix or its transpose.
+
+    Attributes
+    ----------
+    unknowns : (n,)
+        Scale of every unknown: the norm of ``x`` is the largest ``|x_i| / unknowns_i``.
+    equations : (n,)
+        ``|A| unknowns``, the scale of every equation.
+    """
+
+    unknowns: FloatArray
+    equations: FloatArray
+
+
+class Judgement(NamedTuple):
+    """What is known about one solution, see :func:`femadj.kernels.sparse.judge`."""
+
+    backward_error: float
+    disturbance: float
+    load: float
+    action: float
+
+
 class Matrix:
-    """Values on a structure, with the products that the checks need. The values are referenced, not copied.
+    """Values on a structure, with its scales and the products that checks need. The values are referenced, not copied.
+
+    The scales are powers of two, so that scaling rounds nothing. They make the sums of absolute values of all rows and
+    columns nearly one (Ruiz, A scaling algorithm to equilibrate both rows and columns norms in matrices, 2001, with
+    sums for norms; one vector for both sides of symmetric matrices). Matrices that are even already keep their scale.
+    Positive definite ones need it for measuring alone and have the square roots of their diagonal.
 
     Attributes
     ----------
     values : (nnz,) float64
-    row_sums, column_sums : (n,) float64
-        Sums of absolute values; their maxima are the norms of the matrix and of its transpose.
+    rounding : float
+        Relative error of the values.
+    rows, columns : (n,) float64
+        Factors of the equilibrated matrix ``rows_i a_ij columns_j``.
+    scaled : bool
+        Whether solvers are handed the equilibrated matrix; else the values as they are.
+    sums : (n,), (n,)
+        Sums of absolute values of rows and columns.
     """
 
-    def __init__(self, structure: Structure, values: FloatArray, *, absolute: bool = False) -> None:
+    def __init__(self, structure: Structure, values: FloatArray, rounding: float) -> None:
         self.structure = structure
         self.values = values
-        n = structure.n
-        data = np.abs(values) if absolute else values
-        self._rows = sp.csr_array((data, structure.indices, structure.indptr), shape=(n, n), copy=False)
-        self._columns = self._rows.T  # shares the arrays
-        self._diagonal = data[structure.indptr[:-1]] if structure.upper else None
-        self._sums: tuple[FloatArray, FloatArray] | None = None
+        self.rounding = rounding
+        ones = np.ones(structure.n)
+        by_row = self.absolute(ones)
+        self.sums = by_row, by_row if structure.upper else self.absolute(ones, transposed=True)
+        self.rows = self.columns = ones
+        self.scaled = False
+        if structure.kind == "spd":
+            diagonal = values[structure.indptr[:-1]]
+            self.rows = self.columns = _power_of_two(-0.5 * np.log(np.where(diagonal > 0.0, diagonal, 1.0)))
+        elif all(s.min() > 0.0 and s.max() < np.inf for s in self.sums):
+            self.rows, self.columns = self._equilibrating()
+            self.scaled = any(s.max() > BALANCED * s.min() for s in (self.rows, self.columns))
+        self._sizes: dict[bool, Size] = {}
 
-    def apply(self, x: FloatArray, *, transposed: bool = False) -> FloatArray:
-        """Product ``A x`` or ``A^T x`` with ``x`` of shape (n,)."""
-        if self._diagonal is None:
-            return (self._columns if transposed else self._rows) @ x
-        y: FloatArray = self._rows @ x
-        y += self._columns @ x
-        y -= self._diagonal * x  # counted by both triangles
-        return y
+    def _equilibrating(self) -> tuple[FloatArray, FloatArray]:
+        """Scales of rows and columns.
 
-    def absolute(self) -> Matrix:
-        """The matrix of absolute values, on a copy of the values."""
-        return Matrix(self.structure, self.values, absolute=True)
+        Where sweeps go on in one direction, as they do for saddle points with a small first block, they take longer
+        and longer steps.
+        """
+        n, upper = self.structure.n, self.structure.upper
+        sums, logs, last, length = self.sums, np.zeros((2, n)), np.zeros((2, n)), 1.0
+        for _ in range(_SWEEPS):
+            if all(s.max() <= _EVEN * s.min() for s in sums) or np.abs(logs).max() > _FAR:
+                break
+            step = -0.5 * np.log(np.array(sums))
+            ahead = (step * last).sum() > 0.9 * np.sqrt((step**2).sum() * (last**2).sum()) > 0.0
+            length, last = min(2.0 * length, _LONGEST) if ahead else 1.0, step
+            logs += length * step
+            rows, columns = np.exp(logs)
+            by_row = rows * self.absolute(columns)
+            sums = by_row, by_row if upper else columns * self.absolute(rows, transposed=True)
+        rows = _power_of_two(logs[0])
+        return rows, rows if upper else _power_of_two(logs[1])
 
-    def sums(self) -> tuple[FloatArray, FloatArray]:
-        """Row and column sums of absolute values, each (n,)."""
-        if self._sums is None:
-            absolute = self.absolute()
-            ones = np.ones(self.structure.n)
-            rows = absolute.apply(ones)
-            self._sums = rows, rows if self.structure.upper else absolute.apply(ones, transposed=True)
-        return self._sums
+    def equilibrated(self, *, always: bool = False) -> FloatArray:
+        """Entries as solvers are handed them, (nnz,): the values themselves where they are even, or a scaled copy."""
+        if not self.scaled and not always:
+            return self.values
+        values = np.empty_like(self.values)
+        sparse.scale(self.structure.indptr, self.structure.indices, self.values, self.rows, self.columns, values)
+        return values
 
-    def norm(self, *, transposed: bool = False) -> float:
-        """Maximum norm of ``A`` or ``A^T``."""
-        return float(self.sums()[int(transposed)].max())
+    def absolute(self, x: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """Product ``|A| x`` or ``|A|^T x`` for ``x`` (n,) without negative entries."""
+        return self.residual(np.zeros_like(x), x, transposed=transposed)[1]
+
+    def residual(self, b: FloatArray, x: FloatArray, *, transposed: bool, precise: bool = False) -> FloatArray:
+        """``b - A x`` and ``|A| |x|`` (of ``A^T``) for vectors of shape (n,): a (2, n) array.
+
+        ``precise``: in twice the working precision, and what the first row lacks of it in the second.
+        """
+        structure = self.structure
+        into = np.zeros((2, structure.n))
+        into[0] = b
+        product = sparse.subtract_twice_as_precise if precise else sparse.subtract
+        upper = structure.upper
+        product(structure.indptr, structure.indices, self.values, upper, transposed and not upper, x, into)
+        return into
+
+    def size(self, *, transposed: bool) -> Size:
+        """Scales of unknowns and equations."""
+        if transposed not in self._sizes:
+            unknowns = self.rows if transposed else self.columns
+            self._sizes[transposed] = Size(unknowns, self.absolute(unknowns, transposed=transposed))
+        return self._sizes[transposed]
+
+    def judged(self, b: FloatArray, x: FloatArray, *, transposed: bool) -> Judgement:
+        """Backward error of a solution, componentwise; NaN if it is not finite."""
+        size = self.size(transposed=transposed)
+        norm = float((np.abs(x) / size.unknowns).max())
+        if not np.isfinite(norm):
+            return Judgement(*[float("nan")] * 4)
+        residual = self.residual(b, x, transposed=transposed)
+        threshold = 1000 * self.structure.n * 2 * UNIT_ROUNDOFF
+        return Judgement(*sparse.judge(residual, b, size.equations, norm, threshold, self.rounding))
+
+    def disturbance(self, b: FloatArray, x: FloatArray, *, transposed: bool) -> FloatArray:
+        """``|b - A x| + rounding (|A| |x| + |b|)``, (n,), relative to the norm of ``x``."""
+        off, product = self.residual(b, x, transposed=transposed)
+        norm = (np.abs(x) / self.size(transposed=transposed).unknowns).max()
+        total: FloatArray = np.abs(off) + self.rounding * (product + np.abs(b))
+        return total / norm if norm > 0.0 else np.zeros_like(total)
+
+    def relative_size(self, image: FloatArray, v: FloatArray) -> float:
+        """``|A v| / (|A| |v|)`` for ``image = A v``, of the equilibrated matrix in Euclidean norms.
+
+        For the norm of A stands that of Frobenius over the square root of n, which is not larger.
+        """
+        structure, entries = self.structure, self.equilibrated(always=True)
+        squares = float((entries**2).sum())
+        if structure.upper:
+            squares = 2 * squares - float((entries[structure.indptr[:-1]] ** 2).sum())
+        scaled, unknowns = self.rows * image, v / self.columns
+        return float(np.sqrt((scaled**2).sum() / (unknowns**2).sum() / (squares / structure.n)))
+
+
+def _power_of_two(logarithm: FloatArray) -> FloatArray:
+    """The nearest power of two for a natural logarithm."""
+    return np.ldexp(1.0, np.rint(logarithm / np.log(2.0)).astype(np.int64))

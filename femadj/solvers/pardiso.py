@@ -10,14 +10,15 @@ import ctypes
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableError
+from femadj.errors import IndefiniteSystemError, SolverError, SolverMemoryError, SolverUnavailableError
 from femadj.solvers.base import (
+    FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
     RESIDUAL_TOLERANCE,
@@ -38,6 +39,7 @@ FACTORS_PER_ANALYSIS = 8
 
 _ANALYSE, _FACTORISE, _SOLVE, _RELEASE_FACTOR, _RELEASE_ALL = 11, 22, 33, 0, -1
 
+_NO_MEMORY = (-2, -9)
 _NOT_FACTORISABLE = -4
 _NEEDS_WIDE_INDICES = -8
 _MESSAGES = {
@@ -84,27 +86,26 @@ class _Library:
     """The four entry points of MKL that are needed, with their argument types."""
 
     def __init__(self) -> None:
+        pointer = ctypes.c_void_p
         try:
             # Imported here: the search for the library takes a while and may fail, and other solvers do
             # without it.
             import pypardiso
-        except (ImportError, OSError) as error:
+
+            # A handle of our own on the same library: argument types are set per handle, and pypardiso sets
+            # its own.
+            library = ctypes.CDLL(pypardiso.ps.libmkl._name)
+            self.pardiso, self.pardiso_64 = library.pardiso, library.pardiso_64
+            self.getdiag = library.pardiso_getdiag
+            self.set_threads, self.max_threads = library.MKL_Set_Num_Threads_Local, library.MKL_Get_Max_Threads
+        except (ImportError, OSError, AttributeError) as error:
             raise SolverUnavailableError(
-                f"solver 'pardiso' needs pypardiso and Intel MKL: pip install pypardiso ({error})"
+                f"solver 'pardiso' needs pypardiso and Intel MKL 2022.2.1 or newer: pip install pypardiso ({error})"
             ) from error
-        # A handle of our own on the same library: argument types are set per handle, and pypardiso sets its
-        # own.
-        library = ctypes.CDLL(pypardiso.ps.libmkl._name)
-        pointer = ctypes.c_void_p
-        self.pardiso = library.pardiso
-        self.pardiso_64 = library.pardiso_64
         for function in (self.pardiso, self.pardiso_64):
             function.restype, function.argtypes = None, [pointer] * 16
-        self.getdiag = library.pardiso_getdiag
         self.getdiag.restype, self.getdiag.argtypes = None, [pointer] * 5
-        self.set_threads = library.MKL_Set_Num_Threads_Local
         self.set_threads.restype, self.set_threads.argtypes = ctypes.c_int, [ctypes.c_int]
-        self.max_threads = library.MKL_Get_Max_Threads
         self.max_threads.restype, self.max_threads.argtypes = ctypes.c_int, []
 
 
@@ -119,14 +120,33 @@ class _Options:
     matched: bool = False
     """Permute large entries to the diagonal and scale, as the values at the analysis want it."""
 
+    def more_careful(self) -> _Options | None:
+        """What to try next where a factor is not accurate, at a higher price; None where nothing is left.
+
+        Matching and scaling; then, for symmetric matrices, pivots that need not be symmetric.
+        """
+        if not self.matched:
+            return replace(self, matched=True)
+        return replace(self, kind="general") if self.kind == "symmetric" else None
+
 
 class _PardisoFailureError(SolverError):
     """A non-zero error code of PARDISO, translated or passed on by the callers below."""
 
-    def __init__(self, code: int, phase: int, equation: int) -> None:
+    def __init__(self, code: int, phase: int, equation: int, needed_bytes: int = 0) -> None:
         super().__init__(f"PARDISO failed in phase {phase}: {_MESSAGES.get(code, 'unknown error')} ({code})")
         self.code = code
         self.equation = equation
+        self.needed_bytes = needed_bytes
+
+    def out_of_memory(self) -> SolverMemoryError:
+        """The same as the error that callers see."""
+        needed = f": about {self.needed_bytes / 1e9:.2g} GB are needed" if self.needed_bytes else ""
+        return SolverMemoryError(
+            f"{self}{needed}. Close or drop factors and solutions that are no longer used, use a coarser mesh, or "
+            "make more memory available; the next factorisation starts afresh",
+            self.needed_bytes or None,
+        )
 
 
 class _Native:
@@ -201,7 +221,13 @@ class _Native:
         finally:
             self.mkl.set_threads(previous)
         if scalars[7]:
-            raise _PardisoFailureError(int(scalars[7]), phase, int(self.iparm[_FAILED_EQUATION]) - 1)
+            equation = int(self.iparm[_FAILED_EQUATION]) - 1
+            raise _PardisoFailureError(int(scalars[7]), phase, equation, self.needed_bytes())
+
+    def needed_bytes(self) -> int:
+        """Memory for analysis and factor as far as PARDISO knows, 0 where it does not."""
+        peak, kept, factor = (int(self.iparm[k]) for k in (_PEAK_ANALYSIS, _KEPT_ANALYSIS, _KEPT_FACTOR))
+        return 1024 * max(peak, kept + factor, 0)
 
     def pivots(self, slot: int) -> tuple[FloatArray, FloatArray]:
         """Pivots and the diagonal before elimination, both in elimination order, each (n,)."""
@@ -224,7 +250,6 @@ class _Outcome(NamedTuple):
     """What a successful factorisation left behind."""
 
     report: PivotReport
-    doubtful: bool
     smallest_equation: int | None
 
 
@@ -278,17 +303,17 @@ class _Handle:
             finally:
                 self._lock.release()
 
-    def factorise(self, slot: int, matrix: Matrix, pivot_tolerance: float) -> _Outcome:
+    def factorise(self, slot: int, values: FloatArray) -> _Outcome:
         """Factorise into a reserved place."""
         try:
             with self._lock:
-                self._native.call(_FACTORISE, slot, matrix.values)
+                self._native.call(_FACTORISE, slot, values)
                 self._alive.add(slot)
-                return self._outcome(slot, pivot_tolerance)
+                return self._outcome(slot)
         finally:
             self._release_retired()
 
-    def _outcome(self, slot: int, pivot_tolerance: float) -> _Outcome:
+    def _outcome(self, slot: int) -> _Outcome:
         native, kind = self._native, self.options.kind
         iparm = native.iparm
         perturbed = int(iparm[_PERTURBED])
@@ -298,26 +323,26 @@ class _Handle:
             factor_bytes=kept,
             peak_bytes=max(kept, self._peak_analysis * 1024),
             perturbed=perturbed,
+            replacement=10.0 ** -_PERTURBATION_EXPONENT[kind],
         )
         if kind == "symmetric":
             report = report._replace(inertia=(int(iparm[_POSITIVE]), int(iparm[_NEGATIVE])))
         elif kind == "spd":
             report = report._replace(inertia=(native.n, 0))
         if not native.has_diagonal:
-            return _Outcome(report, doubtful=True, smallest_equation=None)
+            return _Outcome(report, None)
         pivots, diagonal = native.pivots(slot)
         if kind == "spd":
             pivots /= diagonal
             smallest = int(np.argmin(pivots))
             report = report._replace(smallest_ratio=float(pivots[smallest]), largest_ratio=float(pivots.max()))
-            return _Outcome(report, doubtful=False, smallest_equation=int(native.order[smallest]))
+            return _Outcome(report, int(native.order[smallest]))
         np.abs(pivots, out=pivots)
         largest = float(pivots.max())
         ratio = float(pivots.min()) / largest if 0.0 < largest < np.inf else float("nan")
         report = report._replace(smallest_ratio=ratio, largest_ratio=1.0)
-        # Replaced or small pivots are usual in saddle point systems: a doubt that a solve removes, not a
-        # verdict.
-        return _Outcome(report, doubtful=perturbed > 0 or not ratio >= pivot_tolerance, smallest_equation=None)
+        # Replaced or small pivots are usual in saddle point systems: a doubt, not a verdict.
+        return _Outcome(report, None)
 
     def solve(self, slot: int, values: FloatArray, block: FloatArray, *, transposed: bool, refine: int) -> FloatArray:
         """Solve with the factor in this place for the rows of a (k, n) block."""
@@ -341,7 +366,7 @@ class PardisoSolver(Solver):
     ----------
     threads : int, optional
         Threads for every phase; by default what MKL would use at the time of the analysis.
-    residual_tolerance, refinement_threshold, pivot_tolerance : float
+    residual_tolerance, refinement_threshold, pivot_tolerance, forward_tolerance : float
         See :class:`femadj.solvers.base.Solver`.
     index_width : "auto", 32 or 64
         Integers of the library. ``"auto"`` starts with 32 bits and changes to 64 where the factor needs them.
@@ -371,6 +396,7 @@ class PardisoSolver(Solver):
         residual_tolerance: float = RESIDUAL_TOLERANCE,
         refinement_threshold: float = REFINEMENT_THRESHOLD,
         pivot_tolerance: float = PIVOT_TOLERANCE,
+        forward_tolerance: float = FORWARD_TOLERANCE,
         index_width: IndexWidth = "auto",
     ) -> None:
         super().__init__(
@@ -378,6 +404,7 @@ class PardisoSolver(Solver):
             residual_tolerance=residual_tolerance,
             refinement_threshold=refinement_threshold,
             pivot_tolerance=pivot_tolerance,
+            forward_tolerance=forward_tolerance,
         )
         if index_width not in ("auto", 32, 64):
             raise SolverError(f"index_width must be 'auto', 32 or 64, got {index_width!r}")
@@ -395,7 +422,7 @@ class PardisoSymbolic(Symbolic):
         super().__init__(structure, solver.tolerances)
         self._library = library
         self._may_widen = solver.index_width == "auto"
-        wide = solver.index_width == 64 or (self._may_widen and structure.indices.dtype == np.int64)
+        wide = solver.index_width == 64 or (self._may_widen and len(structure.indices) > np.iinfo(np.int32).max)
         self._lock = threading.Lock()
         self._options = _Options(structure.kind, threads, wide)
         # Handles on which new factors may be made. One that is given up here lives on with its factors.
@@ -413,12 +440,15 @@ class PardisoSymbolic(Symbolic):
         return 64 if self._options.wide else 32
 
     def _add_handle(self, options: _Options, values: FloatArray | None) -> _Handle:
-        """Analyse with these options; they become those of all further handles."""
+        """Analyse with these options, and with values :meth:`_arranged` for them; all further handles have the same."""
+        structure = self._structure if options.kind == self.kind else self._structure.whole[0]
         try:
-            handle = _Handle(self._library, self._structure, options, values)
+            handle = _Handle(self._library, structure, options, values)
         except _PardisoFailureError as failure:
             if failure.code == _NEEDS_WIDE_INDICES and self._may_widen and not options.wide:
                 return self._add_handle(_widened(options), values)
+            if failure.code in _NO_MEMORY:
+                raise failure.out_of_memory() from failure
             raise
         if options != self._options:
             self._handles.clear()
@@ -439,76 +469,83 @@ class PardisoSymbolic(Symbolic):
             raise SolverError("a new PARDISO handle has no room for a factor")
         return handle, slot
 
+    def _arranged(self, values: FloatArray, options: _Options) -> FloatArray:
+        """Values on the structure that is analysed with these options."""
+        return values if options.kind == self.kind else values[self._structure.whole[1]]
+
     def _factor(self, matrix: Matrix) -> PardisoFactor:
+        values = matrix.equilibrated()
         with self._lock:
             try:
-                return self._make_factor(matrix)
+                return self._make_factor(matrix, values)
             except _PardisoFailureError as failure:
                 if failure.code == _NEEDS_WIDE_INDICES and self._may_widen and not self._options.wide:
-                    self._add_handle(_widened(self._options), matrix.values)
-                    return self._make_factor(matrix)
+                    self._add_handle(_widened(self._options), self._arranged(values, self._options))
+                    return self._make_factor(matrix, values)
+                if failure.code in _NO_MEMORY:
+                    self._handles.clear()  # a handle that ran out of memory never works again
+                    raise failure.out_of_memory() from failure
                 raise
 
-    def _make_factor(self, matrix: Matrix) -> PardisoFactor:
-        factor, outcome = self._factorise(matrix)
-        kind = self.kind
+    def _make_factor(self, matrix: Matrix, values: FloatArray) -> PardisoFactor:
+        """Factorise, and look closer where pivots raise doubts.
+
+        The plain elimination order may not suit these values: then they are analysed with their help, once; new values
+        are tried on that analysis first.
+        """
+        factor, outcome = self._factorise(matrix, values)
         smallest = outcome.report.smallest_ratio
-        if kind == "spd" and smallest is not None:
+        if self.kind == "spd" and smallest is not None:
             if not smallest >= self.tolerances.pivot:
+                unknowns = factor.examine().unknowns
                 factor.close()
-                raise singular_system(outcome.smallest_equation, f"pivot ratio {smallest:.1e}")
+                equation = [outcome.smallest_equation or 0]
+                raise singular_system(unknowns if len(unknowns) else equation, f"pivot ratio {smallest:.1e}")
             return factor
-        if not outcome.doubtful:
-            return factor
-        probe = factor._doubted()
-        if probe.verdict == "inaccurate" and kind != "spd":
-            # The plain elimination order does not suit these values: analyse again with their help. New
-            # values are tried on that analysis first.
+        stale, options = True, self._options
+        while outcome.report.doubtful(self._structure):
+            verdict = factor.examine()
+            if verdict.verdict == "singular":
+                factor.close()
+                raise singular_system(verdict.unknowns)
+            careful = options if options.matched and stale else options.more_careful()
+            if self.kind == "spd" or careful is None or verdict.verdict == "regular":
+                break
             factor.close()
             self._handles.clear()
-            options = _Options(kind, self._options.threads, self._options.wide, matched=True)
-            self._add_handle(options, matrix.values)
-            factor, outcome = self._factorise(matrix)
-            if not outcome.doubtful:
-                return factor
-            probe = factor._doubted()
-        if probe.verdict == "singular":
-            factor.close()
-            raise singular_system(probe.equation, "an approximate null vector was found, largest there")
-        if probe.verdict == "inaccurate" and outcome.report.perturbed:
-            factor.close()
-            raise singular_system(None, f"{outcome.report.perturbed} pivots vanished and the solve fails")
+            stale, options = False, careful
+            self._add_handle(options, self._arranged(values, options))
+            factor, outcome = self._factorise(matrix, values)
         return factor
 
-    def _factorise(self, matrix: Matrix) -> tuple[PardisoFactor, _Outcome]:
-        handle, slot = self._reserve(matrix.values)
+    def _factorise(self, matrix: Matrix, values: FloatArray) -> tuple[PardisoFactor, _Outcome]:
+        values = self._arranged(values, self._options)
+        handle, slot = self._reserve(values)
         self.factorisations += 1
         try:
-            outcome = handle.factorise(slot, matrix, self.tolerances.pivot)
+            outcome = handle.factorise(slot, values)
         except _PardisoFailureError as failure:
             handle.retire(slot)
             if failure.code != _NOT_FACTORISABLE:
                 raise
             if self.kind == "spd":
                 raise self._not_positive_definite(matrix, failure.equation) from None
-            raise singular_system(failure.equation, "zero pivot") from failure
+            raise singular_system([failure.equation], "zero pivot") from failure
         except BaseException:
             handle.retire(slot)
             raise
-        return PardisoFactor(self, handle, slot, matrix, outcome.report), outcome
+        return PardisoFactor(self, handle, slot, matrix, values, outcome.report), outcome
 
     def _not_positive_definite(self, matrix: Matrix, equation: int) -> SolverError:
         """Tell a negative pivot from one negative by rounding only, by a symmetric factorisation."""
-        # Scaled to a unit diagonal, because the size below which PARDISO replaces pivots is an absolute one.
-        structure = self._structure
-        scale = 1.0 / np.sqrt(matrix.values[structure.indptr[:-1]])
-        scaled = Matrix(structure, matrix.values * scale[structure.rows()] * scale[structure.indices])
+        # Scaled to a diagonal near one, because the size below which PARDISO replaces pivots is an absolute one.
+        values = matrix.equilibrated(always=True)
         options = _Options("symmetric", self._options.threads, self._options.wide)
-        handle = _Handle(self._library, structure, options)
-        outcome = handle.factorise(1, scaled, self.tolerances.pivot)
+        handle = _Handle(self._library, self._structure, options)
+        outcome = handle.factorise(1, values)
         inertia, perturbed = outcome.report.inertia, outcome.report.perturbed
         if inertia is not None and perturbed is not None and inertia[1] <= perturbed:
-            return singular_system(equation, f"{perturbed} pivot(s) vanish, none is negative")
+            return singular_system([equation], f"{perturbed} pivot(s) vanish, none is negative")
         return IndefiniteSystemError(
             f"the matrix is not positive definite: the pivot of equation {equation} is negative", equation
         )
@@ -519,17 +556,26 @@ class PardisoSymbolic(Symbolic):
 
 
 def _widened(options: _Options) -> _Options:
-    return _Options(options.kind, options.threads, wide=True, matched=options.matched)
+    return replace(options, wide=True)
 
 
 class PardisoFactor(Factor):
     """A factor in one of the places of a PARDISO handle."""
 
     def __init__(
-        self, symbolic: PardisoSymbolic, handle: _Handle, slot: int, matrix: Matrix, report: PivotReport
+        self,
+        symbolic: PardisoSymbolic,
+        handle: _Handle,
+        slot: int,
+        matrix: Matrix,
+        values: FloatArray,
+        report: PivotReport,
     ) -> None:
         super().__init__(matrix, report, symbolic.tolerances)
         self._handle = handle
+        # PARDISO reads the values where it refines by itself, which it does after replacing pivots: a scaled copy is
+        # kept then, else any array of their length will do.
+        self._values = values if report.perturbed or len(values) != len(matrix.values) else matrix.values
         self._slot = slot
         # Holds the handle, so that this factor outlives the analysis it came from.
         self._finalizer = weakref.finalize(self, handle.retire, slot)
@@ -537,7 +583,7 @@ class PardisoFactor(Factor):
 
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
         refine = _REFINEMENTS_IF_PERTURBED if self._report.perturbed else 0
-        return self._handle.solve(self._slot, self._matrix.values, block, transposed=transposed, refine=refine)
+        return self._handle.solve(self._slot, self._values, block, transposed=transposed, refine=refine)
 
     def _free(self) -> None:
         self._finalizer()

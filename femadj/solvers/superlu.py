@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from femadj.errors import IndefiniteSystemError
+from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError, SolverMemoryError
 from femadj.solvers.base import (
     Capabilities,
     Factor,
@@ -26,6 +26,7 @@ from femadj.solvers.base import (
 _EXACTLY_SINGULAR = "singular"  # in the message of SuperLU's RuntimeError, which has no type of its own
 _ORDERING: dict[MatrixKind, str] = {"spd": "MMD_AT_PLUS_A", "symmetric": "MMD_AT_PLUS_A", "general": "COLAMD"}
 _PIVOT_THRESHOLD: dict[MatrixKind, float] = {"spd": 0.0, "symmetric": 0.1, "general": 1.0}
+_AWAY = 1e-11  # relative distance of a matrix that has no zero pivot from one that has
 _BYTES_PER_ENTRY = 12  # a double and a 32-bit index
 
 
@@ -57,57 +58,79 @@ class SuperLUSymbolic(Symbolic):
         self._counting = threading.Lock()
         self._slots: npt.NDArray[np.integer] | None = None
         if structure.upper:
-            self._indptr, self._indices, self._slots = _mirrored(structure)
-        else:
-            # The rows of A are the columns of its transpose: that is what is factorised, without a
-            # conversion.
-            self._indptr, self._indices = structure.indptr, structure.indices
+            structure, self._slots = structure.whole
+        # The rows of A are the columns of its transpose: that is what is factorised, without a conversion.
+        self._indptr, self._indices = structure.indptr.astype(np.intc), structure.indices
 
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
+        values = matrix.equilibrated()
+        lu = self._eliminated(values)
+        if lu is None:
+            raise self._singular(matrix, values)
+        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
+        factor = SuperLUFactor(self, lu, matrix, report)
+        if self.kind == "spd":
+            return SuperLUFactor(self, lu, matrix, self._checked_pivots(lu, factor, report))
+        # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
+        verdict = factor.examine()
+        if verdict.verdict == "singular":
+            raise singular_system(verdict.unknowns)
+        return factor
+
+    def _eliminated(self, values: FloatArray) -> spla.SuperLU | None:
+        """The factors, or None where a pivot and all that could replace it are zero."""
         kind, n = self.kind, self._structure.n
-        data = matrix.values if self._slots is None else matrix.values[self._slots]
+        data = values if self._slots is None else values[self._slots]
         columns = sp.csc_array((data, self._indices, self._indptr), shape=(n, n), copy=False)
         with self._counting:
             self.factorisations += 1
         try:
-            lu = spla.splu(
+            return spla.splu(
                 columns,
                 permc_spec=_ORDERING[kind],
                 diag_pivot_thresh=_PIVOT_THRESHOLD[kind],
                 options={"SymmetricMode": kind == "spd"},
             )
-        except RuntimeError as error:
+        except MemoryError as error:
+            raise SolverMemoryError(
+                f"SuperLU ran out of memory with {n} equations. Close or drop factors and solutions that are no longer "
+                "used, use a coarser mesh, or a solver that fills less (pip install pypardiso)"
+            ) from error
+        except (RuntimeError, ValueError, SystemError) as error:
             if _EXACTLY_SINGULAR not in str(error):
-                raise
-            raise singular_system(None, "zero pivot") from error
-        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
-        if kind == "spd":
-            report = self._check_positive_definite(lu, matrix, report)
-        factor = SuperLUFactor(self, lu, matrix, report)
-        if kind != "spd":
-            # Reading the pivots would copy the whole factor; recovering a known solution costs one solve.
-            probe = factor._doubted()
-            if probe.verdict == "singular":
-                raise singular_system(probe.equation, "an approximate null vector was found, largest there")
-        return factor
+                raise SolverError(f"SuperLU failed: {error}") from error
+            return None
 
-    def _check_positive_definite(self, lu: spla.SuperLU, matrix: Matrix, report: PivotReport) -> PivotReport:
+    def _singular(self, matrix: Matrix, values: FloatArray) -> SingularSystemError:
+        """Name the unknowns of a null vector, by the factor of a matrix that is a little way off."""
+        noise = np.random.default_rng(0).uniform(-_AWAY, _AWAY, len(values))
+        lu = self._eliminated(values * (1.0 + noise))
+        if lu is None:
+            return singular_system([], "zero pivot")
+        factor = SuperLUFactor(self, lu, matrix, PivotReport(perturbed=1, replacement=_AWAY))
+        return singular_system(factor.examine().unknowns, "zero pivot")
+
+    def _checked_pivots(self, lu: spla.SuperLU, factor: SuperLUFactor, report: PivotReport) -> PivotReport:
         """Compare the pivots with the diagonal before elimination: all must be positive, none tiny."""
         order = np.empty(self._structure.n, np.intp)  # equation eliminated at every step
         order[lu.perm_c] = np.arange(self._structure.n)
-        diagonal = matrix.values[self._structure.indptr[:-1]][order]
+        diagonal = factor._matrix.values[self._structure.indptr[:-1]][order]
         ratios = lu.U.diagonal() / diagonal
         negative = np.flatnonzero(ratios < -self.tolerances.pivot)
         swapped = np.flatnonzero(lu.perm_r != lu.perm_c)  # only where a diagonal pivot was exactly zero
+        smallest = int(np.argmin(ratios))
+        doubtful = len(negative) or len(swapped) or ratios[smallest] < self.tolerances.pivot
+        verdict = factor.examine() if doubtful else None
+        if verdict is not None and verdict.verdict == "singular":
+            raise singular_system(verdict.unknowns, f"pivot ratio {ratios[smallest]:.1e}")
         if len(negative) or len(swapped):
             equation = int(order[negative[0]]) if len(negative) else int(swapped[0])
             raise IndefiniteSystemError(
                 f"the matrix is not positive definite: the pivot of equation {equation} is not positive",
                 equation,
             )
-        smallest = int(np.argmin(ratios))
-        if ratios[smallest] < self.tolerances.pivot:
-            raise singular_system(int(order[smallest]), f"pivot ratio {ratios[smallest]:.1e}")
+        if doubtful:
+            raise singular_system([int(order[smallest])], f"pivot ratio {ratios[smallest]:.1e}")
         return report._replace(
             perturbed=0,
             inertia=(len(ratios), 0),
@@ -117,22 +140,6 @@ class SuperLUSymbolic(Symbolic):
 
     def _free(self) -> None:
         self._slots = None
-
-
-def _mirrored(
-    structure: Structure,
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    """Full structure of a symmetric matrix, and the slot in the upper triangle of each entry."""
-    rows, columns = structure.rows(), structure.indices
-    slots = np.arange(len(columns), dtype=columns.dtype)
-    above = rows != columns
-    row = np.concatenate([rows, columns[above]])
-    column = np.concatenate([columns, rows[above]])
-    slot = np.concatenate([slots, slots[above]])
-    order = np.lexsort((column, row))
-    indptr = np.zeros(structure.n + 1, columns.dtype)
-    np.cumsum(np.bincount(row, minlength=structure.n), out=indptr[1:])
-    return indptr, column[order], slot[order]
 
 
 class SuperLUFactor(Factor):

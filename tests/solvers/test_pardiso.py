@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError, SolverUnavailableError
+from femadj.errors import (
+    IllConditionedError,
+    IllConditionedWarning,
+    IndefiniteSystemError,
+    SingularSystemError,
+    SolverError,
+    SolverUnavailableError,
+)
 from femadj.solvers import pardiso
 from femadj.solvers.base import Factor
 from femadj.solvers.pardiso import FACTORS_PER_ANALYSIS, PardisoSolver, PardisoSymbolic
@@ -239,10 +246,30 @@ def test_saddle_point_is_analysed_with_its_values_once(solver: PardisoSolver) ->
 
 
 def test_replaced_pivots_are_reported(solver: PardisoSolver) -> None:
-    factor = factorise(solver, saddle_point(30), "symmetric")
+    """They do no harm here, which a few solves prove: no further analysis or factorisation."""
+    symbolic, values = analysed(solver, saddle_point(30), "symmetric")
+    factor = symbolic.factor(values)
+    assert (symbolic.analyses, symbolic.factorisations) == (1, 1)
     assert factor.statistics.perturbed_pivots > 0
     assert factor.statistics.inertia == (900, 225)
+    assert factor.statistics.extra_solves <= 20
     assert_solves(factor, saddle_point(30))
+
+
+def test_unsymmetric_pivots_where_symmetric_ones_do_not_do(solver: PardisoSolver) -> None:
+    """Diagonals too small to pivot with; then the structure keeps to what has worked."""
+    rng = np.random.default_rng(7)
+    pairs = rng.permutation(60).reshape(2, -1)
+    dense = 0.05 * rng.normal(size=(60, 60)) * (rng.random((60, 60)) < 0.05)
+    dense = dense + dense.T
+    dense[pairs[0], pairs[1]] = dense[pairs[1], pairs[0]] = 1.0
+    np.fill_diagonal(dense, 1e-15)
+    symbolic, values = analysed(solver, sp.csr_array(dense), "symmetric")
+    assert_solves(symbolic.factor(values), sp.csr_array(dense), tolerance=1e-12)
+    counts = symbolic.analyses, symbolic.factorisations
+    assert counts <= (3, 3)
+    assert_solves(symbolic.factor(2.0 * values), sp.csr_array(2.0 * dense), tolerance=1e-12)
+    assert (symbolic.analyses, symbolic.factorisations) == (counts[0], counts[1] + 1)
 
 
 # ------------------------------------------------------------------------------------------------ integers
@@ -327,7 +354,12 @@ def test_pivot_tolerance_is_the_callers(solver: PardisoSolver) -> None:
     tolerant = PardisoSolver(pivot_tolerance=1e-15)
     factor = factorise(tolerant, sp.csr_array(held), "spd")
     assert 1e-15 < factor.statistics.smallest_pivot_ratio < 1e-12
-    factor.solve(vectors(20))
+    with pytest.raises(IllConditionedError):
+        factor.solve(vectors(20))
+    with pytest.warns(IllConditionedWarning):
+        factorise(PardisoSolver(pivot_tolerance=1e-15, forward_tolerance=np.inf), sp.csr_array(held), "spd").solve(
+            vectors(20)
+        )
 
 
 def test_pivots_are_reported(solver: PardisoSolver) -> None:
