@@ -115,7 +115,7 @@ def test_tables_for_notebooks(tmp_path: Path) -> None:
     outcome = fa.verify(problem, fa.Compliance(), components=1, show=False)
     html = outcome._repr_html_()
     assert html.startswith("<table><caption>Compliance() = ")
-    rows = 2 * len(outcome.taylor) + len(outcome.components) + len(outcome.parameters)
+    rows = 1 + 2 * len(outcome.taylor) + len(outcome.components) + len(outcome.parameters)
     assert html.count("<tr>") == html.count("</tr>") == rows + 1
     assert len(re.findall("<td>", html)) == 4 * rows
     fa.write_vtu(tmp_path / "a<b.vtu", PLATE)

@@ -226,7 +226,7 @@ def assert_exact(problem: fa.LinearStatic, responses: dict[str, fa.Response], se
     scale = np.array([np.abs(t).max() for t in terms])
     allowed = TOLERANCE * scale + 1e-11 * np.abs(at_rest)  # the latter for rounding where nothing depends on the nodes
     error = np.full(len(terms), np.inf)
-    for h in (4e-3, 1e-3):
+    for h in (4e-3, 1e-3, 2.5e-4):
         error = np.minimum(error, np.abs(differences(values, h) - exact))
         if (error <= allowed).all():
             return
