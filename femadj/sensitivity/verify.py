@@ -109,15 +109,10 @@ def verify(
         value, gradient = value_and_gradient(base.solve(), response)
     brief = directions is None and not thorough and base.n_unknowns >= BRIEF
     rebuilt = _Rebuilt(base, response, value, gradient, phases, rng, brief)
-    taylor: tuple[TaylorTest, ...]
-    parameters: tuple[ParameterTest, ...] = ()
-    if brief:
-        taylor = (rebuilt.everything(),)
-        left_out = ["interior and boundary by themselves", "each parameter by itself"]
-        left_out += ["components"] if components is None else []
-    else:
-        taylor = rebuilt.taylor(1 if directions is None else directions)
-        parameters, left_out = rebuilt.parameters(), []
+    left_out = ["interior and boundary by themselves", "each parameter by itself"] if brief else []
+    left_out += ["components"] if brief and components is None else []
+    taylor = (rebuilt.everything(),) if brief else rebuilt.taylor(1 if directions is None else directions)
+    parameters = () if brief else rebuilt.parameters()
     left_out += [f"parameter {name!r} of the response" for name in gradient.parameters if name not in base.parameters]
     few = 0 if brief else 4
     outcome = Verification(
