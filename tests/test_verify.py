@@ -279,12 +279,9 @@ WRONG = {
 @pytest.mark.parametrize("seed", [0, 1])
 def test_wrong_gradient_is_found(spoil: Callable[[fa.Solution, fa.Evaluation], fa.Evaluation], seed: int) -> None:
     problem = problem_of()
-    with pytest.raises(fa.VerificationError, match="Moment") as caught:
-        fa.verify(problem, Moment(spoil), seed=seed, show=False)
-    assert "WRONG" in str(caught.value)
     outcome = fa.verify(problem, Moment(spoil), seed=seed, show=False, check=False)
     assert not outcome.passed
-    with pytest.raises(fa.VerificationError, match="WRONG"):
+    with pytest.raises(fa.VerificationError, match=r"Moment[\s\S]*WRONG"):
         outcome.raise_if_wrong()
     outcome = fa.verify(problem, Moment(spoil), seed=seed, components=0, show=False, check=False)
     assert not outcome.passed  # without luck in the choice of components
