@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -609,18 +608,16 @@ def _selected(group: Any, x: FloatArray, name: str) -> Any:
     return called(group, f"the function of x of group {name!r}", x.T, error=InvalidMeshError)
 
 
-@cache
-def _gradients_of(type_name: str) -> FloatArray:
-    """Gradients of the shape functions at the points where Jacobians are looked at, those of both default orders."""
-    cell = cell_type(type_name)
-    # the Jacobian of a straight simplex is constant: one point tells
-    orders = {0} if type_name in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
-    return frozen(np.concatenate([cell_table(type_name, order).gradients[0] for order in sorted(orders)]))
-
-
 def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tuple[FloatArray, FloatArray]]:
     """Scaled Jacobian ranges over the quadrature points of both default orders, block by block."""
-    return [scaled_jacobian_range(points, block.nodes, _gradients_of(block.type)) for block in blocks]
+    ranges = []
+    for block in blocks:
+        cell = block.reference
+        # the Jacobian of a straight simplex is constant: one point tells
+        orders = {0} if block.type in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
+        gradients = np.concatenate([cell_table(block.type, order).gradients[0] for order in orders])
+        ranges.append(scaled_jacobian_range(points, block.nodes, gradients))
+    return ranges
 
 
 def _orientation(points: FloatArray, blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> FloatArray:
