@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import skfem
 from skfem.quadrature import get_quadrature
 
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, frozen
 from femadj.errors import ProblemError, UnsupportedCellError, choices
 
 
@@ -324,10 +325,15 @@ def cell_table(name: str, order: int) -> Table:
 
     Tables of the same order share their points whenever the cells have the same shape.
     """
+    return Table(*_cell_arrays(name, order))
+
+
+@cache
+def _cell_arrays(name: str, order: int) -> tuple[FloatArray, ...]:
+    """What a cell's table holds; read-only, since all tables of a type and an order share it."""
     points, weights = quadrature(cell_type(name).shape, order)
     values, gradients = shape_functions(name, points)
-    dim = cell_type(name).dim
-    return Table(values[None].copy(), gradients[None].copy(), weights[None].copy(), np.zeros((1, dim)))
+    return tuple(map(frozen, (values[None], gradients[None], weights[None], np.zeros((1, cell_type(name).dim)))))
 
 
 def facet_table(name: str, order: int | None = None) -> Table:
@@ -335,6 +341,12 @@ def facet_table(name: str, order: int | None = None) -> Table:
 
     ``order`` defaults to the mass order of the facet's own cell type.
     """
+    return Table(*_facet_arrays(name, order))
+
+
+@cache
+def _facet_arrays(name: str, order: int | None) -> tuple[FloatArray, ...]:
+    """What a facet's table holds; read-only, since all tables of a type and an order share it."""
     cell = cell_type(name)
     rules = []
     for facet, facet_type in zip(cell.facets, cell.facet_types, strict=True):
@@ -356,4 +368,4 @@ def facet_table(name: str, order: int | None = None) -> Table:
         values[f], gradients[f] = shape_functions(name, padded)
         weights[f, : len(w)] = w
         normals[f] = normal
-    return Table(values, gradients, weights, normals)
+    return tuple(map(frozen, (values, gradients, weights, normals)))
