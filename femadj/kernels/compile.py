@@ -227,7 +227,7 @@ class _Kept(CompileResultCacheImpl):
 
     def reduce(self, result: Any) -> Any:
         code = dumps(super().reduce(result))
-        return result.library.codegen.magic_tuple(), hashlib.sha256(code).digest(), code
+        return result.target_context.codegen().magic_tuple(), hashlib.sha256(code).digest(), code
 
     def rebuild(self, target_context: Any, kept: Any) -> Any:
         processor, digest, code = kept
