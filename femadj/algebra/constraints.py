@@ -8,7 +8,8 @@ are the forces of constraints (reactions), the lifting of prescribed values, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -77,6 +78,10 @@ class AffineMap(Protocol):
         """Apply the constraints to a matrix ``(nnz,)``."""
         ...
 
+    def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
+        """Weighted sum of matrices that the constraints have been applied to; the weight first."""
+        ...
+
     def expand(self, q: FloatArray) -> FloatArray:
         """``T q``."""
         ...
@@ -139,13 +144,18 @@ class Selection:
         """Apply the constraints to a matrix: ``values`` ``(nnz,)`` is changed, and handed back."""
         rows = self._rows.taken_from(values)
         columns = csr_array(rows.T) if self._columns is None else self._columns.taken_from(values)
-        kept = np.zeros(len(self.unknowns))
-        if diagonal == "kept":
-            kept = values[self._diagonal]
-            kept = np.where(kept > 0, kept, 1.0)
+        kept = _on_diagonal(values[self._diagonal], diagonal)
         values[self._taken] = 0.0
         values[self._diagonal] = kept
         return Condensed(values, kept, rows, columns)
+
+    def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
+        """Weighted sum of matrices that the constraints have been applied to; the weight first."""
+        result = _weighted(parts)
+        own = result.rows[np.arange(len(self.unknowns)), self.unknowns]
+        kept = _on_diagonal(np.asarray(own).ravel(), diagonal)
+        result.values[self._diagonal] = kept
+        return replace(result, diagonal=kept)
 
     def expand(self, q: FloatArray) -> FloatArray:
         """``T q``: zero at constrained unknowns; ``q`` is ``(..., n)``."""
@@ -175,6 +185,29 @@ class _Block(NamedTuple):
         return csr_array((values[self.slots], self.indices, self.indptr), shape=self.shape)
 
 
+def _on_diagonal(own: FloatArray, diagonal: Diagonal) -> FloatArray:
+    """What stands on the diagonal of constrained rows, given the entries of the matrix itself."""
+    return np.where(own > 0, own, 1.0) if diagonal == "kept" else np.zeros(len(own))
+
+
+def _weighted(parts: Sequence[tuple[float, Condensed]]) -> Condensed:
+    """Weighted sum; equal patterns have blocks of equal structure."""
+    first = parts[0][1]
+
+    def block(arrays: Sequence[FloatArray], like: csr_array) -> csr_array:
+        return csr_array((total(arrays), like.indices, like.indptr), shape=like.shape)
+
+    def total(arrays: Sequence[FloatArray]) -> FloatArray:
+        result = np.zeros(arrays[0].shape)
+        for (weight, _), array in zip(parts, arrays, strict=True):
+            result += weight * array
+        return result
+
+    rows = block([matrix.rows.data for _, matrix in parts], first.rows)
+    columns = block([matrix.columns.data for _, matrix in parts], first.columns)
+    return Condensed(total([matrix.values for _, matrix in parts]), first.diagonal, rows, columns)
+
+
 @dataclass(frozen=True, eq=False)
 class Unconstrained:
     """No constraints: ``T`` is the identity, all unknowns are free.
@@ -195,6 +228,10 @@ class Unconstrained:
     def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
         """The matrix as it is."""
         return Condensed(values, np.zeros(0), csr_array((0, self.n)), csr_array((self.n, 0)))
+
+    def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
+        """Weighted sum of matrices; the weight first."""
+        return _weighted(parts)
 
     def expand(self, q: FloatArray) -> FloatArray:
         """``q`` itself."""

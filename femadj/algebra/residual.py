@@ -33,6 +33,12 @@ class State:
     rates: tuple[FloatArray, ...] = ()
     time: float = 0.0
 
+    def derivative(self, order: int) -> FloatArray | None:
+        """The state itself (0) or a time derivative of it; None, which is zero, where it has not been given."""
+        if order == 0:
+            return self.u
+        return self.rates[order - 1] if order <= len(self.rates) else None
+
 
 class Weights(NamedTuple):
     """What derivatives of a residual are paired with, for one response; each ``(n_cases, n)``.

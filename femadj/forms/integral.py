@@ -75,9 +75,9 @@ class IntegralTerm:
     rate: int = 0
 
     @classmethod
-    def of(cls, fields: FieldMap, law: Law, *, symmetric: bool = False) -> IntegralTerm:
+    def of(cls, fields: FieldMap, law: Law, *, symmetric: bool = False, rate: int = 0) -> IntegralTerm:
         """A law where all fields are taken from one side."""
-        return cls(fields, {(0,) * law.arity: law}, symmetric)
+        return cls(fields, {(0,) * law.arity: law}, symmetric, rate)
 
     @property
     def domains(self) -> tuple[Domain, ...]:

@@ -43,6 +43,9 @@ class Integral:
         What the group is; found out by its name when left out.
     name : str, optional
         For messages; the function's own when left out.
+    rate : int
+        Of a bilinear form: the order of the time derivative of u that it multiplies: 0 stiffness, 1 damping or
+        capacity, 2 mass.
     sides : "pairs" or "each", optional
         Over interior facets, what a bilinear form is called for: all pairs of the sides of u and v (``w.idx`` has two
         entries), or each side with itself (``w.idx`` has one), as scikit-fem's ``asm(form, [side0, side1])`` does. Left
@@ -55,6 +58,7 @@ class Integral:
     over: Over | None = None
     name: str | None = None
     sides: Literal["pairs", "each"] | None = None
+    rate: int = 0
 
     def __post_init__(self) -> None:
         if self.over is not None:
@@ -63,6 +67,9 @@ class Integral:
             one_of(self.sides, ("pairs", "each"), "sides", FormError)
         if self.order is not None:
             whole_number(self.order, 0, "order", FormError)
+        whole_number(self.rate, 0, "rate", FormError)
+        if self.rate > 2:
+            raise FormError(f"rate is the order of a time derivative, 0, 1 or 2, not {self.rate}")
         if self.group is not None and not isinstance(self.group, str):
             raise FormError(f"group must be the name of a cell or facet group, not {type(self.group).__name__}")
         Integrand.of(self.form, self.name)
@@ -165,6 +172,11 @@ class Form(Unscaled):
         self._linear = integrals_of(linear, "linear forms")
         if not self._bilinear:
             raise FormError("give at least one bilinear form")
+        for integral in self._linear:
+            if integral.rate:
+                raise FormError(
+                    f"form {integral.integrand.name!r} is linear in v alone: only bilinear forms have a rate"
+                )
         self._parts: tuple[Part, ...] | None = None
         if isinstance(element, (type, Element)):
             self._parts = parts_of(element, names)
@@ -311,6 +323,7 @@ def _terms(
     result = []
     for fields in integral.maps(space, order):
         term = form_term(integral.integrand, fields, points, parameters, arity, integral.sides)
+        term = replace(term, rate=integral.rate)
         if fields.compiled:
             found, domain = probe_of(term), term.domain
             if domain.is_facet:

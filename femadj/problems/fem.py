@@ -1,14 +1,14 @@
-"""The discrete residual ``R(u; X, m) = K(X, m) u - f(X, m)`` of terms on a mesh, with supports."""
+"""The discrete residual ``R(u; X, m) = K(X, m) u + C u' + M u'' - f(X, m)`` of terms on a mesh, with supports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from femadj.algebra.constraints import Condensed, Selection
+from femadj.algebra.constraints import Condensed, Diagonal, Selection
 from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, listing
 from femadj.base.design import Cotangent, Design
@@ -163,6 +163,11 @@ class FemAtDesign:
         ]
         return put[0], put[1]
 
+    @property
+    def _internal(self) -> Iterator[tuple[int, TermAt]]:
+        """Internal terms, each with the order of the time derivative that it acts on."""
+        return zip((term.rate for term in self.problem.internal), self._terms[0], strict=True)
+
     # ------------------------------------------------------------------ what is computed once
     @cached_property
     def prescribed(self) -> Prescribed:
@@ -178,14 +183,33 @@ class FemAtDesign:
         load.setflags(write=False)
         return load
 
-    @cached_property
+    @property
     def condensed(self) -> Condensed:
-        """The matrix, with the supports applied."""
-        entries = MatrixEntries(self.problem.pattern, np.zeros(self.structure.nnz))
-        internal, _ = self._terms
-        nothing = np.zeros(self.space.shape)
-        self._require_untangled(min(term.jacobian(nothing, entries) for term in internal))
-        return self.constraints.condense(entries.data)
+        """The stiffness, with the supports applied."""
+        return self.operator(0)
+
+    @cached_property
+    def _operators(self) -> dict[int, Condensed]:
+        return {}
+
+    def operator(self, rate: int) -> Condensed:
+        """The matrix of a time derivative (0 stiffness, 1 damping, 2 mass), with the supports applied.
+
+        The diagonal of supported rows keeps its size in the stiffness, and is zero in the others.
+        """
+        if rate not in self._operators:
+            entries = MatrixEntries(self.problem.pattern, np.zeros(self.structure.nnz))
+            nothing = np.zeros(self.space.shape)
+            lows = [term.jacobian(nothing, entries) for order, term in self._internal if order == rate]
+            self._require_untangled(min(lows, default=np.inf))
+            self._operators[rate] = self.constraints.condense(entries.data, "zero" if rate else "kept")
+        return self._operators[rate]
+
+    def combined(self, weights: Sequence[float], diagonal: Diagonal = "kept") -> Condensed:
+        """Sum of the matrices of all time derivatives, times weights by their order; supports applied."""
+        return self.constraints.combined(
+            [(weight, self.operator(rate)) for rate, weight in enumerate(weights) if weight], diagonal
+        )
 
     def assemble(self) -> None:
         """Compute loads and matrix now; TangledMeshError when a Jacobian is not positive at a quadrature point."""
@@ -213,31 +237,38 @@ class FemAtDesign:
 
     # ------------------------------------------------------------------ the residual and its products
     def residual(self, state: State) -> FloatArray:
-        """``K u - f``, supports not applied, ``(n_cases, n)``."""
-        return self.jvp(state, state.u) - self.load.ravel()
+        """``K u + C u' + M u'' - f``, supports not applied, ``(n_cases, n)``."""
+        result = self.jvp(state, state.u)
+        for rate, derivative in enumerate(state.rates, start=1):
+            result += self.jvp(state, derivative, rate)
+        return result - self.load.ravel()
 
     def jacobian(self, state: State) -> Condensed:
         """``dR/du``, with the supports applied."""
         return self.condensed
 
-    def jvp(self, state: State, du: FloatArray) -> FloatArray:
-        """``K du`` ``(..., n)``, supports not applied."""
-        return self.condensed.times(self.structure, self.constraints, du)
+    def jvp(self, state: State, du: FloatArray, rate: int = 0) -> FloatArray:
+        """``K du`` ``(..., n)``, supports not applied; with a rate, the matrix of that time derivative."""
+        return self.operator(rate).times(self.structure, self.constraints, du)
 
-    def vjp(self, state: State, lam: FloatArray) -> FloatArray:
-        """``K^T lam`` ``(..., n)``, supports not applied."""
-        return self.condensed.times(self.structure, self.constraints, lam, transpose=True)
+    def vjp(self, state: State, lam: FloatArray, rate: int = 0) -> FloatArray:
+        """``K^T lam`` ``(..., n)``, supports not applied; with a rate, the matrix of that time derivative."""
+        return self.operator(rate).times(self.structure, self.constraints, lam, transpose=True)
 
     def pullback(self, state: State, weights: Sequence[Weights], into: Sequence[Cotangent]) -> None:
-        """Add ``external^T df - internal^T dK u + prescribed^T dg`` at a fixed state, one row for each response."""
-        shape, (internal, external) = self.space.shape, self._terms
+        """Add ``external^T df - internal^T dK u + prescribed^T dg`` at a fixed state, one row for each response.
+
+        Time derivatives of the state are paired with their matrices: ``- internal^T (dK u + dC u' + dM u'')``.
+        """
+        shape, external = self.space.shape, self._terms[1]
         for weight, cotangent in zip(weights, into, strict=True):
-            for case, u in enumerate(state.u):
-                field = u.reshape(shape)
-                for term in internal:
-                    term.pullback(field, weight.internal[case].reshape(shape), cotangent, -1.0)
+            for case in range(len(state.u)):
+                for rate, term in self._internal:
+                    if (field := state.derivative(rate)) is not None:
+                        by = weight.internal[case].reshape(shape)
+                        term.pullback(field[case].reshape(shape), by, cotangent, -1.0)
                 for term in external:
-                    term.pullback(field, weight.external[case].reshape(shape), cotangent)
+                    term.pullback(state.u[case].reshape(shape), weight.external[case].reshape(shape), cotangent)
                 if weight.prescribed is not None and cotangent.points is not None and self.prescribed.moves:
                     cotangent.points[...] += self.prescribed.pullback(weight.prescribed[case].reshape(shape))
 
@@ -248,19 +279,19 @@ class FemAtDesign:
         for number, direction in enumerate(directions):
             if direction.points is not None:
                 moved[number] = self.prescribed.pushforward(np.ascontiguousarray(direction.points)).ravel()
-            for case, u in enumerate(state.u):
-                rates[number, case] = self._rate(u.reshape(self.space.shape), direction).ravel()
+            for case in range(len(state.u)):
+                rates[number, case] = self._rate(state, case, direction).ravel()
         return rates, moved
 
-    def _rate(self, u: FloatArray, direction: Design) -> FloatArray:
+    def _rate(self, state: State, case: int, direction: Design) -> FloatArray:
         points = None if direction.points is None else np.ascontiguousarray(direction.points)
-        direction, y = Design(points, direction.parameters), np.zeros_like(u)
-        internal, external = self._terms
-        for term in external:
-            term.pushforward(u, direction, y)
+        direction, y = Design(points, direction.parameters), np.zeros(self.space.shape)
+        for term in self._terms[1]:
+            term.pushforward(state.u[case].reshape(y.shape), direction, y)
         np.negative(y, out=y)
-        for term in internal:
-            term.pushforward(u, direction, y)
+        for rate, term in self._internal:
+            if (field := state.derivative(rate)) is not None:
+                term.pushforward(field[case].reshape(y.shape), direction, y)
         return y
 
     def zeros(self) -> Mapping[str, FloatArray]:

@@ -118,6 +118,8 @@ class LinearStatic(HoldsSolver):
                 f"{physics!r} has not: write it as a linear form of the Form"
             )
         bound = physics.bind(space, parameters, order)
+        if any(term.rate for term in bound.internal):
+            raise ProblemError("a form with a rate multiplies a time derivative, which a static problem does not have")
         supports = Supports.of(space, physics, self._supports)
         terms = [term for load in self._loads for term in load.bind(space, physics)]
         return FemResidual.of(space, bound, terms, supports, parameters)
