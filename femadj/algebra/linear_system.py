@@ -193,18 +193,28 @@ class LinearSystem(HoldsSolver):
         *,
         check: bool = True,
         progress: Progress | None = None,
+        name_of: Callable[[int], str] = "unknown {}".format,
     ) -> LinearSystem:
         """A residual that is linear in its state, seen as ``A(theta) x = b(theta)``.
 
         ``theta`` is one part of its design: the node coordinates for the variable ``"points"``, else the parameter of
-        that name.
+        that name. ``name_of`` says what messages call an unknown.
         """
         system = cls.__new__(cls)
-        system._begin(residual, variable, solver, check, progress)
+        system._begin(residual, variable, solver, check, progress, name_of)
         return system
 
-    def _begin(self, residual: Residual, variable: str, solver: Solver, check: bool, progress: Progress | None) -> None:
+    def _begin(
+        self,
+        residual: Residual,
+        variable: str,
+        solver: Solver,
+        check: bool,
+        progress: Progress | None,
+        name_of: Callable[[int], str] = "unknown {}".format,
+    ) -> None:
         self._residual = residual
+        self._name_of = name_of
         self._variable = variable
         self._solver = solver
         self._progress = progress
@@ -301,7 +311,7 @@ class LinearSystem(HoldsSolver):
     def _analysed(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
         if self._symbolic is None or self._symbolic.pattern is not pattern:
             with phases("analyse"):
-                symbolic = self._solver.analyse(pattern, self._residual.kind)
+                symbolic = self._solver.analyse(pattern, self._residual.kind, name_of=self._name_of)
             if self._symbolic is not None:
                 self._before = self.counts
                 self._symbolic.close()

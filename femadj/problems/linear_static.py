@@ -105,7 +105,7 @@ class LinearStatic(HoldsSolver):
         with phases("prepare kernels"):
             self._residual.prepare()
         with phases("analyse"):
-            self._linear = LinearSystem.over(self._residual, POINTS, self._solver)
+            self._linear = LinearSystem.over(self._residual, POINTS, self._solver, name_of=self._name_of)
         self._seconds = phases.seconds
 
     def _bound(self, parameters: Parameters) -> FemResidual:
@@ -261,9 +261,8 @@ class LinearStatic(HoldsSolver):
         """The same error with nodes and components for numbers of unknowns."""
         if error.equation is None:
             return error
-        names = self._physics.components(self._mesh.dim)
         unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
-        where = "; ".join(unknown_name(self._residual.space, names, unknown) for unknown in unknowns)
+        named = "" if isinstance(error, IllConditionedError) else f": {'; '.join(map(self._name_of, unknowns))}"
         causes = (
             "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
             "material constants that differ by too many orders of magnitude"
@@ -274,8 +273,12 @@ class LinearStatic(HoldsSolver):
                 + causes
             )
         located = copy(error)
-        located.args = (f"{error}: {where}. Likely causes: {causes}",)
+        located.args = (f"{str(error).removesuffix('.')}{named}. Likely causes: {causes}",)
         return located
+
+    def _name_of(self, unknown: int) -> str:
+        """Location and component of an unknown."""
+        return unknown_name(self._residual.space, self._physics.components(self._mesh.dim), unknown)
 
 
 def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -248,7 +248,14 @@ class Solver(ABC):
         self.threads = threads
         self.tolerances = Tolerances(residual_tolerance, refinement_threshold, pivot_tolerance, forward_tolerance)
 
-    def analyse(self, pattern: CsrPattern, kind: MatrixKind, *, threads: int | None = None) -> Symbolic:
+    def analyse(
+        self,
+        pattern: CsrPattern,
+        kind: MatrixKind,
+        *,
+        threads: int | None = None,
+        name_of: Callable[[int], str] = "unknown {}".format,
+    ) -> Symbolic:
         """Order and analyse a structure, once for all matrices on it.
 
         Parameters
@@ -259,6 +266,8 @@ class Solver(ABC):
             What the matrices on this structure are.
         threads : int, optional
             Overrides the solver's own number of threads; fixed for everything that follows on this structure.
+        name_of : callable, optional
+            What messages call an unknown, given its number.
 
         Raises
         ------
@@ -272,7 +281,7 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        return self._analyse(Structure(pattern, kind), self.threads if threads is None else threads)
+        return self._analyse(Structure(pattern, kind, name_of), self.threads if threads is None else threads)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
@@ -632,8 +641,9 @@ class Factor(HoldsSolver, ABC):
             self._relative_residual, self._forward_error = _largest(judged, "backward_error"), error
         if where is not None and not error <= FORWARD_WARNING:
             message = (
-                f"the solution may be wrong by {error:.1e} of its size, most of all in unknown {where}, because "
-                f"rounding is amplified: the condition number is {condition:.1e}"
+                f"the solution may be wrong by {error:.1e} of its size, most of all in "
+                f"{self._matrix.structure.name_of(where)}, because rounding is amplified: the condition number is "
+                f"{condition:.1e}"
             )
             if not error <= self.tolerances.forward:
                 advice = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -27,6 +28,8 @@ class Structure:
     kind : MatrixKind
         Decides which triangle must be stored: ``"upper"`` for ``"spd"`` and ``"symmetric"``, ``"full"`` for
         ``"general"``.
+    name_of : callable, optional
+        What messages call an unknown, given its number.
 
     Raises
     ------
@@ -37,7 +40,9 @@ class Structure:
         If a row or column has no entry at all.
     """
 
-    def __init__(self, pattern: CsrPattern, kind: MatrixKind) -> None:
+    def __init__(
+        self, pattern: CsrPattern, kind: MatrixKind, name_of: Callable[[int], str] = "unknown {}".format
+    ) -> None:
         triangle = "full" if kind == "general" else "upper"
         if pattern.triangle != triangle:
             raise SolverError(
@@ -47,6 +52,7 @@ class Structure:
         _check_compressed_rows(indptr, indices, upper=triangle == "upper")
         self.pattern = pattern
         self.kind: MatrixKind = kind
+        self.name_of = name_of
         self.n = pattern.n
         self.upper = triangle == "upper"
         self.indptr = np.ascontiguousarray(indptr, np.int64)

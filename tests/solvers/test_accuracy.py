@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from femadj.errors import IllConditionedError, IllConditionedWarning, ResidualEr
 from femadj.solvers import SOLVERS, MatrixKind, PardisoSolver, Solver, available_solvers, get_solver, pardiso
 from femadj.solvers.condition import STEPS, largest
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, Structure
+from tests.meshes import box_mesh
 from tests.solvers import random_systems
 from tests.solvers.conformance import (
     advection_diffusion,
@@ -476,3 +478,19 @@ def test_exceptions_of_superlu_do_not_come_out_raw(
     with pytest.raises(expected, match="SuperLU") as info:
         factorise(get_solver("superlu"), laplacian(5), "spd")
     assert info.value.__cause__ is raised
+
+
+@pytest.mark.parametrize(("contrast", "refused"), [(1e9, False), (6e11, True)])
+def test_the_unknown_with_the_largest_error_is_named(contrast: float, refused: bool) -> None:
+    mesh = box_mesh("quad", distortion=0.1)
+    body = fa.LinearStatic(
+        mesh,
+        fa.Elasticity({"low": 1.0, "high": contrast}, 0.3),
+        [fa.Fixed("left")],
+        [fa.Traction("right", (1.0, 0.0))],
+    )
+    with pytest.raises(fa.IllConditionedError) if refused else pytest.warns(fa.IllConditionedWarning) as caught:
+        body.solve()
+    said = str(caught.value if refused else caught[0].message)
+    assert re.search(r"most of all in node \d+ at \(.*\), component [xy]", said), said
+    assert said.count("component") == 1, said
