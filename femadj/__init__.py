@@ -26,6 +26,7 @@ from femadj.errors import (
     MeshFileError,
     MissingExtraError,
     NonFiniteError,
+    OdeError,
     ParameterError,
     ProblemError,
     ResidualError,
@@ -44,6 +45,7 @@ from femadj.errors import (
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
+from femadj.ode import OdeGradient, OdeSolution, odeint
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
 from femadj.problems import Chain, ChainGradient, ChainSolution, Counts, Gradient, LinearStatic, Partials, Solution
 from femadj.responses import (
@@ -133,6 +135,9 @@ __all__ = [
     "MissingExtraError",
     "NodalField",
     "NonFiniteError",
+    "OdeError",
+    "OdeGradient",
+    "OdeSolution",
     "OnStage",
     "ParameterError",
     "Partials",
@@ -165,6 +170,7 @@ __all__ = [
     "Volume",
     "available_solvers",
     "get_solver",
+    "odeint",
     "read_mesh",
     "read_mesh_with_report",
     "value_and_gradient",

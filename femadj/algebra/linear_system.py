@@ -22,7 +22,7 @@ from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import LinearSystemError, ResponseError
+from femadj.errors import FemadjError, LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
@@ -281,7 +281,7 @@ class LinearSystem(HoldsSolver):
         SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution.
         """
-        point = _as_theta(theta)
+        point = as_theta(theta)
         phases = Phases(self._progress)
         with phases("assemble"):
             at = self._residual.at(self.design(point))
@@ -546,20 +546,20 @@ def _pushforward(solution: LinearSolution, directions: FloatArray) -> FloatArray
 
 
 # ---------------------------------------------------------------------- theta and responses
-def _as_theta(theta: npt.ArrayLike) -> FloatArray:
+def as_theta(theta: npt.ArrayLike, error: type[FemadjError] = LinearSystemError) -> FloatArray:
     """A private copy of theta."""
     try:
         array = np.array(theta)
     except (TypeError, ValueError) as cause:
-        raise LinearSystemError(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
+        raise error(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
     if array.dtype.kind not in "fiu" or array.size == 0:
-        raise LinearSystemError(
+        raise error(
             f"theta must be a number or an array of real numbers, not {type(theta).__name__} with {array.dtype} "
             f"entries of shape {array.shape}"
         )
     point = array.astype(np.float64)
     if not np.isfinite(point).all():
-        raise LinearSystemError(f"theta has NaN or infinite entries: {described(point)}")
+        raise error(f"theta has NaN or infinite entries: {described(point)}")
     point.setflags(write=False)
     return point
 
