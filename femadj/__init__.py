@@ -7,6 +7,7 @@ adjoint solves of any number of responses.
 import sys
 from importlib import import_module
 
+from femadj.algebra.implicit_system import ImplicitGradient, ImplicitSolution, ImplicitSystem
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
@@ -14,6 +15,7 @@ from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
     ComplexStepError,
+    ConvergenceError,
     FemadjError,
     FormError,
     IllConditionedError,
@@ -99,6 +101,7 @@ __all__ = [
     "ChainSolution",
     "ComplexStepError",
     "Compliance",
+    "ConvergenceError",
     "Cotangent",
     "Counts",
     "Design",
@@ -119,6 +122,9 @@ __all__ = [
     "GroupRecord",
     "IllConditionedError",
     "IllConditionedWarning",
+    "ImplicitGradient",
+    "ImplicitSolution",
+    "ImplicitSystem",
     "ImportReport",
     "IndefiniteSystemError",
     "Integral",

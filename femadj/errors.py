@@ -221,6 +221,10 @@ class IllConditionedWarning(UserWarning):
     """A solution of which rounding may have taken more than a few digits; the message bounds its error."""
 
 
+class ConvergenceError(SolverError):
+    """An iteration that has not come to a solution."""
+
+
 class SolverMemoryError(SolverError, MemoryError):
     """Not enough memory for a factorisation; the message says how much was needed where the solver tells.
 

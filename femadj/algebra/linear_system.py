@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.algebra.analysis import Analysis, Counts
 from femadj.algebra.callables import CallableSystem, MatrixAndRhs, MatrixLike, described
 from femadj.algebra.implicit import Implicit
 from femadj.algebra.plain import THETA, ParametricSystem, PlainResidual
@@ -25,7 +26,7 @@ from femadj.base.pickling import HoldsSolver
 from femadj.errors import FemadjError, LinearSystemError, ResponseError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
+from femadj.solvers.base import Factor, MatrixKind, Solver
 from femadj.solvers.structure import CsrPattern
 
 Mode = Literal["auto", "adjoint", "tangent"]
@@ -34,22 +35,6 @@ POINTS = "points"
 """The variable of a system whose theta are node coordinates."""
 
 _BLOCK_ENTRIES = 2**24
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the expensive things were done.
-
-    Attributes
-    ----------
-    analyses : int
-        Symbolic analyses.
-    factorisations : int
-        Numeric factorisations.
-    """
-
-    analyses: int
-    factorisations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,11 +194,10 @@ class LinearSystem(HoldsSolver):
         self._solver = solver
         self._progress = progress
         self._check = check
-        self._symbolic: Symbolic | None = None
-        self._before = Counts(0, 0)
+        self._analysis = Analysis(solver, residual.kind)
         phases = Phases(progress)
         if residual.structure is not None:
-            self._analysed(residual.structure, phases)
+            self._analysis.prepare(residual.structure, phases)
         self._seconds = phases.seconds
 
     def design(self, theta: FloatArray) -> Design:
@@ -240,12 +224,7 @@ class LinearSystem(HoldsSolver):
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
-        if self._symbolic is None:
-            return self._before
-        return Counts(
-            self._before.analyses + self._symbolic.analyses,
-            self._before.factorisations + self._symbolic.factorisations,
-        )
+        return self._analysis.counts
 
     @property
     def solver_name(self) -> str:
@@ -258,7 +237,7 @@ class LinearSystem(HoldsSolver):
         return self._seconds
 
     def __repr__(self) -> str:
-        size = "not assembled yet" if self._symbolic is None else f"{self._symbolic.pattern.n} unknowns"
+        size = "not assembled yet" if self._analysis.n is None else f"{self._analysis.n} unknowns"
         return f"LinearSystem({size}, {self._residual.kind}, solver {self.solver_name}, {self.counts})"
 
     # ------------------------------------------------------------------ solving
@@ -291,22 +270,11 @@ class LinearSystem(HoldsSolver):
     def solve_at(self, at: AtDesign, phases: Phases | None = None) -> LinearSolution:
         """Factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
         phases = Phases(self._progress) if phases is None else phases
-        symbolic = self._analysed(at.structure, phases)
-        with phases("factorise"):
-            factor = symbolic.factor(at.jacobian(State(at.lifting)).values, rounding=self._residual.rounding)
+        values = at.jacobian(State(at.lifting)).values
+        factor = self._analysis.factor(at.structure, values, phases, rounding=self._residual.rounding)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)
-
-    def _analysed(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
-        if self._symbolic is None or self._symbolic.pattern is not pattern:
-            with phases("analyse"):
-                symbolic = self._solver.analyse(pattern, self._residual.kind)
-            if self._symbolic is not None:
-                self._before = self.counts
-                self._symbolic.close()
-            self._symbolic = symbolic
-        return self._symbolic
 
     # ------------------------------------------------------------------ gradients
     def value_and_gradient(
