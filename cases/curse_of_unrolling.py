@@ -26,7 +26,7 @@ import femadj as fa
 from femadj.report import blank_figure, results_console, save_figure, write_summary
 
 THETA = 1.0
-EVERY = 5
+EVERY = 12
 """Iterations between two implicit derivatives."""
 
 
