@@ -178,6 +178,7 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
     "solution.pullback": (SOLVED.pullback, (np.ones(2),), ""),
     "solution.pushforward": (SOLVED.pushforward, (1.0,), ""),
     "solution.tangent": (SOLVED.tangent, (1.0,), ""),
+    "solution.taylor": (SOLVED.taylor, (1.0, 2), ""),
     "odeint": (
         lambda *a, **k: fa.odeint(*a, **k).pullback(np.ones((3, 2))),
         (lambda t, y, p: -np.sin(p) * y, [1.0, 2.0], [0.0, 0.5, 1.0], 0.7),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from femadj.algebra.growing import GrowingPattern, require_size, rows_of
+from femadj.algebra.taylor import ADVICE, as_complex
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
@@ -116,7 +117,7 @@ class CallableSystem:
         """``lam^T (db/dtheta - dA/dtheta x)`` for every row of ``lam``; VerificationError as in ``pushforward``."""
         if self._contraction is not None:
             self._once(self._check_contraction, theta, x)
-            return -np.stack([self._contraction_at(theta, x, row) for row in lam])
+            return -np.stack([self._real_contraction(theta, x, row) for row in lam])
         self._once(self._check_rates, theta, x)
         result = np.empty((len(lam), theta.size))
         for number, rate in enumerate(self._rates(theta, x)):
@@ -135,6 +136,22 @@ class CallableSystem:
         """
         self._once(self._check_rates, theta, x)
         return self._pushforward(theta, directions, x)
+
+    # ------------------------------------------------------------------ at complex theta
+    def matrix_at(self, theta: Any) -> sp.csr_array:
+        """``A`` at a complex theta, where it need not be finite."""
+        return as_matrix(called(self._matrix, "matrix(theta)", theta, advice=ADVICE), "matrix(theta)")
+
+    def rhs_at(self, theta: Any) -> npt.NDArray[Any]:
+        """``b`` at a complex theta."""
+        return _as_vector(called(self._rhs, "rhs(theta)", theta, advice=ADVICE), "rhs(theta)")
+
+    def contraction_at(self, theta: Any, x: npt.NDArray[Any], lam: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``lam^T (dA/dtheta x - db/dtheta)`` at complex arguments."""
+        name = "contraction(theta, x, lam)"
+        if self._contraction is None:
+            raise LinearSystemError(f"the series of a gradient needs contraction=, a function {name}")
+        return as_complex(called(self._contraction, name, theta, x, lam, advice=ADVICE), np.shape(theta), name)
 
     # ------------------------------------------------------------------ derivatives
     def _pushforward(self, theta: FloatArray, directions: FloatArray, x: FloatArray) -> FloatArray:
@@ -204,7 +221,7 @@ class CallableSystem:
             pairs.append((matrix, rhs))
         return pairs
 
-    def _contraction_at(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
+    def _real_contraction(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
         name = "contraction(theta, x, lam)"
         raw = called(self._contraction, name, as_argument(theta), x, lam)
         return as_array(raw, theta.shape, name, LinearSystemError)
@@ -250,7 +267,7 @@ class CallableSystem:
         size = inner(np.abs(lam), abs(self._matrix_at(theta)) @ np.abs(weights) + np.abs(self._rhs_at(theta)))
         require_derivative(
             product,
-            np.array([inner(self._contraction_at(theta, weights, lam), direction)]),
+            np.array([inner(self._real_contraction(theta, weights, lam), direction)]),
             np.array([size]),
             "contraction(theta, x, lam)",
             "It must be lam^T (dA/dtheta x - db/dtheta) for any x and lam",

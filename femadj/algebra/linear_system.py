@@ -17,13 +17,14 @@ from femadj.algebra.implicit import Implicit
 from femadj.algebra.plain import THETA, ParametricSystem, PlainResidual
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
 from femadj.algebra.responses import Partials, Response, ResponseEvaluation, partials_of
-from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of
+from femadj.algebra.taylor import ADVICE, HIGHEST, Analytic, Line, Taylor
+from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, not_numbers
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import FemadjError, LinearSystemError, ResponseError
+from femadj.errors import FemadjError, LinearSystemError, ResponseError, VerificationError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Factor, MatrixKind, Solver
@@ -35,6 +36,9 @@ POINTS = "points"
 """The variable of a system whose theta are node coordinates."""
 
 _BLOCK_ENTRIES = 2**24
+
+_SAME = 1e-7
+"""How far, relative to the largest, the first order of a series may be from the derivative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,7 @@ class LinearSystem(HoldsSolver):
         flag(check, "check", LinearSystemError)
         notified(progress, LinearSystemError)
         system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
+        self._analytic: Analytic | None = system
         self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
 
     @classmethod
@@ -185,6 +190,7 @@ class LinearSystem(HoldsSolver):
         that name.
         """
         system = cls.__new__(cls)
+        system._analytic = None
         system._begin(residual, variable, solver, check, progress)
         return system
 
@@ -417,6 +423,37 @@ class LinearSolution(HoldsSolver):
     def tangent(self, direction: npt.ArrayLike) -> FloatArray:
         """``dx/dtheta`` along a direction in the shape of theta: one solve; shape (n,)."""
         return self.factor.solve(self.pushforward(direction))
+
+    def taylor(self, direction: npt.ArrayLike, order: int) -> Taylor:
+        """The solution as a power series along a direction in the shape of theta, up to an order of at most 20.
+
+        One solve an order on the same factor. For systems of functions alone, which are evaluated at some hundreds of
+        complex theta and must be analytic there.
+
+        Raises
+        ------
+        ComplexStepError
+            When a function is not analytic.
+        VerificationError
+            When the first coefficients are not the derivatives of ``pushforward``.
+        LinearSystemError
+            For a direction of zeros or of another shape, an order out of range, and a system that is no function.
+        """
+        along = as_array(direction, self.theta.shape, "direction", LinearSystemError)
+        whole_number(order, 1, "order", LinearSystemError)
+        if order > HIGHEST or not along.any():
+            raise LinearSystemError(f"a series needs an order of at most {HIGHEST} and a direction that is not zero")
+        analytic = self.system._analytic
+        if analytic is None:
+            raise LinearSystemError("a series of any order needs matrix(theta) and rhs(theta) as functions")
+        series = Taylor.of(self, Line(analytic, self.theta, along), order)
+        known = self.tangent(along)
+        if np.abs(series.x[1] - known).max() > _SAME * np.abs(known).max():
+            raise VerificationError(
+                "matrix(theta) or rhs(theta) mean something else at complex theta: the first order of the series is "
+                f"not the derivative along the direction. {ADVICE}"
+            )
+        return series
 
     def _solved(self, rhs: npt.ArrayLike, *, transposed: bool) -> FloatArray:
         block = real_array(rhs, "the right-hand side", LinearSystemError, "an array of real numbers")
