@@ -275,6 +275,24 @@ def test_gradients_come_to_that_of_the_exact_solution(name: str, adjoint: Any) -
     assert found[1] < 0.05 * found[0]
 
 
+@pytest.mark.parametrize("what", ["theta", "y0", "times"])
+def test_gradient_against_differences_of_an_independent_integrator(what: str) -> None:
+    f, start, observed, at = CASES["volterra"]
+    solution = fa.odeint(f, start, observed, at, rtol=1e-10, atol=[1e-11, 1e-12], vectorised=True)
+    g = np.asarray(getattr(gradient(solution), what))
+    direction = np.random.default_rng(8).uniform(-1, 1, g.shape)
+
+    def exact(h: float) -> float:
+        data = {"theta": np.array(at), "y0": np.array(start), "times": np.array(observed)}
+        data[what] = data[what] + h * direction
+        span, rest = (data["times"][0], data["times"][-1]), {"rtol": 1e-13, "atol": 1e-13, "args": (data["theta"],)}
+        return value(solve_ivp(f, span, data["y0"], "DOP853", data["times"], **rest).y.T)
+
+    h = 2e-3
+    difference = (8 * (exact(h) - exact(-h)) - (exact(2 * h) - exact(-2 * h))) / (12 * h)
+    assert (g * direction).sum() == pytest.approx(difference, rel=1e-7)
+
+
 def test_backsolve_where_the_way_back_is_sound() -> None:
     assert off(gradient(solved("volterra", 1e-6, "backsolve")), "volterra") < 1e-3
 
