@@ -222,7 +222,7 @@ def odeint(
         Ascending: the first is the time of y0, the last the final time. Put times at which f jumps among them.
     theta : float or array of any shape
         What f depends on beside t and y.
-    rtol, atol : float, (n,) or float
+    rtol, atol : float, and float or (n,)
         The estimated error of a step stays below ``atol + rtol |y|``, in the mean over the unknowns.
     adjoint : "discrete", "interpolate" or "backsolve"
         ``"discrete"``: derivatives of the steps taken, to rounding. The other two are derivatives of the exact
@@ -237,8 +237,8 @@ def odeint(
     max_steps : int
         Steps that may be tried.
     check : bool
-        Compare the derivatives of f with differences at three stages, and with ``"backsolve"`` the way back with the
-        way there.
+        Compare the derivatives of f with differences at three stages, once for every gradient, and with ``"backsolve"``
+        the way back with the way there.
 
     Returns
     -------
@@ -256,24 +256,25 @@ def odeint(
     one_of(adjoint, _ADJOINTS, "adjoint", OdeError)
     flag(vectorised, "vectorised", OdeError)
     flag(check, "check", OdeError)
-    whole_number(max_steps, 1, "max_steps", OdeError)
     start = real_array(y0, "y0", OdeError)
     if start.ndim != 1 or not start.size or not np.isfinite(start).all():
         raise OdeError(f"y0 must be an array (n,) of finite numbers, not {described(y0)}")
-    absolute = real_array(atol, "atol", OdeError)
-    relative = real_array(rtol, "rtol", OdeError)
-    if relative.shape != () or not 1e-14 <= relative < 1:
-        raise OdeError(f"rtol must be a number between 1e-14 and 1, not {described(rtol)}")
-    if absolute.shape not in {(), start.shape} or not (np.isfinite(absolute) & (absolute > 0)).all():
-        raise OdeError(
-            f"atol must be a positive number, or one for each of {len(start)} unknowns, not {described(atol)}"
-        )
     rhs = RightHandSide(f, vjp, as_theta(theta, OdeError), len(start), bool(vectorised))
-    control = Control(float(relative), absolute, int(max_steps), BACK_TOLERANCE if check else float("inf"))
+    control = _as_control(rtol, atol, max_steps, len(start), BACK_TOLERANCE if check else float("inf"))
     trajectory = integrate(rhs, start, _as_times(times), control)
     for array in (trajectory.times, trajectory.y):
         array.setflags(write=False)
     return OdeSolution(trajectory, adjoint, bool(check))
+
+
+def _as_control(rtol: Any, atol: Any, max_steps: Any, n: int, way_back: float) -> Control:
+    whole_number(max_steps, 1, "max_steps", OdeError)
+    absolute, relative = real_array(atol, "atol", OdeError), real_array(rtol, "rtol", OdeError)
+    if relative.shape != () or not 1e-14 <= relative < 1:
+        raise OdeError(f"rtol must be a number between 1e-14 and 1, not {described(rtol)}")
+    if absolute.shape not in {(), (n,)} or not (np.isfinite(absolute) & (absolute > 0)).all():
+        raise OdeError(f"atol must be a positive number, or one for each of {n} unknowns, not {described(atol)}")
+    return Control(float(relative), absolute, int(max_steps), way_back)
 
 
 def _as_times(times: npt.ArrayLike) -> FloatArray:
