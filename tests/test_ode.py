@@ -397,6 +397,25 @@ def test_a_function_that_changes_after_the_steps() -> None:
         solution.pullback([[0.0], [1.0]])
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_rounding_near_a_state_of_rest_is_no_change(vectorised: bool) -> None:
+    """Where large terms cancel, sums over one and over many points differ in all digits that are left."""
+    rng = np.random.default_rng(0)
+    p, rest = -np.diag(rng.uniform(1, 3, 6)) + 0.2 * rng.normal(size=(6, 6)), 1e6 * rng.uniform(1, 2, 6)
+    load = np.array(p @ rest)
+    solution = fa.odeint(
+        lambda t, y, p: p @ y - load.reshape((6,) + (1,) * (y.ndim - 1)), 1.1 * rest, [0.0, 30.0], p,
+        rtol=1e-9, vectorised=vectorised,
+    )  # fmt: skip
+    assert np.abs(solution.steps.k[-1]).max() < 1e-6 * np.abs(load).max()
+    weights = rng.uniform(-1, 1, 6)
+    found = solution.pullback([np.zeros(6), weights])  # of the state of rest, y = p^-1 load
+    assert np.abs(found.theta + np.outer(np.linalg.solve(p.T, weights), rest)).max() < 1e-4 * np.abs(found.theta).max()
+    load[0] *= 1 + 1e-9
+    with pytest.raises(fa.OdeError, match="changed since"):
+        solution.pullback([np.zeros(6), weights])
+
+
 def test_wrong_cotangents_and_directions() -> None:
     solution = solved("volterra")
     for wrong in (WEIGHT[:3], WEIGHT * np.nan, WEIGHT * 1j, "a", None):

@@ -96,7 +96,7 @@ def integrate(rhs: RightHandSide, y0: FloatArray, times: FloatArray, control: Co
     rate = rhs(times[:1], y[None])[0]
     if not np.isfinite(rate).all():
         raise OdeError(f"{F} is NaN or infinite at the initial state, {point(times[0], y)}")
-    rhs.require_same(rhs(times[:1], y[None])[0], rate)
+    rhs.require_same(rhs(times[:1], y[None])[0], rate, np.abs(rate).max())
     h = _first(rhs, times, y, rate, control)
     for interval, begin in enumerate(times[:-1].tolist()):
         length = float(times[interval + 1]) - begin

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.algebra.callables import random_like, require_derivative, unit
-from femadj.base.arrays import FloatArray, inner
-from femadj.base.calls import as_argument, as_array, called, differs, key_of, read_only, samples
+from femadj.base.arrays import FloatArray
+from femadj.base.calls import as_argument, as_array, called, key_of, read_only, samples
 from femadj.base.complex_step import derivative, real_part, seed
 from femadj.errors import OdeError
 
@@ -22,6 +22,9 @@ _ADVICE = (
     "Write it with NumPy operations on t, y and theta (np.sin, not math.sin; results by np.stack or np.concatenate), "
     f"or give vjp= (a function {VJP} that returns a.df/dt, a.df/dy, a.df/dtheta)"
 )
+
+_ROUNDING = 1e-12
+"""How far sums may differ between calls on one and on many points, relative to the terms."""
 
 _LOOKED_AT = 3
 """Points at which derivatives are compared with differences."""
@@ -36,6 +39,10 @@ class Slopes(Protocol):
 
     def along(self, i: int, dt: float, dy: FloatArray, dtheta: FloatArray) -> FloatArray:
         """``df`` along a direction at point i, (n,)."""
+        ...
+
+    def terms(self, i: int, y: FloatArray, theta: FloatArray) -> FloatArray:
+        """Size of the terms that f adds up at point i, which its rounding is proportional to, (n,)."""
         ...
 
 
@@ -96,7 +103,6 @@ class RightHandSide:
         m, p = len(t), theta.size
         by_t, by_y, by_theta = np.empty((m, self.n)), np.empty((m, self.n, self.n)), np.empty((m, self.n, p))
         moved = self._evaluated(seed(t, np.ones(m)), y, plain, _ADVICE)
-        self.require_same(real_part(moved), values)
         by_t[:] = derivative(moved)
         for j, direction in enumerate(np.eye(self.n)):
             by_y[:, :, j] = derivative(self._evaluated(t, seed(y, direction), plain, _ADVICE))
@@ -107,11 +113,13 @@ class RightHandSide:
             if wrong.any():
                 i = int(np.argmax(wrong))
                 raise OdeError(f"the derivative of {F} by {what} is NaN or infinite at {point(t[i], y[i])}")
+        terms = np.einsum("mij,mj->mi", np.abs(by_y), np.abs(y)) + np.abs(by_theta) @ np.abs(theta.ravel())
+        self.require_same(real_part(moved), values, terms)
         return _Known(by_t, by_y, by_theta)
 
-    def require_same(self, found: FloatArray, known: FloatArray) -> None:
-        """Values must be those that the steps were taken with."""
-        if differs(found, known).any():
+    def require_same(self, found: FloatArray, known: FloatArray, terms: npt.ArrayLike) -> None:
+        """Values must be those that the steps were taken with, to the rounding of the terms that f adds up."""
+        if _differs(found, known, terms).any():
             raise OdeError(
                 f"{F} gives other values for the same arguments than before: it has random numbers or a state of its "
                 "own, or something that it refers to has been changed since. Integrate again after a change"
@@ -129,12 +137,13 @@ class RightHandSide:
         """
         rng = samples(key_of(y))
         few = np.sort(rng.choice(len(t), min(_LOOKED_AT, len(t)), replace=False))
-        self.require_same(self(t[few], y[few]), values[few])
         slopes = self.slopes(t[few], y[few], values[few])
+        sizes = [slopes.terms(i, y[at], self.theta.ravel()) for i, at in enumerate(few)]
+        self.require_same(self(t[few], y[few]), values[few], sizes)
         advice = _ADVICE if self.vjp is None else f"Correct {VJP}: a.df/dt, a.df/dy and a.df/dtheta, in this order"
         for i, at in enumerate(few):
             alone = self(t[at : at + 1], y[at : at + 1])[0]
-            if self.columns and differs(alone, values[at]).any():
+            if self.columns and _differs(alone, values[at], sizes[i]).any():
                 raise OdeError(f"{F} mixes columns: with vectorised=True, column i belongs to t[i] and y[:, i] alone")
             dy, dtheta = random_like(y[at], rng), random_like(self.theta, rng)
             for what, direction in (
@@ -144,7 +153,7 @@ class RightHandSide:
             ):
                 exact = slopes.along(i, direction[0], direction[1], direction[2].ravel())
                 require_derivative(
-                    self._line(t[at], y[at], direction), exact, np.abs(alone) + np.abs(exact),
+                    self._line(t[at], y[at], direction), exact, np.abs(alone) + sizes[i],
                     f"the derivative of {F} by {what} at {point(t[at], y[at])}", advice,
                 )  # fmt: skip
 
@@ -184,6 +193,9 @@ class _Known:
     def along(self, i: int, dt: float, dy: FloatArray, dtheta: FloatArray) -> FloatArray:
         return self.by_t[i] * dt + self.by_y[i] @ dy + self.by_theta[i] @ dtheta
 
+    def terms(self, i: int, y: FloatArray, theta: FloatArray) -> FloatArray:
+        return np.abs(self.by_y[i]) @ np.abs(y) + np.abs(self.by_theta[i]) @ np.abs(theta)
+
 
 @dataclass(frozen=True, eq=False)
 class _Given:
@@ -208,8 +220,19 @@ class _Given:
         return float(by_t), by_y, by_theta.ravel()
 
     def along(self, i: int, dt: float, dy: FloatArray, dtheta: FloatArray) -> FloatArray:
-        rows = [self.back(i, row) for row in np.eye(self.rhs.n)]
-        return np.array([by_t * dt + inner(by_y, dy) + inner(by_theta, dtheta) for by_t, by_y, by_theta in rows])
+        return self._rows(i).along(0, dt, dy, dtheta)
+
+    def terms(self, i: int, y: FloatArray, theta: FloatArray) -> FloatArray:
+        return self._rows(i).terms(0, y, theta)
+
+    def _rows(self, i: int) -> _Known:
+        by_t, by_y, by_theta = zip(*(self.back(i, row) for row in np.eye(self.rhs.n)), strict=True)
+        return _Known(np.array([by_t]), np.array([by_y]), np.array([by_theta]))
+
+
+def _differs(found: FloatArray, known: FloatArray, terms: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Where values differ beyond the rounding of the terms that they are sums of."""
+    return np.asarray(np.abs(found - known) > 1e-9 * np.abs(known) + _ROUNDING * np.asarray(terms))
 
 
 def _array(raw: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -270,8 +270,8 @@ def odeint(
 def _as_control(rtol: Any, atol: Any, max_steps: Any, n: int, way_back: float) -> Control:
     whole_number(max_steps, 1, "max_steps", OdeError)
     absolute, relative = real_array(atol, "atol", OdeError), real_array(rtol, "rtol", OdeError)
-    if relative.shape != () or not 1e-14 <= relative < 1:
-        raise OdeError(f"rtol must be a number between 1e-14 and 1, not {described(rtol)}")
+    if relative.shape != () or not 1e-13 <= relative < 1:
+        raise OdeError(f"rtol must be a number between 1e-13 and 1, not {described(rtol)}")
     if absolute.shape not in {(), (n,)} or not (np.isfinite(absolute) & (absolute > 0)).all():
         raise OdeError(f"atol must be a positive number, or one for each of {n} unknowns, not {described(atol)}")
     return Control(float(relative), absolute, int(max_steps), way_back)
