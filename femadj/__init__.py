@@ -7,6 +7,7 @@ adjoint solves of any number of responses.
 import sys
 from importlib import import_module
 
+from femadj.algebra.implicit_system import ImplicitGradient, ImplicitSolution, ImplicitSystem
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
@@ -14,6 +15,7 @@ from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
     ComplexStepError,
+    ConvergenceError,
     FemadjError,
     FormError,
     IllConditionedError,
@@ -26,6 +28,7 @@ from femadj.errors import (
     MeshFileError,
     MissingExtraError,
     NonFiniteError,
+    OdeError,
     ParameterError,
     ProblemError,
     ResidualError,
@@ -44,6 +47,7 @@ from femadj.errors import (
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
+from femadj.ode import OdeGradient, OdeSolution, odeint
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
 from femadj.problems import Chain, ChainGradient, ChainSolution, Counts, Gradient, LinearStatic, Partials, Solution
 from femadj.responses import (
@@ -97,6 +101,7 @@ __all__ = [
     "ChainSolution",
     "ComplexStepError",
     "Compliance",
+    "ConvergenceError",
     "Cotangent",
     "Counts",
     "Design",
@@ -117,6 +122,9 @@ __all__ = [
     "GroupRecord",
     "IllConditionedError",
     "IllConditionedWarning",
+    "ImplicitGradient",
+    "ImplicitSolution",
+    "ImplicitSystem",
     "ImportReport",
     "IndefiniteSystemError",
     "Integral",
@@ -133,6 +141,9 @@ __all__ = [
     "MissingExtraError",
     "NodalField",
     "NonFiniteError",
+    "OdeError",
+    "OdeGradient",
+    "OdeSolution",
     "OnStage",
     "ParameterError",
     "Partials",
@@ -165,6 +176,7 @@ __all__ = [
     "Volume",
     "available_solvers",
     "get_solver",
+    "odeint",
     "read_mesh",
     "read_mesh_with_report",
     "value_and_gradient",

@@ -124,6 +124,10 @@ class LinearSystemError(FemadjError, ValueError):
     """A parametric linear system whose parts do not fit, or whose functions fail or return something unusable."""
 
 
+class OdeError(FemadjError, ValueError):
+    """An ordinary differential equation whose function fails, or that cannot be integrated or differentiated."""
+
+
 class ResponseError(FemadjError, ValueError):
     """A response that cannot be evaluated on the given solution."""
 
@@ -215,6 +219,10 @@ class IllConditionedError(SolverError):
 
 class IllConditionedWarning(UserWarning):
     """A solution of which rounding may have taken more than a few digits; the message bounds its error."""
+
+
+class ConvergenceError(SolverError):
+    """An iteration that has not come to a solution."""
 
 
 class SolverMemoryError(SolverError, MemoryError):

@@ -35,6 +35,9 @@ CHAINED = CHAIN.solve()
 SYSTEM = fa.LinearSystem(lambda t: np.diag([2.0 + t, 1.0]), lambda t: np.ones(2))
 SOLVED = SYSTEM.solve(1.0)
 
+ODE = fa.odeint(lambda t, y, p: -np.sin(p) * y, [1.0, 2.0], [0.0, 0.5, 1.0], 0.7, rtol=1e-3)
+IMPLICIT = fa.ImplicitSystem(lambda x, t: (2 + np.sin(t)) * x - 1, lambda t: np.full(2, 1 / (2 + np.sin(t))))
+
 
 class Odd:
     """No array, no number, no function, no mesh."""
@@ -175,6 +178,27 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
     "solution.pullback": (SOLVED.pullback, (np.ones(2),), ""),
     "solution.pushforward": (SOLVED.pushforward, (1.0,), ""),
     "solution.tangent": (SOLVED.tangent, (1.0,), ""),
+    "solution.taylor": (SOLVED.taylor, (1.0, 2), ""),
+    "odeint": (
+        lambda *a, **k: fa.odeint(*a, **k).pullback(np.ones((3, 2))),
+        (lambda t, y, p: -np.sin(p) * y, [1.0, 2.0], [0.0, 0.5, 1.0], 0.7),
+        "rtol atol adjoint vjp vectorised max_steps check",
+    ),
+    "ode.pullback": (ODE.pullback, (np.ones((3, 2)),), ""),
+    "ode.pushforward": (ODE.pushforward, (), "theta y0 times"),
+    "ode.replayed": (ODE.replayed, (), "theta y0 times"),
+    "ode.interpolated": (ODE.interpolated, ([0.2, 0.3],), ""),
+    "ode.value_and_gradient": (ODE.value_and_gradient, (lambda y, p: y[1, 0],), ""),
+    "ImplicitSystem": (
+        lambda *a, **k: fa.ImplicitSystem(*a, **k).value_and_gradient(1.0, first),
+        (lambda x, t: (2 + np.sin(t)) * x - 1, lambda t: np.full(2, 1 / (2 + np.sin(t)))),
+        "jacobian contraction kind tolerance solver threads check progress",
+    ),
+    "implicit.solve": (IMPLICIT.solve, (1.0,), ""),
+    "implicit.at": (IMPLICIT.at, (1.0, np.full(2, 1 / (2 + np.sin(1.0)))), ""),
+    "implicit.values_and_gradients": (IMPLICIT.values_and_gradients, (1.0, [first]), ""),
+    "implicit.pullback": (IMPLICIT.solve(1.0).pullback, (np.ones(2),), ""),
+    "implicit.pushforward": (IMPLICIT.solve(1.0).pushforward, (1.0,), ""),
     "get_solver": (fa.get_solver, ("auto",), "threads"),
 }
 

@@ -147,6 +147,32 @@ def test_rotation_system_agrees_with_paper(tmp_path: Path, capsys: pytest.Captur
     assert "1 factorisation" in capsys.readouterr().out
 
 
+def test_neural_ode_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = script("neural_ode")
+    assert module.main(["--out", str(tmp_path), "--iterations", "6", "--no-picture"]) == 0
+    data = summary_of(tmp_path)
+    assert data["gradient against differences"] < 1e-8
+    assert data["weights"] == 40
+    fit = module.Fit(module.observations(0), 8)
+    start, _ = fit(np.zeros(40), 25)
+    assert data["loss"] < 0.1 * start
+    assert "gradient against differences" in capsys.readouterr().out
+
+
+def test_curse_of_unrolling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Several times the derivative for the fastest step, nothing to speak of for the shorter one; implicit as x is."""
+    pytest.importorskip("matplotlib")
+    assert script("curse_of_unrolling").main(["--out", str(tmp_path), "--iterations", "240"]) == 0
+    fastest, shorter = summary_of(tmp_path)["steps"].values()
+    assert fastest["largest unrolled error"] == pytest.approx(11.02, abs=0.01)
+    assert (fastest["at iteration"], fastest["below one again at"]) == (45, 227)
+    assert shorter["largest unrolled error"] < 1.1
+    for row in (fastest, shorter):
+        assert row["implicit error / error of x, at most"] == pytest.approx(1.0, abs=1e-9)
+    assert (tmp_path / "curse_of_unrolling.png").stat().st_size > 20_000
+    assert "step 1 / L" in capsys.readouterr().out
+
+
 def test_fin_keeps_its_balances() -> None:
     """All heat goes to the air; it is linear in the films and the conductivity together, and in the tube."""
     module, solution = solved("own_pde")

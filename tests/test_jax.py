@@ -449,3 +449,25 @@ def test_values_that_functions_refer_to_are_the_present_ones(jax: ModuleType) ->
     assert second.value == pytest.approx(2.5 * first.value, rel=1e-14)
     np.testing.assert_allclose(second.state, 2.5 * first.state, rtol=1e-13)
     np.testing.assert_allclose(second.parameters["k"], 2.5 * first.parameters["k"], rtol=1e-13)
+
+
+# ---------------------------------------------------------------------- ODEs
+def test_an_ode_of_jax(jax: ModuleType) -> None:
+    """f in JAX, with its products by ``jax.vjp``: the gradient is that of NumPy and complex steps."""
+    import jax.numpy as jnp
+
+    def f(xp: Any) -> Callable[..., Any]:
+        return lambda t, y, p: xp.tanh(p @ y) - 0.3 * y * xp.cos(t)
+
+    theta, times, weight = np.array([[0.2, -1.1], [0.9, 0.4]]), [0.0, 0.7, 2.0], np.random.default_rng(1).random((3, 2))
+    expected = fa.odeint(f(np), [1.0, -0.5], times, theta).pullback(weight)
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        g = jax.jit(f(jnp))
+        vjp = jax.jit(lambda t, y, p, a: jax.vjp(g, t, y, p)[1](a))
+        found = fa.odeint(g, [1.0, -0.5], times, theta, vjp=vjp).pullback(weight)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    for a, b in ((found.theta, expected.theta), (found.y0, expected.y0), (found.times, expected.times)):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)

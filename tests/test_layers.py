@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("mesh",),
     ("solvers", "io"),
     ("algebra", "space"),
-    ("forms",),
+    ("forms", "ode"),
     ("physics",),
     ("conditions",),
     ("problems",),

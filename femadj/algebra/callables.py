@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.algebra.growing import GrowingPattern, require_size, rows_of
+from femadj.algebra.taylor import ADVICE, as_complex
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import as_argument, as_array, called, key_of, samples
 from femadj.base.complex_step import derivative, seed
@@ -20,9 +22,6 @@ from femadj.solvers.structure import CsrPattern
 
 MatrixLike = Callable[[Any], Any] | Any
 """A function of theta, or, where it does not depend on theta, what the function would return."""
-
-SYMMETRY_TOLERANCE = 1e-12
-"""Largest ``|A_ij - A_ji|`` of a symmetric matrix, relative to the largest entries of the two rows and columns."""
 
 _ADVICE = (
     "Write it with NumPy operations on theta (np.cos, not math.cos; arrays with dtype=np.result_type(theta, float), "
@@ -79,8 +78,7 @@ class CallableSystem:
         self._contraction = contraction
         self._derivatives = derivatives
         self._kind: MatrixKind = kind
-        self._pattern: CsrPattern | None = None
-        self._keys = np.empty(0, dtype=np.int64)
+        self._entries = GrowingPattern(kind, "matrix(theta)")
         self._check = check
         self._checked: dict[str, bytes] = {}
 
@@ -92,7 +90,7 @@ class CallableSystem:
     @property
     def pattern(self) -> CsrPattern | None:
         """All entries that were nonzero at any theta so far; None before the first."""
-        return self._pattern
+        return self._entries.pattern
 
     @property
     def prefers_adjoint(self) -> bool:
@@ -105,7 +103,7 @@ class CallableSystem:
         n = matrix.shape[0]
         if len(rhs) != n:
             raise LinearSystemError(f"rhs(theta) has {len(rhs)} entries, matrix(theta) has {n} rows")
-        for name, values, rows in (("matrix(theta)", matrix.data, _rows(matrix)), ("rhs(theta)", rhs, np.arange(n))):
+        for name, values, rows in (("matrix(theta)", matrix.data, rows_of(matrix)), ("rhs(theta)", rhs, np.arange(n))):
             wrong = ~np.isfinite(values)
             if wrong.any():
                 equations = np.unique(rows[wrong])
@@ -113,13 +111,13 @@ class CallableSystem:
                     f"{name} has NaN or infinite entries in row {equations[0]} at {described(theta)}",
                     equations[:5].tolist(),
                 )
-        return MatrixAndRhs(self._on_pattern(matrix), rhs)
+        return MatrixAndRhs(self._entries.values(matrix), rhs)
 
     def pullback(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
         """``lam^T (db/dtheta - dA/dtheta x)`` for every row of ``lam``; VerificationError as in ``pushforward``."""
         if self._contraction is not None:
             self._once(self._check_contraction, theta, x)
-            return -np.stack([self._contraction_at(theta, x, row) for row in lam])
+            return -np.stack([self._real_contraction(theta, x, row) for row in lam])
         self._once(self._check_rates, theta, x)
         result = np.empty((len(lam), theta.size))
         for number, rate in enumerate(self._rates(theta, x)):
@@ -138,6 +136,22 @@ class CallableSystem:
         """
         self._once(self._check_rates, theta, x)
         return self._pushforward(theta, directions, x)
+
+    # ------------------------------------------------------------------ at complex theta
+    def matrix_at(self, theta: Any) -> sp.csr_array:
+        """``A`` at a complex theta, where it need not be finite."""
+        return as_matrix(called(self._matrix, "matrix(theta)", theta, advice=ADVICE), "matrix(theta)")
+
+    def rhs_at(self, theta: Any) -> npt.NDArray[Any]:
+        """``b`` at a complex theta."""
+        return _as_vector(called(self._rhs, "rhs(theta)", theta, advice=ADVICE), "rhs(theta)")
+
+    def contraction_at(self, theta: Any, x: npt.NDArray[Any], lam: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``lam^T (dA/dtheta x - db/dtheta)`` at complex arguments."""
+        name = "contraction(theta, x, lam)"
+        if self._contraction is None:
+            raise LinearSystemError(f"the series of a gradient needs contraction=, a function {name}")
+        return as_complex(called(self._contraction, name, theta, x, lam, advice=ADVICE), np.shape(theta), name)
 
     # ------------------------------------------------------------------ derivatives
     def _pushforward(self, theta: FloatArray, directions: FloatArray, x: FloatArray) -> FloatArray:
@@ -167,12 +181,12 @@ class CallableSystem:
         of_product, of_rhs = np.zeros(len(x)), np.zeros(len(x))
         if callable(self._matrix):
             matrix = as_matrix(called(self._matrix, "matrix(theta)", argument, advice=_ADVICE), "matrix(theta)")
-            self._same_size(matrix.shape[0], len(x))
+            require_size(matrix.shape[0], len(x))
             slopes = sp.csr_array((derivative(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
             of_product = slopes @ x
         if callable(self._rhs):
             rhs = _as_vector(called(self._rhs, "rhs(theta)", argument, advice=_ADVICE), "rhs(theta)")
-            self._same_size(len(rhs), len(x))
+            require_size(len(rhs), len(x))
             of_rhs = derivative(rhs)
         return of_product, of_rhs
 
@@ -199,7 +213,7 @@ class CallableSystem:
             item = (None, None) if given is None else given
             if not isinstance(item, (tuple, list)) or len(item) != 2:
                 raise LinearSystemError(f"{name} must be a pair (dA, db), not {type(item).__name__}")
-            matrix = None if item[0] is None else _real_matrix(item[0], f"dA of {name}")
+            matrix = None if item[0] is None else real_matrix(item[0], f"dA of {name}")
             rhs = None if item[1] is None else _real_vector(item[1], f"db of {name}")
             for part in (matrix, rhs):
                 if part is not None and part.shape[0] != n:
@@ -207,7 +221,7 @@ class CallableSystem:
             pairs.append((matrix, rhs))
         return pairs
 
-    def _contraction_at(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
+    def _real_contraction(self, theta: FloatArray, x: FloatArray, lam: FloatArray) -> FloatArray:
         name = "contraction(theta, x, lam)"
         raw = called(self._contraction, name, as_argument(theta), x, lam)
         return as_array(raw, theta.shape, name, LinearSystemError)
@@ -253,7 +267,7 @@ class CallableSystem:
         size = inner(np.abs(lam), abs(self._matrix_at(theta)) @ np.abs(weights) + np.abs(self._rhs_at(theta)))
         require_derivative(
             product,
-            np.array([inner(self._contraction_at(theta, weights, lam), direction)]),
+            np.array([inner(self._real_contraction(theta, weights, lam), direction)]),
             np.array([size]),
             "contraction(theta, x, lam)",
             "It must be lam^T (dA/dtheta x - db/dtheta) for any x and lam",
@@ -261,43 +275,10 @@ class CallableSystem:
 
     # ------------------------------------------------------------------ evaluation
     def _matrix_at(self, theta: FloatArray) -> sp.csr_array:
-        return _real_matrix(called(self._matrix, "matrix(theta)", as_argument(theta)), "matrix(theta)")
+        return real_matrix(called(self._matrix, "matrix(theta)", as_argument(theta)), "matrix(theta)")
 
     def _rhs_at(self, theta: FloatArray) -> FloatArray:
         return _real_vector(called(self._rhs, "rhs(theta)", as_argument(theta)), "rhs(theta)")
-
-    def _same_size(self, found: int, n: int) -> None:
-        if found != n:
-            raise LinearSystemError(f"the number of equations changed from {n} to {found} between calls")
-
-    def _on_pattern(self, matrix: sp.csr_array) -> FloatArray:
-        """Values in the order of the pattern, which is made or grown where it has to be."""
-        n = matrix.shape[0]
-        if self._pattern is not None:
-            self._same_size(n, self._pattern.n)
-        rows = _rows(matrix)
-        keys, values = rows * n + matrix.indices, matrix.data
-        if self._kind != "general":
-            _require_symmetric(matrix, self._kind)
-            upper = matrix.indices >= rows
-            keys, values = keys[upper], values[upper]
-        if self._pattern is None:
-            diagonal = np.arange(n, dtype=np.int64) * (n + 1)
-            self._set_pattern(keys if self._kind == "general" else np.union1d(keys, diagonal), n)
-        if np.array_equal(keys, self._keys):
-            return values
-        slots = np.searchsorted(self._keys, keys)
-        if not np.array_equal(self._keys[np.minimum(slots, len(self._keys) - 1)], keys):
-            self._set_pattern(np.union1d(self._keys, keys), n)
-            slots = np.searchsorted(self._keys, keys)
-        result = np.zeros(len(self._keys))
-        result[slots] = values
-        return result
-
-    def _set_pattern(self, keys: npt.NDArray[np.int64], n: int) -> None:
-        indptr = np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) * n).astype(np.int64)
-        self._keys = keys
-        self._pattern = CsrPattern(indptr, (keys % n).astype(np.int32), "full" if self._kind == "general" else "upper")
 
 
 # ---------------------------------------------------------------------- results of callables
@@ -333,7 +314,7 @@ def _as_vector(raw: Any, name: str) -> npt.NDArray[Any]:
     return vector
 
 
-def _real_matrix(raw: Any, name: str) -> sp.csr_array:
+def real_matrix(raw: Any, name: str) -> sp.csr_array:
     matrix = as_matrix(raw, name)
     if matrix.dtype.kind == "c":
         raise LinearSystemError(f"{name} is complex; systems are real: split it into real and imaginary parts")
@@ -345,29 +326,6 @@ def _real_vector(raw: Any, name: str) -> FloatArray:
     if vector.dtype.kind == "c":
         raise LinearSystemError(f"{name} is complex; systems are real: split it into real and imaginary parts")
     return vector.astype(np.float64)
-
-
-def _rows(matrix: sp.csr_array) -> npt.NDArray[np.int64]:
-    """Row of every stored entry."""
-    return np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-
-
-def _require_symmetric(matrix: sp.csr_array, kind: MatrixKind) -> None:
-    """Compare with the transpose; every difference is judged by the sizes of the two rows and columns it lies in."""
-    difference = sp.coo_array(matrix - matrix.T)
-    if not difference.nnz:
-        return
-    magnitude = abs(matrix)
-    size = np.maximum(magnitude.max(axis=0).toarray().ravel(), magnitude.max(axis=1).toarray().ravel())
-    rows, columns = difference.coords
-    excess = np.abs(difference.data) - SYMMETRY_TOLERANCE * np.sqrt(size[rows]) * np.sqrt(size[columns])
-    worst = int(np.argmax(excess))
-    if excess[worst] > 0:
-        i, j = int(rows[worst]), int(columns[worst])
-        raise LinearSystemError(
-            f"matrix(theta) is not symmetric, as kind={kind!r} says: entry ({i}, {j}) is {matrix[i, j]:.9g}, entry "
-            f"({j}, {i}) is {matrix[j, i]:.9g}. Return both triangles, or use kind='general'"
-        )
 
 
 def described(theta: FloatArray) -> str:

@@ -11,21 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from femadj.algebra.analysis import Analysis, Counts
 from femadj.algebra.callables import CallableSystem, MatrixAndRhs, MatrixLike, described
 from femadj.algebra.implicit import Implicit
 from femadj.algebra.plain import THETA, ParametricSystem, PlainResidual
 from femadj.algebra.residual import AtDesign, Residual, State, Weights
 from femadj.algebra.responses import Partials, Response, ResponseEvaluation, partials_of
-from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of
+from femadj.algebra.taylor import ADVICE, HIGHEST, Analytic, Line, Taylor
+from femadj.base.arguments import flag, notified, one_of, real_array, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, not_numbers
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import LinearSystemError, ResponseError
+from femadj.errors import FemadjError, LinearSystemError, ResponseError, VerificationError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
+from femadj.solvers.base import Factor, MatrixKind, Solver
 from femadj.solvers.structure import CsrPattern
 
 Mode = Literal["auto", "adjoint", "tangent"]
@@ -35,21 +37,8 @@ POINTS = "points"
 
 _BLOCK_ENTRIES = 2**24
 
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the expensive things were done.
-
-    Attributes
-    ----------
-    analyses : int
-        Symbolic analyses.
-    factorisations : int
-        Numeric factorisations.
-    """
-
-    analyses: int
-    factorisations: int
+_SAME = 1e-7
+"""How far, relative to the largest, the first order of a series may be from the derivative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +153,7 @@ class LinearSystem(HoldsSolver):
         flag(check, "check", LinearSystemError)
         notified(progress, LinearSystemError)
         system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
+        self._analytic: Analytic | None = system
         self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
 
     @classmethod
@@ -201,6 +191,7 @@ class LinearSystem(HoldsSolver):
         that name. ``name_of`` says what messages call an unknown.
         """
         system = cls.__new__(cls)
+        system._analytic = None
         system._begin(residual, variable, solver, check, progress, name_of)
         return system
 
@@ -214,16 +205,14 @@ class LinearSystem(HoldsSolver):
         name_of: Callable[[int], str] = "unknown {}".format,
     ) -> None:
         self._residual = residual
-        self._name_of = name_of
         self._variable = variable
         self._solver = solver
         self._progress = progress
         self._check = check
-        self._symbolic: Symbolic | None = None
-        self._before = Counts(0, 0)
+        self._analysis = Analysis(solver, residual.kind, name_of)
         phases = Phases(progress)
         if residual.structure is not None:
-            self._analysed(residual.structure, phases)
+            self._analysis.prepare(residual.structure, phases)
         self._seconds = phases.seconds
 
     def design(self, theta: FloatArray) -> Design:
@@ -250,12 +239,7 @@ class LinearSystem(HoldsSolver):
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
-        if self._symbolic is None:
-            return self._before
-        return Counts(
-            self._before.analyses + self._symbolic.analyses,
-            self._before.factorisations + self._symbolic.factorisations,
-        )
+        return self._analysis.counts
 
     @property
     def solver_name(self) -> str:
@@ -268,7 +252,7 @@ class LinearSystem(HoldsSolver):
         return self._seconds
 
     def __repr__(self) -> str:
-        size = "not assembled yet" if self._symbolic is None else f"{self._symbolic.pattern.n} unknowns"
+        size = "not assembled yet" if self._analysis.n is None else f"{self._analysis.n} unknowns"
         return f"LinearSystem({size}, {self._residual.kind}, solver {self.solver_name}, {self.counts})"
 
     # ------------------------------------------------------------------ solving
@@ -291,7 +275,7 @@ class LinearSystem(HoldsSolver):
         SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution.
         """
-        point = _as_theta(theta)
+        point = as_theta(theta)
         phases = Phases(self._progress)
         with phases("assemble"):
             at = self._residual.at(self.design(point))
@@ -301,22 +285,11 @@ class LinearSystem(HoldsSolver):
     def solve_at(self, at: AtDesign, phases: Phases | None = None) -> LinearSolution:
         """Factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
         phases = Phases(self._progress) if phases is None else phases
-        symbolic = self._analysed(at.structure, phases)
-        with phases("factorise"):
-            factor = symbolic.factor(at.jacobian(State(at.lifting)).values, rounding=self._residual.rounding)
+        values = at.jacobian(State(at.lifting)).values
+        factor = self._analysis.factor(at.structure, values, phases, rounding=self._residual.rounding)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)
-
-    def _analysed(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
-        if self._symbolic is None or self._symbolic.pattern is not pattern:
-            with phases("analyse"):
-                symbolic = self._solver.analyse(pattern, self._residual.kind, name_of=self._name_of)
-            if self._symbolic is not None:
-                self._before = self.counts
-                self._symbolic.close()
-            self._symbolic = symbolic
-        return self._symbolic
 
     # ------------------------------------------------------------------ gradients
     def value_and_gradient(
@@ -460,6 +433,37 @@ class LinearSolution(HoldsSolver):
         """``dx/dtheta`` along a direction in the shape of theta: one solve; shape (n,)."""
         return self.factor.solve(self.pushforward(direction))
 
+    def taylor(self, direction: npt.ArrayLike, order: int) -> Taylor:
+        """The solution as a power series along a direction in the shape of theta, up to an order of at most 20.
+
+        One solve an order on the same factor. For systems of functions alone, which are evaluated at some hundreds of
+        complex theta and must be analytic there.
+
+        Raises
+        ------
+        ComplexStepError
+            When a function is not analytic.
+        VerificationError
+            When the first coefficients are not the derivatives of ``pushforward``.
+        LinearSystemError
+            For a direction of zeros or of another shape, an order out of range, and a system that is no function.
+        """
+        along = as_array(direction, self.theta.shape, "direction", LinearSystemError)
+        whole_number(order, 1, "order", LinearSystemError)
+        if order > HIGHEST or not along.any():
+            raise LinearSystemError(f"a series needs an order of at most {HIGHEST} and a direction that is not zero")
+        analytic = self.system._analytic
+        if analytic is None:
+            raise LinearSystemError("a series of any order needs matrix(theta) and rhs(theta) as functions")
+        series = Taylor.of(self, Line(analytic, self.theta, along), order)
+        known = self.tangent(along)
+        if np.abs(series.x[1] - known).max() > _SAME * np.abs(known).max():
+            raise VerificationError(
+                "matrix(theta) or rhs(theta) mean something else at complex theta: the first order of the series is "
+                f"not the derivative along the direction. {ADVICE}"
+            )
+        return series
+
     def _solved(self, rhs: npt.ArrayLike, *, transposed: bool) -> FloatArray:
         block = real_array(rhs, "the right-hand side", LinearSystemError, "an array of real numbers")
         n = len(self.x)
@@ -556,20 +560,20 @@ def _pushforward(solution: LinearSolution, directions: FloatArray) -> FloatArray
 
 
 # ---------------------------------------------------------------------- theta and responses
-def _as_theta(theta: npt.ArrayLike) -> FloatArray:
+def as_theta(theta: npt.ArrayLike, error: type[FemadjError] = LinearSystemError) -> FloatArray:
     """A private copy of theta."""
     try:
         array = np.array(theta)
     except (TypeError, ValueError) as cause:
-        raise LinearSystemError(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
+        raise error(f"theta must be a number or an array of numbers: {not_numbers(cause)}") from cause
     if array.dtype.kind not in "fiu" or array.size == 0:
-        raise LinearSystemError(
+        raise error(
             f"theta must be a number or an array of real numbers, not {type(theta).__name__} with {array.dtype} "
             f"entries of shape {array.shape}"
         )
     point = array.astype(np.float64)
     if not np.isfinite(point).all():
-        raise LinearSystemError(f"theta has NaN or infinite entries: {described(point)}")
+        raise error(f"theta has NaN or infinite entries: {described(point)}")
     point.setflags(write=False)
     return point
 

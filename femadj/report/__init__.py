@@ -1,6 +1,7 @@
 """What a run shows: progress, a table, a picture, and a summary as plain data."""
 
 from femadj.report.caption import Caption
+from femadj.report.drawing import blank_figure, save_figure
 from femadj.report.picture import picture
 from femadj.report.progress import ProgressDisplay
 from femadj.report.solid import View
@@ -12,10 +13,12 @@ __all__ = [
     "Outcome",
     "ProgressDisplay",
     "View",
+    "blank_figure",
     "picture",
     "print_table",
     "results_console",
     "run_table",
+    "save_figure",
     "summary",
     "write_summary",
 ]

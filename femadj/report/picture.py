@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import path_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import FemadjError, MissingExtraError
-from femadj.io.atomic import complete_file
 from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
 from femadj.report.caption import Caption
+from femadj.report.drawing import blank_figure, save_figure
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
 from femadj.report.solid import View, draw_solid
@@ -23,8 +21,6 @@ from femadj.report.surface import boundary_curves, boundary_triangles
 
 PERCENTILE = 99.0
 """Share of the nodal values that the colours resolve; the rest, often at corners, saturate."""
-
-DPI = 130
 
 LINE = 140
 """Characters that fit beside each other under the title."""
@@ -73,7 +69,7 @@ def picture(
         Where the file cannot be written.
     """
     mesh, x = solution.problem.mesh, solution.points
-    figure = _figure()
+    figure = blank_figure(11.5, 7.6)
     words = caption or Caption()
     facets = boundary_facets(mesh, x)
     densities = facet_densities(facets, x, gradient.points)
@@ -92,21 +88,7 @@ def picture(
     bar.set_label(words.scale(mesh.dim), fontsize=10.5)
     bar.outline.set_linewidth(0.5)
     bar.formatter.set_powerlimits((-3, 4))
-    target = path_of(path, "path", FemadjError)
-    with complete_file(target, FemadjError) as partial:
-        figure.savefig(partial, dpi=DPI, facecolor="white", format="png")
-    return target
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot", "a picture") from error
-    figure = Figure(figsize=(11.5, 7.6), dpi=DPI)
-    FigureCanvasAgg(figure)  # not pyplot: no window system, no state shared with the caller's own figures
-    return figure
+    return save_figure(figure, path)
 
 
 def _limit(values: FloatArray) -> float:

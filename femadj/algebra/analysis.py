@@ -1,0 +1,70 @@
+"""The symbolic analysis of a structure, kept for as long as it fits, and how often the expensive things were done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from femadj.base.arrays import FloatArray
+from femadj.progress import Phases
+from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
+from femadj.solvers.structure import CsrPattern
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often the expensive things were done.
+
+    Attributes
+    ----------
+    analyses : int
+        Symbolic analyses.
+    factorisations : int
+        Numeric factorisations.
+    """
+
+    analyses: int
+    factorisations: int
+
+
+class Analysis:
+    """Analyses a structure at its first use, and again when it is another one."""
+
+    def __init__(self, solver: Solver, kind: MatrixKind, name_of: Callable[[int], str] = "unknown {}".format) -> None:
+        self._solver = solver
+        self._kind: MatrixKind = kind
+        self._name_of = name_of
+        self._symbolic: Symbolic | None = None
+        self._before = Counts(0, 0)
+
+    @property
+    def n(self) -> int | None:
+        """Number of unknowns; None before the first structure."""
+        return None if self._symbolic is None else self._symbolic.pattern.n
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations so far."""
+        if self._symbolic is None:
+            return self._before
+        return Counts(
+            self._before.analyses + self._symbolic.analyses,
+            self._before.factorisations + self._symbolic.factorisations,
+        )
+
+    def prepare(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
+        """Analyse a structure unless it is the last one."""
+        if self._symbolic is None or self._symbolic.pattern is not pattern:
+            with phases("analyse"):
+                symbolic = self._solver.analyse(pattern, self._kind, name_of=self._name_of)
+            if self._symbolic is not None:
+                self._before = self.counts
+                self._symbolic.close()
+            self._symbolic = symbolic
+        return self._symbolic
+
+    def factor(self, pattern: CsrPattern, values: FloatArray, phases: Phases, *, rounding: float) -> Factor:
+        """Factorise a matrix; its entries are right to ``rounding``, relative to their size."""
+        symbolic = self.prepare(pattern, phases)
+        with phases("factorise"):
+            return symbolic.factor(values, rounding=rounding)
