@@ -96,16 +96,6 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return found, np.vstack(parents)[first]
 
 
-def _fields(solution: Solution, stage: str) -> dict[str, npt.ArrayLike]:
-    """Nodal values of a state, by the names that they have in a result file."""
-    space = solution.at.space
-    if space.nodal:
-        own = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
-        return {stage or own: solution.u}
-    prefix = f"{stage}." if stage else ""
-    return {f"{prefix}{part}": solution.nodal(part) for part in space.part_names}
-
-
 def write_results(
     path: str | os.PathLike[str],
     solution: Solution | ChainSolution,
@@ -152,7 +142,7 @@ def write_results(
     mesh, x = solution.problem.mesh, solution.points
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
-        nodal |= _fields(part, stage)
+        nodal |= part.nodal_fields(stage)
     single = isinstance(gradient, (Gradient, ChainGradient))
     named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():

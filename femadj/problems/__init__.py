@@ -4,6 +4,8 @@ from femadj.algebra.linear_system import Counts
 from femadj.problems.chain import Chain, ChainSolution
 from femadj.problems.gradient import ChainGradient, Gradient, Partials
 from femadj.problems.linear_static import LinearStatic
+from femadj.problems.modal import Modal
+from femadj.problems.modes import ModalSolution, ModePartials, Modes
 from femadj.problems.solution import Solution, require_solution
 
 __all__ = [
@@ -13,6 +15,10 @@ __all__ = [
     "Counts",
     "Gradient",
     "LinearStatic",
+    "Modal",
+    "ModalSolution",
+    "ModePartials",
+    "Modes",
     "Partials",
     "Solution",
     "require_solution",
