@@ -47,6 +47,8 @@ from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
 from femadj.problems import (
+    Buckling,
+    BucklingSolution,
     Chain,
     ChainGradient,
     ChainSolution,
@@ -108,6 +110,8 @@ for _old, _new in {
 __all__ = [
     "AdvectionDiffusion",
     "BodyForce",
+    "Buckling",
+    "BucklingSolution",
     "CellBlock",
     "CellField",
     "Chain",

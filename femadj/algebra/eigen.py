@@ -116,7 +116,7 @@ class Pencil:
     def measured(self, x: FloatArray) -> FloatArray:
         """Product with the positive matrix; EigenvalueError where that turns out not to be positive."""
         y = self.measure @ x
-        self.require_positive(float(x @ y), -1e-12 * float(np.abs(x) @ np.abs(y)))
+        self.require_positive(float(x @ y), -1e-12 * float(self.measure.diagonal.max()) * float(x @ x))
         return y
 
     def require_positive(self, square: float, least: float = 0.0) -> None:
@@ -180,7 +180,8 @@ def eigenpairs(pencil: Pencil, count: int) -> Eigenpairs:
     pencil.require_positive(float(pencil.measure.diagonal.min()))
     values, vectors, residuals = _projected(pencil, _lanczos(pencil, min(count + EXTRA, pencil.room)))
     while len(values) < pencil.room:
-        further = _lanczos(pencil, 1, vectors)
+        largest = 1 / np.abs(values - pencil.shift).min(initial=np.inf)
+        further = _lanczos(pencil, 1, vectors, largest)
         if not further.shape[1]:
             break
         distances = np.sort(np.abs(values - pencil.shift))
@@ -208,16 +209,22 @@ def eigenpairs(pencil: Pencil, count: int) -> Eigenpairs:
     return Eigenpairs(pencil, values, vectors, chosen, worst)
 
 
-def _lanczos(pencil: Pencil, k: int, known: FloatArray | None = None) -> FloatArray:
-    """``k`` vectors ``(n, k)``, or fewer, of the eigenvalues nearest to the shift, apart from known ones ``(m, n)``."""
+def _lanczos(pencil: Pencil, k: int, known: FloatArray | None = None, largest: float = 0.0) -> FloatArray:
+    """``k`` vectors ``(n, k)``, or fewer, of the eigenvalues nearest to the shift, apart from known ones ``(m, n)``.
+
+    What is zero beside the largest ``mu`` of the known ones is left out.
+    """
     n, m = pencil.n, 0 if known is None else len(known)
-    ncv = min(max(2 * k + 1, _LANCZOS), pencil.room + 1 - m)
+    left = pencil.room + 1 - m  # an iteration that fills the space apart from the known ones ends in noise
+    ncv = min(max(2 * k + 1, _LANCZOS), left - bool(m))
     if ncv <= k:
         return np.zeros((n, 0))
-    dual = None if known is None else np.column_stack([pencil.mass @ x for x in known])
+    dual = None if known is None else pencil.mass @ known.T
 
-    def apart(x: FloatArray) -> FloatArray:
-        return x if known is None or dual is None else x - known.T @ (dual.T @ x)
+    def apart(x: FloatArray, *, transposed: bool = False) -> FloatArray:
+        if known is None or dual is None:
+            return x
+        return x - dual @ (known @ x) if transposed else x - known.T @ (dual.T @ x)
 
     def operator(product: object) -> LinearOperator:
         return LinearOperator((n, n), matvec=product, dtype=float)
@@ -231,14 +238,14 @@ def _lanczos(pencil: Pencil, k: int, known: FloatArray | None = None) -> FloatAr
             values, x = eigsh(stiffness, k, mass, sigma=pencil.shift, OPinv=inverse, v0=start, ncv=ncv, tol=0)
             mu = 1 / (values - pencil.shift)
         else:
-            mass = operator(lambda x: pencil.mass @ x)
+            mass = operator(lambda x: apart(pencil.mass @ x, transposed=True))  # ARPACK takes it for K G x
             mu, x = eigsh(mass, k, operator(pencil.measured), Minv=inverse, which="LA", v0=start, ncv=ncv, tol=0)
     except ArpackError as error:
         raise EigenvalueError(
             f"the eigenvalues nearest to {pencil.shift:g} have not been found ({error}): ask for fewer, or choose a "
             "shift that is nearer to those wanted"
         ) from error
-    kept = np.isfinite(mu) & (np.abs(mu) > _NOTHING * np.abs(mu).max(initial=0.0))
+    kept = np.isfinite(mu) & (np.abs(mu) > _NOTHING * np.abs(mu).max(initial=largest))
     if pencil.positive == "stiffness":
         kept &= mu > 0
     return np.asarray(apart(x[:, kept]))

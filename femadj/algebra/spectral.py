@@ -129,7 +129,7 @@ class Spectral:
             )
         pairs, number = self.pairs, int(self.pairs.chosen[i])
         known, lam = pairs.vectors, float(pairs.values[number])
-        dual = np.column_stack([pairs.pencil.mass @ x for x in known])
+        dual = pairs.pencil.mass @ known.T
         parts = known @ s
         others = np.delete(np.arange(len(known)), number)
         z = known[others].T @ (parts[others] / (pairs.values[others] - lam))

@@ -1,6 +1,7 @@
 """Problems: what is solved, and the solutions, which know their derivatives."""
 
 from femadj.algebra.linear_system import Counts
+from femadj.problems.buckling import Buckling, BucklingSolution
 from femadj.problems.chain import Chain, ChainSolution
 from femadj.problems.gradient import ChainGradient, Gradient, Partials
 from femadj.problems.linear_static import LinearStatic
@@ -9,6 +10,8 @@ from femadj.problems.modes import ModalSolution, ModePartials, Modes
 from femadj.problems.solution import Solution, require_solution
 
 __all__ = [
+    "Buckling",
+    "BucklingSolution",
     "Chain",
     "ChainGradient",
     "ChainSolution",

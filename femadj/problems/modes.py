@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from femadj.algebra.residual import State, Weights
 from femadj.algebra.spectral import ModeSeed, Spectral
 from femadj.base.arguments import mapping_of, real_array
 from femadj.base.arrays import FloatArray
@@ -55,22 +54,20 @@ class ModeField:
     ----------
     problem : Modal or Buckling
     at : FemAtDesign
+    parameters : Parameters
+        With their values here.
     u : (n_nodes, nc)
     """
 
     problem: StaticProblem
     at: FemAtDesign
+    parameters: Parameters
     u: FloatArray
 
     @property
     def points(self) -> FloatArray:
         """Node coordinates."""
         return self.at.points
-
-    @property
-    def parameters(self) -> Parameters:
-        """Parameters with their values here."""
-        return self.at.parameters
 
     @property
     def prescribed(self) -> Prescribed:
@@ -160,7 +157,7 @@ class Modes(HoldsSolver):
 
     def mode(self, number: int) -> ModeField:
         """A mode as a field; ResponseError where there is none of that number."""
-        return ModeField(self.problem, self.at, self.vectors[self.require_number(number, "mode")])
+        return ModeField(self.problem, self.at, self.parameters, self.vectors[self.require_number(number, "mode")])
 
     def require_number(self, number: Any, what: str) -> int:
         """ResponseError for what is no number of a mode."""
@@ -254,14 +251,20 @@ class Modes(HoldsSolver):
         with phases("solve adjoint"):
             state, weights, solves = self.spectral.weighed(seed)
         points = np.zeros_like(self.points) if partials.points is None else np.array(partials.points)
+        into = Cotangent(points, {name: np.zeros(self.at.parameters.entries[name].shape) for name in self.fed})
         with phases("contract"):
-            self.at.pullback(state, [weights], [Cotangent(points)])
+            self.at.pullback(state, [weights], [into])
         nothing = np.zeros(self.at.space.shape)
         slopes = by_parameters(self.at, state, weights if len(state.u) else None, partials)
-        return self._total(Gradient(points, nothing, nothing.copy(), solves, slopes), state, weights)
+        return self._total(Gradient(points, nothing, nothing.copy(), solves, slopes), into)
 
-    def _total(self, gradient: Gradient, state: State, weights: Weights) -> Gradient:
-        """The gradient with what the problem itself adds."""
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """Parameters of the residual that the problem itself supplies."""
+        return ()
+
+    def _total(self, gradient: Gradient, into: Cotangent) -> Gradient:
+        """The gradient with what comes through the parameters that are fed, from the derivatives by them."""
         return gradient
 
 
