@@ -16,7 +16,7 @@ from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
+from femadj.problems import AnySolution, ChainGradient, Gradient, require_solution
 
 AnyGradient = Gradient | ChainGradient
 
@@ -98,7 +98,7 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
 
 def write_results(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
+    solution: AnySolution,
     gradient: AnyGradient | Mapping[str, AnyGradient] | None = None,
     *,
     point_data: Mapping[str, npt.ArrayLike] | None = None,

@@ -33,6 +33,7 @@ CHAIN = fa.Chain(
 )
 CHAINED = CHAIN.solve()
 MODES = fa.Modal(PLATE, ELASTIC, [fa.Fixed("left")], count=2).solve()
+BUCKLED = fa.Buckling(PROBLEM, 2).solve()
 SYSTEM = fa.LinearSystem(lambda t: np.diag([2.0 + t, 1.0]), lambda t: np.ones(2))
 SOLVED = SYSTEM.solve(1.0)
 
@@ -144,6 +145,10 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
         (1.0,),
         "state points parameters adjoint values vectors",
     ),
+    "Buckling": (lambda *a: fa.Buckling(*a).solve(), (PROBLEM, 1), ""),
+    "buckling.solve": (BUCKLED.problem.solve, (PLATE.points, {"E": 2.0}), ""),
+    "buckling.pullback": (BUCKLED.pullback, ([fa.ModePartials(1.0)],), ""),
+    "buckling.pushforward": (BUCKLED.pushforward, ([fa.Design(np.ones((12, 2)))],), ""),
     "Eigenvalue": (of_modes(fa.Eigenvalue), (1,), ""),
     "Frequency": (of_modes(fa.Frequency), (1,), ""),
     "MeanEigenvalue": (of_modes(fa.MeanEigenvalue), ([0, 1],), ""),

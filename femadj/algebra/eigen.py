@@ -33,7 +33,8 @@ TOLERANCE = 1e-7
 """Relative change of an eigenvector by a last step of inverse iteration, above which it is refused."""
 
 _NOTHING = 1e-13  # eigenvalues mu, beside the largest, that are zero
-_LANCZOS = 20  # vectors of an iteration, at least
+_LANCZOS, _ROUGH_LANCZOS = 20, 10  # vectors of an iteration, at least
+_ROUGH = 1e-2  # relative error of eigenvalues when it is only seen whether one is missing
 
 
 class Symmetric:
@@ -179,17 +180,7 @@ def eigenpairs(pencil: Pencil, count: int) -> Eigenpairs:
         )
     pencil.require_positive(float(pencil.measure.diagonal.min()))
     values, vectors, residuals = _projected(pencil, _lanczos(pencil, min(count + EXTRA, pencil.room)))
-    while len(values) < pencil.room:
-        largest = 1 / np.abs(values - pencil.shift).min(initial=np.inf)
-        further = _lanczos(pencil, 1, vectors, largest)
-        if not further.shape[1]:
-            break
-        distances = np.sort(np.abs(values - pencil.shift))
-        value, _, _ = _projected(pencil, further)
-        if len(values) >= count:
-            last = distances[count - 1]
-            if abs(value[0] - pencil.shift) > last + 2 * GAP * max(last, abs(pencil.shift)):
-                break
+    while (further := _further(pencil, count, values, vectors)) is not None:
         values, vectors, residuals = _projected(pencil, np.concatenate([vectors.T, further], axis=1))
     if len(values) < count:
         sign = "" if pencil.positive == "mass" else "positive "
@@ -209,14 +200,37 @@ def eigenpairs(pencil: Pencil, count: int) -> Eigenpairs:
     return Eigenpairs(pencil, values, vectors, chosen, worst)
 
 
-def _lanczos(pencil: Pencil, k: int, known: FloatArray | None = None, largest: float = 0.0) -> FloatArray:
+def _further(pencil: Pencil, count: int, values: FloatArray, vectors: FloatArray) -> FloatArray | None:
+    """An eigenvector ``(n, 1)`` apart from the known ones that belongs to those asked for or their last cluster.
+
+    Whether there is one is seen roughly first.
+    """
+    if len(values) >= pencil.room:
+        return None
+    distances = np.sort(np.abs(values - pencil.shift))
+    for tolerance in (_ROUGH, 0.0):
+        found = _lanczos(pencil, 1, vectors, 1 / distances.min(initial=np.inf), tolerance)
+        if not found.shape[1]:
+            return None
+        if len(values) < count:
+            continue
+        ((value,), _, _) = _projected(pencil, found)
+        last = float(distances[count - 1])
+        if abs(value - pencil.shift) * (1 - 2 * tolerance) > last + 2 * GAP * max(last, abs(pencil.shift)):
+            return None
+    return found
+
+
+def _lanczos(
+    pencil: Pencil, k: int, known: FloatArray | None = None, largest: float = 0.0, tolerance: float = 0.0
+) -> FloatArray:
     """``k`` vectors ``(n, k)``, or fewer, of the eigenvalues nearest to the shift, apart from known ones ``(m, n)``.
 
     What is zero beside the largest ``mu`` of the known ones is left out.
     """
     n, m = pencil.n, 0 if known is None else len(known)
     left = pencil.room + 1 - m  # an iteration that fills the space apart from the known ones ends in noise
-    ncv = min(max(2 * k + 1, _LANCZOS), left - bool(m))
+    ncv = min(max(2 * k + 1, _ROUGH_LANCZOS if tolerance else _LANCZOS), left - bool(m))
     if ncv <= k:
         return np.zeros((n, 0))
     dual = None if known is None else pencil.mass @ known.T
@@ -235,11 +249,13 @@ def _lanczos(pencil: Pencil, k: int, known: FloatArray | None = None, largest: f
         if pencil.positive == "mass":
             mass = operator(pencil.measured)
             stiffness = operator(lambda x: pencil.stiffness @ x)
-            values, x = eigsh(stiffness, k, mass, sigma=pencil.shift, OPinv=inverse, v0=start, ncv=ncv, tol=0)
+            values, x = eigsh(stiffness, k, mass, sigma=pencil.shift, OPinv=inverse, v0=start, ncv=ncv, tol=tolerance)
             mu = 1 / (values - pencil.shift)
         else:
             mass = operator(lambda x: apart(pencil.mass @ x, transposed=True))  # ARPACK takes it for K G x
-            mu, x = eigsh(mass, k, operator(pencil.measured), Minv=inverse, which="LA", v0=start, ncv=ncv, tol=0)
+            mu, x = eigsh(
+                mass, k, operator(pencil.measured), Minv=inverse, which="LA", v0=start, ncv=ncv, tol=tolerance
+            )
     except ArpackError as error:
         raise EigenvalueError(
             f"the eigenvalues nearest to {pencil.shift:g} have not been found ({error}): ask for fewer, or choose a "

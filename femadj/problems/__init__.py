@@ -9,7 +9,12 @@ from femadj.problems.modal import Modal
 from femadj.problems.modes import ModalSolution, ModePartials, Modes
 from femadj.problems.solution import Solution, require_solution
 
+AnyProblem = LinearStatic | Chain | Modal | Buckling
+AnySolution = Solution | ChainSolution | Modes
+
 __all__ = [
+    "AnyProblem",
+    "AnySolution",
     "Buckling",
     "BucklingSolution",
     "Chain",

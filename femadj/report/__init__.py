@@ -1,6 +1,7 @@
 """What a run shows: progress, a table, a picture, and a summary as plain data."""
 
 from femadj.report.caption import Caption
+from femadj.report.deformed import deformed_picture
 from femadj.report.picture import picture
 from femadj.report.progress import ProgressDisplay
 from femadj.report.solid import View
@@ -12,6 +13,7 @@ __all__ = [
     "Outcome",
     "ProgressDisplay",
     "View",
+    "deformed_picture",
     "picture",
     "print_table",
     "results_console",

@@ -14,7 +14,7 @@ from femadj.base.arguments import path_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError, MissingExtraError
 from femadj.io.atomic import complete_file
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import AnySolution, ChainGradient, Gradient
 from femadj.report.caption import Caption
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
@@ -34,7 +34,7 @@ COLOURS = "RdBu_r"
 
 def picture(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
+    solution: AnySolution,
     gradient: Gradient | ChainGradient,
     caption: Caption | None = None,
     *,
@@ -73,7 +73,7 @@ def picture(
         Where the file cannot be written.
     """
     mesh, x = solution.problem.mesh, solution.points
-    figure = _figure()
+    figure = new_figure()
     words = caption or Caption()
     facets = boundary_facets(mesh, x)
     densities = facet_densities(facets, x, gradient.points)
@@ -83,22 +83,33 @@ def picture(
     else:
         draw_plane(figure, mesh, x, boundary_curves(facets, densities, x), mappable, words,
                    None if field is None else np.asarray(field, dtype=float))  # fmt: skip
-    left, height = 0.03, figure.get_size_inches()[1]
-    figure.text(left, 1 - 0.29 / height, words.heading(), fontsize=15, fontweight="bold", va="top", color="#202020")
-    explanation = "\n".join(textwrap.fill(line, LINE) for line in words.explanation(mesh.dim).splitlines())
-    figure.text(left, 1 - 0.63 / height, explanation, fontsize=10.5, va="top", color="#404040")
+    write_words(figure, words.heading(), words.explanation(mesh.dim))
     axes = figure.add_axes((0.895, 0.16, 0.017, 0.62))
     bar = figure.colorbar(mappable, cax=axes, extend="both")
     bar.set_label(words.scale(mesh.dim), fontsize=10.5)
     bar.outline.set_linewidth(0.5)
     bar.formatter.set_powerlimits((-3, 4))
+    return save(figure, path)
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG; FemadjError where the file cannot be written."""
     target = path_of(path, "path", FemadjError)
     with complete_file(target, FemadjError) as partial:
         figure.savefig(partial, dpi=DPI, facecolor="white", format="png")
     return target
 
 
-def _figure() -> Any:
+def write_words(figure: Any, heading: str, explanation: str) -> None:
+    """A heading, and lines below it."""
+    left, height = 0.03, figure.get_size_inches()[1]
+    figure.text(left, 1 - 0.29 / height, heading, fontsize=15, fontweight="bold", va="top", color="#202020")
+    lines = "\n".join(textwrap.fill(line, LINE) for line in explanation.splitlines())
+    figure.text(left, 1 - 0.63 / height, lines, fontsize=10.5, va="top", color="#404040")
+
+
+def new_figure() -> Any:
+    """A figure of the usual size; MissingExtraError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
