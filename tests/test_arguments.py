@@ -140,6 +140,7 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
     "modal.pullback": (MODES.pullback, ([fa.ModePartials(1.0)],), ""),
     "modal.pushforward": (MODES.pushforward, ([fa.Design(np.ones((12, 2)))],), ""),
     "modal.mode": (MODES.mode, (1,), ""),
+    "modal.overlap": (MODES.overlap, (MODES,), ""),
     "ModePartials": (
         lambda *a, **k: MODES.pullback([fa.ModePartials(*a, **k)])[0].parameters["E"],
         (1.0,),

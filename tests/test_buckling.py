@@ -143,6 +143,26 @@ def test_verify_takes_buckling() -> None:
     assert fa.verify(fa.Buckling(static), fa.Eigenvalue(), components=0, show=False).passed
 
 
+def test_a_square_column_buckles_in_two_directions() -> None:
+    """Both factors coincide: their mean has a gradient, and along a direction they part."""
+    mesh = box_mesh("hexahedron", (4, 1, 1), lengths=(6.0, 1.0, 1.0))
+    static = fa.LinearStatic(mesh, fa.Elasticity(E=5.0, nu=0.2), [LEFT], [fa.Traction("right", (-1.0, 0.0, 0.0))])
+    problem = fa.Buckling(static, count=2)
+    solution = problem.solve()
+    assert solution.clusters == ((0, 1),)
+    with pytest.raises(fa.EigenvalueError, match="0 and 1 coincide"):
+        fa.value_and_gradient(solution, fa.Eigenvalue(0))
+    velocity = np.random.default_rng(3).uniform(-0.05, 0.05, mesh.points.shape)
+    _, gradient = fa.value_and_gradient(solution, fa.MeanEigenvalue([0, 1]))
+    h = 2e-3
+    ends = [problem.solve(mesh.points + k * h * velocity) for k in (-3, -2, -1, 1, 2, 3)]
+    assert np.vdot(gradient.points, velocity) == pytest.approx(slope_of([e.values.mean() for e in ends], h), rel=1e-8)
+    (along,) = solution.pushforward([fa.Design(velocity)])
+    one_sided = (problem.solve(mesh.points + 1e-5 * velocity).values - solution.values) / 1e-5
+    np.testing.assert_allclose(along, one_sided, rtol=1e-3)
+    assert along[1] - along[0] > 0.1 * np.abs(along).max()
+
+
 # ------------------------------------------------------------------ input that is refused
 def test_what_does_not_buckle_is_refused() -> None:
     mesh = box_mesh("quad", (2, 1))

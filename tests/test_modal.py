@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skfem
 from skfem.helpers import ddot, dot, grad, sym_grad
 
 import femadj as fa
@@ -278,6 +279,33 @@ def test_the_mass_of_a_form_is_that_of_the_material() -> None:
     _, other = fa.value_and_gradient(solved("quad8"), fa.Frequency(0))
     np.testing.assert_allclose(gradient.points, other.points, rtol=0, atol=1e-11 * np.abs(other.points).max())
     assert gradient.parameters["rho"] == pytest.approx(float(other.parameters["density"]), rel=1e-11)
+
+
+def test_modes_of_another_element() -> None:
+    """Quadratic shape functions on straight cells, whose unknowns are not values at the mesh nodes; a mass of x."""
+    mesh = box_mesh("triangle", (3, 2), distortion=0.1, origin=(2.0, 1.0))
+    mass = fa.Integral(lambda u, v, w: (1 + w.x[0] ** 2) * u * v, rate=2)
+    form = fa.Form([lambda u, v, w: 2 * dot(grad(u), grad(v)), mass], element=skfem.ElementTriP2())
+    problem = fa.Modal(mesh, form, [LEFT], count=2)
+    solution = problem.solve()
+    velocity = np.random.default_rng(0).uniform(-0.2, 0.2, mesh.points.shape)
+    h = 2e-3
+    ends = [moved(problem, velocity, k * h) for k in (-3, -2, -1, 1, 2, 3)]
+    for response in (fa.Eigenvalue(1), fa.ModeShape(0, fa.Functional(lambda w: w.u**4))):
+        _, gradient = fa.value_and_gradient(solution, response)
+        difference = slope_of([response.value(each) for each in ends], h)
+        assert np.vdot(gradient.points, velocity) == pytest.approx(difference, rel=1e-8)
+
+
+def test_overlaps_follow_modes_that_change_places() -> None:
+    """A membrane that is wide, then high: the modes with a node line across the one and the other axis swap."""
+    problem: Any = membrane().problem
+    wide, high = (problem.solve(problem.mesh.points * stretch) for stretch in ([1.1, 1.0], [1.0, 1.1]))
+    overlap = wide.overlap(high) / np.linalg.norm(wide.overlap(high), axis=1, keepdims=True)
+    np.testing.assert_allclose(overlap, [[1, 0, 0], [0, 0, 1], [0, 1, 0]], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(wide.overlap(wide), np.eye(3), rtol=0, atol=1e-12)
+    with pytest.raises(fa.ProblemError, match="modes of the same unknowns"):
+        wide.overlap(solved("tetra"))
 
 
 # ------------------------------------------------------------------ input that is refused

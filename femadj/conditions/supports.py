@@ -211,8 +211,7 @@ class Supports:
     def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
         """Resolve groups and components; SupportError when the body can still move."""
         constraints = cls.resolved(space, physics, supports)
-        if constraints.location is None:
-            constraints._require_statically_determined(physics)
+        constraints.require_held(physics)
         return constraints
 
     @classmethod
@@ -281,8 +280,13 @@ class Supports:
         slopes = frozen(derivative.reshape(*shape, -1)) if moving else None
         return Prescribed(frozen(values.reshape(shape)), slopes, self.location, kink)
 
-    def _require_statically_determined(self, physics: Physics) -> None:
-        """Raise when some connected part of the mesh keeps a motion without energy."""
+    def require_held(self, physics: Physics) -> None:
+        """SupportError when some connected part of the mesh keeps a motion without energy.
+
+        Of unknowns that are not values at the mesh nodes only the solver finds out.
+        """
+        if self.location is not None:
+            return
         mesh = self.space.mesh
         count, part = _connected_parts(mesh)
         constrained = np.asarray(self.fixed.any(axis=1))

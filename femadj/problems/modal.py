@@ -121,14 +121,15 @@ class Modal(HoldsSolver):
         return residual
 
     def _held(self, space: Discretisation) -> Supports:
-        if self._shift < 0:
-            return Supports.resolved(space, self._physics, self._supports)
-        try:
-            return Supports.of(space, self._physics, self._supports)
-        except SupportError as error:
-            if self._shift > 0 or not str(error).count("free"):
-                raise
-            raise SupportError(f"{error}; or let it float and find its modes with Modal(..., shift=-...)") from error
+        supports = Supports.resolved(space, self._physics, self._supports)
+        if self._shift == 0:
+            try:
+                supports.require_held(self._physics)
+            except SupportError as error:
+                raise SupportError(
+                    f"{error}; or let it float and find its modes with Modal(..., shift=-...)"
+                ) from error
+        return supports
 
     # ------------------------------------------------------------------ what it consists of
     @property

@@ -15,7 +15,7 @@ from femadj.base.design import Cotangent, Design
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.supports import Prescribed
-from femadj.errors import ResponseError
+from femadj.errors import ProblemError, ResponseError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, Partials, all_partials
 from femadj.problems.solution import StaticProblem, by_parameters, nodal_fields, require_directions, require_no_stage
@@ -168,6 +168,15 @@ class Modes(HoldsSolver):
                 "larger count"
             )
         return int(number)
+
+    def overlap(self, other: Modes) -> FloatArray:
+        """``|phi_i^T M psi_j|`` with the modes of another design ``(k, k_other)``, ``M`` being that of this one.
+
+        The largest entry of a row tells which of the others is the continuation of a mode, where they change places.
+        """
+        if not callable(getattr(other, "overlap", None)) or other.at.space.shape != self.at.space.shape:
+            raise ProblemError(f"overlap takes a solution with modes of the same unknowns, not {type(other).__name__}")
+        return np.asarray(np.abs(self.spectral.vectors @ (self.spectral.pairs.pencil.mass @ other.spectral.vectors.T)))
 
     def nodal_fields(self, stage: str) -> dict[str, FloatArray]:
         """All modes, by the names that they have in a result file."""

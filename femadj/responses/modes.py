@@ -61,7 +61,9 @@ class Frequency(CompleteResponse):
         """Value and partial derivatives."""
         frequency, found = self.value(solution), Eigenvalue(self.number).partials(solution)
         if not found.value > 1e-7 * abs(found.value - solution.problem.shift):
-            raise ResponseError(f"{self!r} belongs to a rigid motion: it is zero and has no derivative there")
+            raise ResponseError(
+                f"{self!r} is zero (a rigid motion, or an eigenvalue that is not positive) and has no derivative there"
+            )
         assert found.values is not None
         return ModePartials(frequency, values=found.values * frequency / (2 * found.value))
 
