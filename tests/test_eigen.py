@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 import femadj as fa
 from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric, eigenpairs
+from femadj.base.blas import combination, one_thread, products, scipy_threads
 from femadj.solvers import get_solver
 from femadj.solvers.structure import CsrPattern
 
@@ -73,6 +74,23 @@ def test_positive_eigenvalues_where_the_stiffness_measures() -> None:
     check(pairs, stiffness, mass)
     with pytest.raises(fa.EigenvalueError, match="finite positive eigenvalues"):
         eigenpairs(pencil_of(stiffness, mass, positive="stiffness"), int((mu > 0).sum()) + 1)
+
+
+def test_vector_operations_beside_a_solver() -> None:
+    rows, x = np.random.default_rng(0).standard_normal((2, 3, 1000))
+    np.testing.assert_allclose(products(rows, x[0]), rows @ x[0], rtol=1e-12)
+    np.testing.assert_allclose(combination(x[0, :3], rows), x[0, :3] @ rows, rtol=1e-12)
+
+
+def test_the_number_of_threads_comes_back_whatever_happens() -> None:
+    threads = scipy_threads()
+    if threads is None:
+        pytest.skip("SciPy's BLAS is not an OpenBLAS")
+    before = threads.get()
+    with pytest.raises(ZeroDivisionError), one_thread():
+        assert threads.get() == 1
+        raise ZeroDivisionError
+    assert threads.get() == before
 
 
 def test_what_cannot_be_had_is_refused() -> None:

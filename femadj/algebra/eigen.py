@@ -18,7 +18,8 @@ import scipy.linalg
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.blas import combination, one_thread, products
 from femadj.errors import EigenvalueError
 from femadj.solvers.base import Factor
 from femadj.solvers.structure import CsrPattern
@@ -117,7 +118,7 @@ class Pencil:
     def measured(self, x: FloatArray) -> FloatArray:
         """Product with the positive matrix; EigenvalueError where that turns out not to be positive."""
         y = self.measure @ x
-        self.require_positive(float(x @ y), -1e-12 * float(self.measure.diagonal.max()) * float(x @ x))
+        self.require_positive(inner(x, y), -1e-12 * float(self.measure.diagonal.max()) * inner(x, x))
         return y
 
     def require_positive(self, square: float, least: float = 0.0) -> None:
@@ -233,12 +234,13 @@ def _lanczos(
     ncv = min(max(2 * k + 1, _ROUGH_LANCZOS if tolerance else _LANCZOS), left - bool(m))
     if ncv <= k:
         return np.zeros((n, 0))
-    dual = None if known is None else pencil.mass @ known.T
+    dual = None if known is None else np.ascontiguousarray((pencil.mass @ known.T).T)
 
     def apart(x: FloatArray, *, transposed: bool = False) -> FloatArray:
         if known is None or dual is None:
             return x
-        return x - dual @ (known @ x) if transposed else x - known.T @ (dual.T @ x)
+        left, right = (known, dual) if transposed else (dual, known)
+        return x - combination(products(left, x), right)
 
     def operator(product: object) -> LinearOperator:
         return LinearOperator((n, n), matvec=product, dtype=float)
@@ -249,13 +251,16 @@ def _lanczos(
         if pencil.positive == "mass":
             mass = operator(pencil.measured)
             stiffness = operator(lambda x: pencil.stiffness @ x)
-            values, x = eigsh(stiffness, k, mass, sigma=pencil.shift, OPinv=inverse, v0=start, ncv=ncv, tol=tolerance)
+            with one_thread():
+                values, x = eigsh(
+                    stiffness, k, mass, sigma=pencil.shift, OPinv=inverse, v0=start, ncv=ncv, tol=tolerance
+                )
             mu = 1 / (values - pencil.shift)
         else:
             mass = operator(lambda x: apart(pencil.mass @ x, transposed=True))  # ARPACK takes it for K G x
-            mu, x = eigsh(
-                mass, k, operator(pencil.measured), Minv=inverse, which="LA", v0=start, ncv=ncv, tol=tolerance
-            )
+            stiffness = operator(pencil.measured)
+            with one_thread():
+                mu, x = eigsh(mass, k, stiffness, Minv=inverse, which="LA", v0=start, ncv=ncv, tol=tolerance)
     except ArpackError as error:
         raise EigenvalueError(
             f"the eigenvalues nearest to {pencil.shift:g} have not been found ({error}): ask for fewer, or choose a "
@@ -264,7 +269,7 @@ def _lanczos(
     kept = np.isfinite(mu) & (np.abs(mu) > _NOTHING * np.abs(mu).max(initial=largest))
     if pencil.positive == "stiffness":
         kept &= mu > 0
-    return np.asarray(apart(x[:, kept]))
+    return np.column_stack([apart(column) for column in x[:, kept].T]) if kept.any() else np.zeros((n, 0))
 
 
 def _projected(pencil: Pencil, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

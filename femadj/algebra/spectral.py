@@ -19,7 +19,8 @@ import numpy as np
 
 from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric
 from femadj.algebra.residual import AtDesign, State, Weights
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, inner
+from femadj.base.blas import combination, products
 from femadj.base.design import Design
 from femadj.errors import EigenvalueError
 
@@ -129,15 +130,15 @@ class Spectral:
             )
         pairs, number = self.pairs, int(self.pairs.chosen[i])
         known, lam = pairs.vectors, float(pairs.values[number])
-        dual = pairs.pencil.mass @ known.T
+        dual = np.ascontiguousarray((pairs.pencil.mass @ known.T).T)
         parts = known @ s
         others = np.delete(np.arange(len(known)), number)
         z = known[others].T @ (parts[others] / (pairs.values[others] - lam))
-        return z + _complement(pairs.pencil, lam, s - dual @ parts, known, dual)
+        return z + _complement(pairs.pencil, lam, s - parts @ dual, known, dual)
 
 
 def _complement(pencil: Pencil, lam: float, r: FloatArray, known: FloatArray, dual: FloatArray) -> FloatArray:
-    """Solve ``(K - lam M) z = r`` orthogonal to known eigenvectors ``(m, n)`` (``dual`` = M times them).
+    """Solve ``(K - lam M) z = r`` orthogonal to known eigenvectors ``(m, n)`` (``dual``: M times them).
 
     Conjugate gradients on ``1 - (lam - shift) G`` in the measure of the pencil, in which that is symmetric; a few
     rounds, each for the residual of the one before.
@@ -145,13 +146,13 @@ def _complement(pencil: Pencil, lam: float, r: FloatArray, known: FloatArray, du
     theta = lam - pencil.shift
 
     def apart(x: FloatArray) -> FloatArray:
-        return np.asarray(x - known.T @ (dual.T @ x))
+        return x - combination(products(dual, x), known)
 
     def moved(x: FloatArray) -> FloatArray:
         return theta * apart(pencil.inverse(pencil.mass @ x))
 
     def square(x: FloatArray) -> float:
-        return max(float(x @ (pencil.measure @ x)), 0.0)
+        return max(inner(x, pencil.measure @ x), 0.0)
 
     load = apart(pencil.inverse(r))
     z = kept = np.zeros_like(r)
@@ -189,7 +190,7 @@ def _conjugate_gradients(
         if now <= end:
             break
         q = operator(p)
-        alpha = now / float((measure @ p) @ q)
+        alpha = now / inner(measure @ p, q)
         z, r = z + alpha * p, r - alpha * q
         before, now = now, square(r)
         p = r + (now / before) * p
