@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import femadj as fa
+from femadj.physics import Coefficient, CoefficientPhysics, NullModes
 from tests.meshes import box_mesh
 from tests.test_modal import slope_of
 
@@ -163,6 +165,44 @@ def test_a_square_column_buckles_in_two_directions() -> None:
     assert along[1] - along[0] > 0.1 * np.abs(along).max()
 
 
+@dataclass(frozen=True)
+class Membrane(CoefficientPhysics):
+    """``int grad v : k grad u`` of a displacement, whose stress ``k grad u`` is not symmetric."""
+
+    k: float
+    quantity = "displacement"
+
+    def components(self, dim: int) -> tuple[str, ...]:
+        return ("x", "y", "z")[:dim]
+
+    def thickness_in(self, dim: int) -> float:
+        return 1.0
+
+    def coefficient(self, mesh: fa.Mesh) -> Coefficient:
+        identity = np.eye(mesh.dim)
+        C = self.k * np.einsum("ik,jl->ijkl", identity, identity)[None]
+        return Coefficient(C, np.zeros(mesh.n_cells, dtype=np.int32), 1, mesh.dim + 1)
+
+    def null_modes(self, points: Any) -> NullModes:
+        fields = np.stack([np.tile(row, (len(points), 1)) for row in np.eye(points.shape[1])])
+        return NullModes(("translation along x", "translation along y", "translation along z")[: len(fields)], fields)
+
+
+def test_a_physics_of_ones_own() -> None:
+    mesh = box_mesh("quad", (4, 2), distortion=0.1, origin=(2.0, 1.0))
+    static = fa.LinearStatic(mesh, Membrane(3.0), [LEFT], [fa.Traction("right", (-1.0, 0.4))])
+    problem = fa.Buckling(static, count=3)
+    velocity = np.random.default_rng(0).uniform(-0.1, 0.1, mesh.points.shape)
+    solution = problem.solve()
+    response = fa.MeanEigenvalue(range(len(solution.values)))
+    _, gradient = fa.value_and_gradient(solution, response)
+    h = 2e-3
+    ends = [response.value(problem.solve(mesh.points + k * h * velocity)) for k in (-3, -2, -1, 1, 2, 3)]
+    assert np.vdot(gradient.points, velocity) == pytest.approx(slope_of(ends, h), rel=1e-8)
+    (along,) = solution.pushforward([fa.Design(velocity)])
+    assert along.mean() == pytest.approx(float(np.vdot(gradient.points, velocity)), rel=1e-10)
+
+
 # ------------------------------------------------------------------ input that is refused
 def test_what_does_not_buckle_is_refused() -> None:
     mesh = box_mesh("quad", (2, 1))
@@ -182,6 +222,9 @@ def test_what_does_not_buckle_is_refused() -> None:
     for problem in (heat, form):
         with pytest.raises(fa.ProblemError, match="stress of an elastic material"):
             fa.Buckling(problem)
+    named = fa.LinearStatic(mesh, elastic, [LEFT], [fa.ThermalStrain(1e-3, 1.0, name="prestress")])
+    with pytest.raises(fa.ProblemError, match="'prestress' is the name"):
+        fa.Buckling(named)
     for wrong in (None, mesh, pulled.solve()):
         with pytest.raises(fa.ProblemError, match="takes a LinearStatic"):
             fa.Buckling(wrong)  # type: ignore[arg-type]

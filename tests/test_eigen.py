@@ -87,9 +87,16 @@ def test_the_number_of_threads_comes_back_whatever_happens() -> None:
     if threads is None:
         pytest.skip("SciPy's BLAS is not an OpenBLAS")
     before = threads.get()
-    with pytest.raises(ZeroDivisionError), one_thread():
+    with one_thread():
         assert threads.get() == 1
+    assert threads.get() == before
+
+    @one_thread()
+    def fails() -> None:
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert threads.get() == before
 
 

@@ -20,7 +20,7 @@ from femadj.space.parameters import Parameters
 
 @dataclass(frozen=True, eq=False)
 class GeometricLaw(Law):
-    """``-(grad v)^T : sigma (grad u)^T``, that is ``-v_i,j sigma_jk u_i,k``, with ``sigma = C : grad w``.
+    """``-v_i,j sigma_jk u_i,k`` with the symmetric part ``sigma`` of ``C : grad w``.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class GeometricLaw(Law):
         for tensor, field in self.moving or ((self.tensor, None),):
             gradient = own if field is None else interpolate(at.domain.on_geometry, at.points, field)[1]
             stress += self._contracted(at, tensor.at(at.parameters), gradient)
-        return stress
+        return _symmetric(stress)
 
     def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
         """The stress, once for each component of the field."""
@@ -93,8 +93,7 @@ class GeometricLaw(Law):
     def _pair(self, u: FloatArray, v: FloatArray) -> FloatArray:
         """``-v_i,j u_i,k``, symmetric in ``j`` and ``k``: what the stress multiplies."""
         du, dv = (field.reshape(self.dim, self.dim + 1, *field.shape[1:])[:, 1:] for field in (u, v))
-        product = np.einsum("ijeq,ikeq->jkeq", dv, du)
-        return np.asarray(-0.5 * (product + product.swapaxes(0, 1)))
+        return -_symmetric(np.einsum("ijeq,ikeq->jkeq", dv, du))
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
         """Through the gradient of the displacement."""
@@ -106,7 +105,7 @@ class GeometricLaw(Law):
     def rate(self, at: Quadrature, keep: Keep, u: FloatArray, seeds: Mapping[str, Any]) -> FloatArray:
         """Along steps of the gradient of the displacement; along parameters see ``along``."""
         step = derivative(seeds[self.displacement].grad)
-        stress = self._contracted(at, self.tensor.at(at.parameters), step)
+        stress = _symmetric(self._contracted(at, self.tensor.at(at.parameters), step))
         table = u.reshape(self.dim, self.dim + 1, *u.shape[1:])
         result = np.zeros_like(table)
         result[:, 1:] = -np.einsum("jkeq,ikeq->ijeq", stress, table[:, 1:])
@@ -141,3 +140,8 @@ class GeometricLaw(Law):
                 slopes[index] = np.einsum("jkeq,jkeq->eq", self._contracted(at, rate, gradient), pair)
             result[name] = slopes
         return result
+
+
+def _symmetric(tensor: FloatArray) -> FloatArray:
+    """The symmetric part at the points, ``(dim, dim, m, nq)``."""
+    return np.asarray(0.5 * (tensor + tensor.swapaxes(0, 1)))

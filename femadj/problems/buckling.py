@@ -224,6 +224,10 @@ def _stressed(problem: LinearStatic) -> FemResidual:
     static = problem.residual
     if static.kind != "spd":
         raise ProblemError("buckling needs a symmetric, positive definite problem")
+    if PRESTRESS in static.parameters:
+        raise ProblemError(
+            f"{PRESTRESS!r} is the name of a parameter that Buckling adds: give the problem's another one"
+        )
     for term in static.external:
         law = getattr(term, "law", None)
         if law is not None and law.slots[1] > 1:
