@@ -11,7 +11,7 @@ import pytest
 
 import femadj as fa
 from femadj.physics import Coefficient, CoefficientPhysics, NullModes
-from tests.meshes import box_mesh
+from tests.meshes import box_mesh, dim_of
 from tests.test_modal import slope_of
 
 LEFT = fa.Fixed("left")
@@ -118,6 +118,38 @@ def test_gradients_of_all_responses(cell: str) -> None:
     assert along[0] == pytest.approx(float(slopes[0]), rel=1e-10)
 
 
+STIFFNESS = np.array([[5.0, 1.5, 0.3], [1.5, 4.0, 0.2], [0.3, 0.2, 1.6]])
+
+
+@pytest.mark.parametrize(
+    ("cell", "material", "name"),
+    [
+        ("quad8+triangle6", fa.Elasticity(stiffness=STIFFNESS, plane="stress", thickness=0.7), "stiffness"),
+        ("hexahedron+wedge", fa.Elasticity(E=fa.CellField(np.linspace(3.0, 5.0, 12)), nu=0.3), "E"),
+    ],
+)
+def test_mixed_cells_and_all_kinds_of_constants(cell: str, material: fa.Elasticity, name: str) -> None:
+    """Tensors and fields of cells as parameters, on meshes of two blocks."""
+    mesh = box_mesh(
+        cell, lengths=(3.0, 0.9, 0.7)[: dim_of(cell)], distortion=0.1, origin=(1.0, 2.0, 3.0)[: dim_of(cell)]
+    )
+    push = fa.Traction("right", (-0.3, 0.02, 0.01)[: mesh.dim])
+    problem = fa.Buckling(fa.LinearStatic(mesh, material, [LEFT], [push]), count=2)
+    solution = problem.solve()
+    value = problem.parameters.value(name)
+    rng = np.random.default_rng(2)
+    velocity, rate = 0.1 * rng.uniform(-1, 1, mesh.points.shape), 0.3 * rng.uniform(-1, 1, value.shape)
+    rate = rate + rate.T if name == "stiffness" else rate
+    h = 2e-3
+    ends = [problem.solve(mesh.points + k * h * velocity, {name: value + k * h * rate}) for k in (-3, -2, -1, 1, 2, 3)]
+    (along,) = solution.pushforward([fa.Design(velocity, {name: rate})])
+    for number in (0, 1):
+        _, gradient = fa.value_and_gradient(solution, fa.Eigenvalue(number))
+        slope = np.vdot(gradient.points, velocity) + np.vdot(gradient.parameters[name], rate)
+        assert slope == pytest.approx(slope_of([e.values[number] for e in ends], h), rel=1e-8)
+        assert along[number] == pytest.approx(float(slope), rel=1e-10)
+
+
 def test_modes_are_what_they_say() -> None:
     solution = body("quad8").solve()
     flat = solution.vectors.reshape(3, -1)
@@ -140,7 +172,7 @@ def test_results_hold_all_modes(tmp_path: Any) -> None:
 
 
 def test_verify_takes_buckling() -> None:
-    mesh = box_mesh("quad", (2, 1), distortion=0.1)
+    mesh = box_mesh("quad", (1, 1), distortion=0.1)
     static = fa.LinearStatic(mesh, fa.Elasticity(E=5.0, nu=0.3), [LEFT], [fa.Traction("right", (-1.0, 0.2))])
     assert fa.verify(fa.Buckling(static), fa.Eigenvalue(), components=0, show=False).passed
 

@@ -10,6 +10,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 import femadj as fa
+from femadj.algebra import eigen
 from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric, eigenpairs
 from femadj.base.blas import combination, one_thread, products, scipy_threads
 from femadj.solvers import get_solver
@@ -100,13 +101,16 @@ def test_the_number_of_threads_comes_back_whatever_happens() -> None:
     assert threads.get() == before
 
 
-def test_what_cannot_be_had_is_refused() -> None:
+def test_what_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stiffness, mass = random(12, 7), random(12, 8)
     with pytest.raises(fa.EigenvalueError, match="at most 11"):
         eigenpairs(pencil_of(stiffness, mass), 12)
     assert len(eigenpairs(pencil_of(stiffness, mass), 11).values) == 11
     with pytest.raises(fa.EigenvalueError, match="not positive"):
         eigenpairs(pencil_of(stiffness, random(12, 8, low=-1.0)), 2)
+    monkeypatch.setattr(eigen, "MOST", 3)
+    with pytest.raises(fa.EigenvalueError, match="more than 3 eigenvalues coincide"):
+        eigenpairs(pencil_of(np.diag(np.linspace(1, 1 + 1e-9, 20)), np.eye(20)), 1)
     flat = np.zeros((12, 12))
     flat[:4, :4] = 1.0  # of rank one
     with pytest.raises(fa.EigenvalueError, match=r"have not been found|only 1 finite"):

@@ -13,7 +13,7 @@ from skfem.helpers import ddot, dot, grad, sym_grad
 
 import femadj as fa
 from femadj.algebra.residual import State
-from tests.meshes import box_mesh
+from tests.meshes import box_mesh, dim_of
 
 LEFT = fa.Fixed("left")
 MATERIAL = fa.Elasticity(E=10.0, nu=0.3, density=1.3)
@@ -25,13 +25,9 @@ HELD = [fa.Fixed("boundary")]
 def body(cell: str) -> fa.Modal:
     """A clamped, distorted body off the origin."""
     mesh = box_mesh(
-        cell, (4, 3) if "quad" in cell else (2, 2, 2), distortion=0.12, origin=(3.0, -2.0, 1.0)[: _dim(cell)]
+        cell, (4, 3) if "quad" in cell else (2, 2, 2), distortion=0.12, origin=(3.0, -2.0, 1.0)[: dim_of(cell)]
     )
     return fa.Modal(mesh, MATERIAL, [LEFT], count=3)
-
-
-def _dim(cell: str) -> int:
-    return 2 if "quad" in cell else 3
 
 
 @cache
@@ -135,7 +131,7 @@ def test_gradients_of_all_responses(cell: str) -> None:
     values, gradients = fa.values_and_gradients(solution, RESPONSES)
     rng = np.random.default_rng(4)
     velocity = rng.uniform(-1, 1, solution.points.shape)
-    rates = {"E": 2.0, "nu": 0.1, "density": -0.5} | ({"thickness": 0.4} if _dim(cell) == 2 else {})
+    rates = {"E": 2.0, "nu": 0.1, "density": -0.5} | ({"thickness": 0.4} if dim_of(cell) == 2 else {})
     slopes = [
         np.vdot(g.points, velocity) + sum(rate * float(g.parameters[name]) for name, rate in rates.items())
         for g in gradients

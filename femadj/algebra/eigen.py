@@ -30,6 +30,9 @@ GAP = 1e-7
 EXTRA = 4
 """Eigenpairs computed beyond those that are asked for."""
 
+MOST = 100
+"""Eigenpairs that may be added to complete those that are asked for."""
+
 TOLERANCE = 1e-7
 """Relative change of an eigenvector by a last step of inverse iteration, above which it is refused."""
 
@@ -181,8 +184,16 @@ def eigenpairs(pencil: Pencil, count: int) -> Eigenpairs:
         )
     pencil.require_positive(float(pencil.measure.diagonal.min()))
     values, vectors, residuals = _projected(pencil, _lanczos(pencil, min(count + EXTRA, pencil.room)))
-    while (further := _further(pencil, count, values, vectors)) is not None:
+    for _ in range(MOST):
+        further = _further(pencil, count, values, vectors)
+        if further is None:
+            break
         values, vectors, residuals = _projected(pencil, np.concatenate([vectors.T, further], axis=1))
+    else:
+        raise EigenvalueError(
+            f"more than {MOST} eigenvalues coincide with those asked for, or were missed at first: does the body "
+            "consist of equal parts that are not connected? Solve for one of them"
+        )
     if len(values) < count:
         sign = "" if pencil.positive == "mass" else "positive "
         raise EigenvalueError(
