@@ -71,7 +71,7 @@ PINNED: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "buckling_column": {
         "load factor": (186.150881, 1.905429),
-        "smooth bound of three factors": (186.150881, 1.905429),
+        "second load factor": (1636.8732, 16.49658),
         "volume": (1200000.0, 3405.714),
     },
 }

@@ -160,11 +160,11 @@ class Eigenpairs:
     def clusters(self) -> tuple[tuple[int, ...], ...]:
         """Numbers of the chosen ones, those together that coincide."""
         values = self.values[self.chosen]
-        ends = np.flatnonzero(np.diff(values) > GAP * _size(values, self.pencil.shift)[1:]) + 1
+        ends = np.flatnonzero(np.diff(values) > GAP * size_of(values, self.pencil.shift)[1:]) + 1
         return tuple(tuple(int(i) for i in group) for group in np.split(np.arange(len(values)), ends))
 
 
-def _size(values: FloatArray, shift: float) -> FloatArray:
+def size_of(values: FloatArray, shift: float) -> FloatArray:
     """What differences of eigenvalues are compared with; those of rigid motions are zero."""
     return np.maximum(np.abs(values), np.abs(values - shift))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric
+from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric, size_of
 from femadj.algebra.residual import AtDesign, State, Weights
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.blas import combination, products
@@ -110,9 +110,7 @@ class Spectral:
     def _require_alike(self, slopes: FloatArray) -> None:
         for cluster in self.pairs.clusters:
             values, inside = self.values[list(cluster)], slopes[list(cluster)]
-            spread = np.ptp(values) / max(
-                float(np.abs(values - self.pairs.pencil.shift).max()), float(np.abs(values).max())
-            )
+            spread = np.ptp(values) / size_of(values, self.pairs.pencil.shift).max()
             if np.ptp(inside) > (_ALIKE + _STEEP * spread) * np.abs(inside).max():
                 raise EigenvalueError(
                     f"eigenvalues {_listed(cluster)} coincide ({_shown(values)}), but the response depends on them "
