@@ -20,7 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import Chain, ChainGradient, ChainSolution, Gradient, LinearStatic, Solution
+from femadj.problems import AnyProblem, AnySolution, ChainGradient, Gradient
 from femadj.progress import Phases, Progress
 from femadj.report import (
     Caption,
@@ -105,11 +105,13 @@ class Case:
         Adds arguments of the case's own.
     figures : callable of Solution (or ChainSolution), optional
         Further results to print and to keep in the summary, by name.
+    pictures : callable of the solution and the folder of the results, optional
+        Draws further pictures there and gives their paths.
     """
 
     name: str
     description: str | None
-    problem: Callable[[Run], LinearStatic | Chain]
+    problem: Callable[[Run], AnyProblem]
     responses: Mapping[str, Quantity]
     length_unit: str = "unit"
     title: str = ""
@@ -118,6 +120,7 @@ class Case:
     lines: tuple[str, Callable[[Any], npt.ArrayLike]] | None = None
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     figures: Callable[[Any], Mapping[str, float]] | None = None
+    pictures: Callable[[Any, Path], Sequence[Path]] | None = None
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the case."""
@@ -156,7 +159,7 @@ class Result:
         Result files, in the order in which they were written.
     """
 
-    solution: Solution | ChainSolution
+    solution: AnySolution
     outcomes: Mapping[str, Outcome]
     files: tuple[Path, ...]
 
@@ -211,6 +214,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
         try:
             with phases("picture"):
                 files.append(_picture(case, solution, outcomes, arguments.out))
+                files += case.pictures(solution, arguments.out) if case.pictures is not None else ()
         except MissingExtraError as error:
             skipped = str(error)
     figures = case.figures(solution) if case.figures is not None else None
@@ -228,7 +232,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     return Result(solution, outcomes, tuple(files))
 
 
-def _picture(case: Case, solution: Solution | ChainSolution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
+def _picture(case: Case, solution: AnySolution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
     name, outcome = next(iter(outcomes.items()))
     what, lines = ("", None) if case.lines is None else (case.lines[0], case.lines[1](solution))
     caption = Caption(name, outcome.unit, case.length_unit, case.title or case.name, case.labels, what)

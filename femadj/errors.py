@@ -98,6 +98,10 @@ class ProblemError(FemadjError, ValueError):
     """A problem put together from parts that do not fit, or with a setting out of range."""
 
 
+class EigenvalueError(FemadjError, ArithmeticError):
+    """Eigenvalues that are missing, not found or not certain, and derivatives that they do not have."""
+
+
 class FormError(FemadjError, ValueError):
     """A user-defined form or functional that cannot be evaluated, is not linear, or cannot be differentiated."""
 

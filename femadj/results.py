@@ -16,7 +16,7 @@ from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
+from femadj.problems import AnySolution, ChainGradient, Gradient, require_solution
 
 AnyGradient = Gradient | ChainGradient
 
@@ -96,19 +96,9 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return found, np.vstack(parents)[first]
 
 
-def _fields(solution: Solution, stage: str) -> dict[str, npt.ArrayLike]:
-    """Nodal values of a state, by the names that they have in a result file."""
-    space = solution.at.space
-    if space.nodal:
-        own = "displacement" if solution.problem.physics.quantity == "displacement" else "field"
-        return {stage or own: solution.u}
-    prefix = f"{stage}." if stage else ""
-    return {f"{prefix}{part}": solution.nodal(part) for part in space.part_names}
-
-
 def write_results(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
+    solution: AnySolution,
     gradient: AnyGradient | Mapping[str, AnyGradient] | None = None,
     *,
     point_data: Mapping[str, npt.ArrayLike] | None = None,
@@ -152,7 +142,7 @@ def write_results(
     mesh, x = solution.problem.mesh, solution.points
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
-        nodal |= _fields(part, stage)
+        nodal |= part.nodal_fields(stage)
     single = isinstance(gradient, (Gradient, ChainGradient))
     named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():

@@ -32,6 +32,8 @@ CHAIN = fa.Chain(
     }
 )
 CHAINED = CHAIN.solve()
+MODES = fa.Modal(PLATE, ELASTIC, [fa.Fixed("left")], count=2).solve()
+BUCKLED = fa.Buckling(PROBLEM, 2).solve()
 SYSTEM = fa.LinearSystem(lambda t: np.diag([2.0 + t, 1.0]), lambda t: np.ones(2))
 SOLVED = SYSTEM.solve(1.0)
 
@@ -65,6 +67,10 @@ def loaded(load: Callable[..., Any], physics: Any = ELASTIC) -> Callable[..., An
 
 def valued(response: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *a, **k: fa.value_and_gradient(SOLUTION, response(*a, **k))
+
+
+def of_modes(response: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *a, **k: fa.value_and_gradient(MODES, response(*a, **k))
 
 
 def made_of(physics: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,6 +133,31 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
         (PLATE, ELASTIC, [fa.Fixed("left")], [fa.Traction("right", (0, 1.0))]),
         "solver threads quadrature_order",
     ),
+    "Modal": (
+        lambda *a, **k: fa.Modal(PLATE, *a, **{"count": 1, **k}).solve(),
+        (ELASTIC, [fa.Fixed("left")]),
+        "count shift solver threads quadrature_order",
+    ),
+    "Modal of a mesh": (lambda mesh: fa.Modal(mesh, ELASTIC, [fa.Fixed("left")], count=1), (PLATE,), ""),
+    "modal.solve": (MODES.problem.solve, (PLATE.points, {"E": 2.0}), ""),
+    "modal.pullback": (MODES.pullback, ([fa.ModePartials(1.0)],), ""),
+    "modal.pushforward": (MODES.pushforward, ([fa.Design(np.ones((12, 2)))],), ""),
+    "modal.mode": (MODES.mode, (1,), ""),
+    "modal.overlap": (MODES.overlap, (MODES,), ""),
+    "ModePartials": (
+        lambda *a, **k: MODES.pullback([fa.ModePartials(*a, **k)])[0].parameters["E"],
+        (1.0,),
+        "state points parameters adjoint values vectors",
+    ),
+    "Buckling": (lambda *a: fa.Buckling(*a).solve(), (PROBLEM, 1), ""),
+    "buckling.solve": (BUCKLED.problem.solve, (PLATE.points, {"E": 2.0}), ""),
+    "buckling.pullback": (BUCKLED.pullback, ([fa.ModePartials(1.0)],), ""),
+    "buckling.pushforward": (BUCKLED.pushforward, ([fa.Design(np.ones((12, 2)))],), ""),
+    "Eigenvalue": (of_modes(fa.Eigenvalue), (1,), ""),
+    "Frequency": (of_modes(fa.Frequency), (1,), ""),
+    "MeanEigenvalue": (of_modes(fa.MeanEigenvalue), ([0, 1],), ""),
+    "KSEigenvalue": (of_modes(fa.KSEigenvalue), ([0, 1], 0.1), ""),
+    "ModeShape": (of_modes(fa.ModeShape), (1, fa.FieldNorm()), ""),
     "solve": (PROBLEM.solve, (PLATE.points, {"E": 2.0}), ""),
     "rebuilt": (PROBLEM.rebuilt, (PLATE.points,), ""),
     "Chain": (lambda *a: fa.Chain(*a).solve(), ({"a": PROBLEM, "b": PROBLEM},), ""),

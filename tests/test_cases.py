@@ -18,11 +18,12 @@ import pytest
 import femadj as fa
 from femadj.case import Case, Quantity, Run, main
 from femadj.progress import Phases
+from tests.meshes import box_mesh
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = (
     "bracket", "plate_with_hole", "cantilever", "heat_sink", "own_pde", "advection_diffusion", "thermoelastic",
-    "stokes_drag",
+    "stokes_drag", "buckling_column",
 )  # fmt: skip
 STAGES: Mapping[str, int] = {"thermoelastic": 2}
 SMALL: Mapping[str, list[str]] = {"cantilever": ["--size", "16", "4", "4"]}
@@ -67,6 +68,11 @@ PINNED: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "drag": (0.317493197, 0.02906321),
         "drag by stress": (0.317539639, 0.08175732),
         "power lost": (8.21289109, 0.4664262),
+    },
+    "buckling_column": {
+        "load factor": (186.150881, 1.905429),
+        "second load factor": (1636.8732, 16.49658),
+        "volume": (1200000.0, 3405.714),
     },
 }
 
@@ -202,6 +208,34 @@ def test_creeping_flow_balances_forces_and_power() -> None:
     assert forces[0] + forces[2] == pytest.approx(thrust, rel=1e-3)
     lift = fa.Reaction("cylinder", "u.y").evaluate(solution).value
     assert abs(lift) < 1e-3 * forces[0]  # creeping flow is reversible
+
+
+def test_column_follows_euler() -> None:
+    module, solution = solved("buckling_column")
+    figures = module.euler(solution)
+    assert figures["load factor"] == pytest.approx(figures["load factor of Euler"], rel=3e-3)
+    assert figures["by the length [1/mm]"] == pytest.approx(figures["by the length, Euler [1/mm]"], rel=6e-3)
+
+
+def test_a_case_draws_its_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    module = script("buckling_column")
+    monkeypatch.setattr(module, "CELLS", (10, 2))
+    assert main(module.CASE, ["--out", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.glob("*.png")} == {"buckling_column.png", "mode_0.png", "mode_1.png"}
+
+
+def test_modal_bracket_on_a_coarse_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script as it is, on a bar in the place of the bracket."""
+    beam = box_mesh("tetra10", (6, 1, 1), lengths=(90.0, 10.0, 20.0))
+    clamped = beam.with_groups(facet_groups={"clamp": lambda x: x[0] < 1e-9})
+    monkeypatch.setattr("femadj.read_mesh", lambda path: clamped)
+    assert main(script("modal_bracket").CASE, ["--out", str(tmp_path), "--no-picture"]) == 0
+    data = summary_of(tmp_path)
+    assert {"mode 0", "mode 1", "d(first frequency)/dX"} <= set(meshio.read(tmp_path / "modal_bracket.vtu").point_data)
+    closed = 1.875104**2 / (2 * np.pi * 90**2) * np.sqrt(210e3 / 7.85e-9 * 10**2 / 12)
+    assert data["responses"]["first frequency"]["value"] == pytest.approx(closed, rel=0.03)
+    assert data["counts"] == {"analyses": 1, "factorisations": 1}
 
 
 def test_bracket_from_another_folder(tmp_path: Path) -> None:

@@ -14,7 +14,17 @@ import pytest
 from rich.console import Console
 
 import femadj as fa
-from femadj.report import Caption, Outcome, ProgressDisplay, View, picture, run_table, summary, write_summary
+from femadj.report import (
+    Caption,
+    Outcome,
+    ProgressDisplay,
+    View,
+    deformed_picture,
+    picture,
+    run_table,
+    summary,
+    write_summary,
+)
 from femadj.report.raster import rasterise
 from femadj.report.surface import split_facet
 from tests.meshes import box_mesh
@@ -244,6 +254,26 @@ def test_picture_of_nothing_and_of_a_lost_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(fa.FemadjError, match="cannot be written"):
         picture(tmp_path / "file" / "p.png", solution, gradient)
+
+
+@pytest.mark.parametrize("cell", ["tetra10", "quad8+triangle6"])
+def test_pictures_of_moved_bodies(cell: str, tmp_path: Path) -> None:
+    """The half that moves is bright, and its picture does not depend on the size of the movement."""
+    pytest.importorskip("matplotlib")
+    mesh = box_mesh(cell)
+    far = np.zeros_like(mesh.points)
+    far[:, 1] = mesh.points[:, 0] ** 2
+    images = [
+        pixels(deformed_picture(tmp_path / f"{i}.png", mesh, mesh.points, f * far, "Moved", view=View(-60)))
+        for i, f in enumerate((1.0,) if cell == "tetra10" else (1.0, 1e6))
+    ]
+    np.testing.assert_array_equal(images[0], images[-1])
+    body = images[0][:, : int(0.85 * images[0].shape[1])]
+    yellow = (body[..., 0] > body[..., 2] + 0.4).sum(axis=0)
+    assert yellow.sum() > 1000
+    assert np.flatnonzero(yellow).mean() > 0.55 * body.shape[1]
+    with pytest.raises(fa.ResponseError, match="movement must be finite and of shape"):
+        deformed_picture(tmp_path / "p.png", mesh, mesh.points, far[1:], "Moved")
 
 
 def test_pictures_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

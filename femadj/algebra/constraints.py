@@ -152,8 +152,7 @@ class Selection:
     def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
         """Weighted sum of matrices that the constraints have been applied to; the weight first."""
         result = _weighted(parts)
-        own = result.rows[np.arange(len(self.unknowns)), self.unknowns]
-        kept = _on_diagonal(np.asarray(own).ravel(), diagonal)
+        kept = _on_diagonal(result.rows[:, self.unknowns].diagonal(), diagonal)
         result.values[self._diagonal] = kept
         return replace(result, diagonal=kept)
 

@@ -210,6 +210,13 @@ class Supports:
     @classmethod
     def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
         """Resolve groups and components; SupportError when the body can still move."""
+        constraints = cls.resolved(space, physics, supports)
+        constraints.require_held(physics)
+        return constraints
+
+    @classmethod
+    def resolved(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
+        """Resolve groups and components; the body may be left free to move."""
         names = physics.components(space.mesh.dim)
         numbering = _numbering(space)
         constrained = [each for support in supports for each in constrained_by(space, names, support, numbering)]
@@ -218,10 +225,7 @@ class Supports:
             fixed.reshape(-1)[each.unknowns] = True
         location = None if numbering is None else numbering.location
         constrained.sort(key=lambda each: each.support.overrides)
-        constraints = cls(space, names, tuple(supports), tuple(constrained), fixed, location)
-        if numbering is None:
-            constraints._require_statically_determined(physics)
-        return constraints
+        return cls(space, names, tuple(supports), tuple(constrained), fixed, location)
 
     def described(self, support: Fixed) -> str:
         """A support with the names of its components."""
@@ -276,8 +280,13 @@ class Supports:
         slopes = frozen(derivative.reshape(*shape, -1)) if moving else None
         return Prescribed(frozen(values.reshape(shape)), slopes, self.location, kink)
 
-    def _require_statically_determined(self, physics: Physics) -> None:
-        """Raise when some connected part of the mesh keeps a motion without energy."""
+    def require_held(self, physics: Physics) -> None:
+        """SupportError when some connected part of the mesh keeps a motion without energy.
+
+        Of unknowns that are not values at the mesh nodes only the solver finds out.
+        """
+        if self.location is not None:
+            return
         mesh = self.space.mesh
         count, part = _connected_parts(mesh)
         constrained = np.asarray(self.fixed.any(axis=1))

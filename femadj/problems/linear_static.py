@@ -80,19 +80,13 @@ class LinearStatic(HoldsSolver):
     ) -> None:
         require_mesh(mesh, ProblemError)
         notified(progress, ProblemError)
-        if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
-            advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
-            raise ProblemError(
-                "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-                f"{physics!r}{advice}"
-            )
+        require_physics(physics)
         for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
             if value is not None:
                 whole_number(value, 1, what, ProblemError)
         self._mesh = mesh
         self._physics = physics
-        given = (supports,) if isinstance(supports, Fixed) else supports
-        self._supports = _conditions(given, _is_support, "supports", "Fixed('name')", SupportError)
+        self._supports = supports_of(supports)
         self._loads = _conditions(loads, _is_load, "loads", "Traction('name', value)", LoadError)
         self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
@@ -279,6 +273,23 @@ class LinearStatic(HoldsSolver):
     def _name_of(self, unknown: int) -> str:
         """Location and component of an unknown."""
         return unknown_name(self._residual.space, self._physics.components(self._mesh.dim), unknown)
+
+
+def require_physics(physics: Any) -> None:
+    """ProblemError for what is no physics."""
+    if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
+        advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
+        raise ProblemError(
+            "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
+            f"{physics!r}{advice}"
+        )
+
+
+def supports_of(given: Any) -> tuple[Fixed, ...]:
+    """Supports as given, one alone too; SupportError for what is none."""
+    several = (given,) if isinstance(given, Fixed) else given
+    supports: tuple[Fixed, ...] = _conditions(several, _is_support, "supports", "Fixed('name')", SupportError)
+    return supports
 
 
 def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:

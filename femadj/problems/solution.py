@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import numpy as np
 
 from femadj.algebra.implicit import Implicit, Seed
 from femadj.algebra.linear_system import Counts, LinearSolution
-from femadj.algebra.residual import Weights
+from femadj.algebra.residual import State, Weights
 from femadj.base.arguments import mapping_of, real_array, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
@@ -45,6 +45,11 @@ class StaticProblem(Protocol):
     @property
     def solver_name(self) -> str:
         """Name of the sparse direct solver in use."""
+        ...
+
+    @property
+    def parameters(self) -> Parameters:
+        """Declared parameters with their values."""
         ...
 
     @property
@@ -148,10 +153,7 @@ class Solution(HoldsSolver):
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""
-        if name is not None:
-            raise ResponseError(
-                f"the response of stage {name!r} is one of a chain, and the solution is that of a single problem"
-            )
+        require_no_stage(name)
         return self
 
     # ------------------------------------------------------------------ what it looks like
@@ -180,6 +182,11 @@ class Solution(HoldsSolver):
     def nodal(self, name: str | None = None) -> FloatArray:
         """Values of a part of the state at the mesh nodes, ``(n_nodes, nc)``; where cells differ, their mean."""
         return self.at.space.nodal_values(self._part_name(name), self.u, self.points)
+
+    def nodal_fields(self, stage: str) -> dict[str, FloatArray]:
+        """Nodal values of the state, by the names that they have in a result file."""
+        own = "displacement" if self.problem.physics.quantity == "displacement" else "field"
+        return nodal_fields(self.at, self.u, stage, own)
 
     def reactions(self) -> FloatArray:
         """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
@@ -234,17 +241,8 @@ class Solution(HoldsSolver):
 
     def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
         """``du`` along directions of the design, one solve each; arrays in the shape of ``u``."""
-        for each in sequence_of(directions, "directions", ProblemError):
-            self._check_direction(each)
+        require_directions(directions, self.points, self.parameters)
         return tuple(self._field(rates[0]) for rates in self.implicit.pushforward(directions))
-
-    def _check_direction(self, direction: Any) -> None:
-        if not isinstance(direction, Design):
-            raise ProblemError(f"directions must be a list of Design, not of {type(direction).__name__}")
-        if direction.points is not None:
-            as_array(direction.points, self.points.shape, "points of a direction", ProblemError)
-        for name, rates in mapping_of(direction.parameters, "parameters of a direction", ParameterError).items():
-            as_array(rates, np.shape(self.parameters.value(name)), f"rates of {name!r}", ParameterError)
 
     def _field(self, flat: FloatArray) -> FloatArray:
         return flat.reshape(self.at.space.shape)
@@ -259,20 +257,8 @@ class Solution(HoldsSolver):
         if partials.points is not None:
             points += partials.points
         supports = np.zeros_like(self.u) if weights.prescribed is None else self._field(weights.prescribed[0])
-        sources = {name: self._by_parameter(name, partials, seed, weights) for name in self.parameters}
-        sources |= {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
-        return Gradient(points, self._field(weights.external[0]), supports, seed.solves, OnDemand(sources))
-
-    def _by_parameter(self, name: str, partials: Partials, seed: Seed, weights: Weights) -> Callable[[], FloatArray]:
-        shape, at, state = self.parameters.entries[name].shape, self.at, self.implicit.state  # but not the factor
-
-        def compute() -> FloatArray:
-            slope = np.zeros(shape)
-            if seed.depends:
-                at.pullback(state, [weights], [Cotangent(None, {name: slope})])
-            return slope + _own(partials, name, shape) if name in partials.parameters else slope
-
-        return compute
+        slopes = by_parameters(self.at, self.implicit.state, weights if seed.depends else None, partials)
+        return Gradient(points, self._field(weights.external[0]), supports, seed.solves, slopes)
 
     def _check(self, partials: Partials) -> None:
         field, points = self.u.shape, self.points.shape
@@ -297,6 +283,48 @@ class Solution(HoldsSolver):
                 raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
         if partials.adjoint is not None and partials.state is None:
             raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+
+
+def require_no_stage(name: str | None) -> None:
+    """ResponseError for the name of a stage, which only chains have."""
+    if name is not None:
+        raise ResponseError(
+            f"the response of stage {name!r} is one of a chain, and the solution is that of a single problem"
+        )
+
+
+def require_directions(directions: Any, points: FloatArray, parameters: Parameters) -> None:
+    """ProblemError and ParameterError for what are no directions of a design."""
+    for direction in sequence_of(directions, "directions", ProblemError):
+        if not isinstance(direction, Design):
+            raise ProblemError(f"directions must be a list of Design, not of {type(direction).__name__}")
+        if direction.points is not None:
+            as_array(direction.points, points.shape, "points of a direction", ProblemError)
+        for name, rates in mapping_of(direction.parameters, "parameters of a direction", ParameterError).items():
+            as_array(rates, np.shape(parameters.value(name)), f"rates of {name!r}", ParameterError)
+
+
+def nodal_fields(at: FemAtDesign, u: FloatArray, stage: str, own: str = "field") -> dict[str, FloatArray]:
+    """Nodal values of the parts of a field: by their own name where they are the unknowns, or by that of a stage."""
+    space = at.space
+    if space.nodal:
+        return {stage or own: u}
+    prefix = f"{stage}." if stage else ""
+    return {f"{prefix}{part}": space.nodal_values(part, u, at.points) for part in space.part_names}
+
+
+def by_parameters(at: FemAtDesign, state: State, weights: Weights | None, partials: Partials) -> OnDemand:
+    """Derivatives by all parameters of a problem and of a response; without weights the problem does not matter."""
+
+    def by(name: str, shape: tuple[int, ...]) -> FloatArray:
+        slope = np.zeros(shape)
+        if weights is not None:
+            at.pullback(state, [weights], [Cotangent(None, {name: slope})])
+        return slope + _own(partials, name, shape) if name in partials.parameters else slope
+
+    sources = {name: partial(by, name, entry.shape) for name, entry in at.parameters.entries.items()}
+    own = {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
+    return OnDemand(sources | own)
 
 
 def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:

@@ -1,6 +1,7 @@
 """What a run shows: progress, a table, a picture, and a summary as plain data."""
 
 from femadj.report.caption import Caption
+from femadj.report.deformed import deformed_picture
 from femadj.report.drawing import blank_figure, save_figure
 from femadj.report.picture import picture
 from femadj.report.progress import ProgressDisplay
@@ -14,6 +15,7 @@ __all__ = [
     "ProgressDisplay",
     "View",
     "blank_figure",
+    "deformed_picture",
     "picture",
     "print_table",
     "results_console",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from femadj.io.atomic import complete_file
 
 DPI = 130
 
+LINE = 140
+"""Characters that fit beside each other under the title."""
 
-def blank_figure(width: float, height: float) -> Any:
+
+def blank_figure(width: float = 11.5, height: float = 7.6) -> Any:
     """An empty ``matplotlib.figure.Figure``, sizes in inches.
 
     Raises
@@ -37,3 +41,11 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
     with complete_file(target, FemadjError) as partial:
         figure.savefig(partial, dpi=DPI, facecolor="white", format="png")
     return target
+
+
+def write_words(figure: Any, heading: str, explanation: str) -> None:
+    """A heading, and lines below it."""
+    left, height = 0.03, figure.get_size_inches()[1]
+    figure.text(left, 1 - 0.29 / height, heading, fontsize=15, fontweight="bold", va="top", color="#202020")
+    lines = "\n".join(textwrap.fill(line, LINE) for line in explanation.splitlines())
+    figure.text(left, 1 - 0.63 / height, lines, fontsize=10.5, va="top", color="#404040")

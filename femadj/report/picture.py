@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import AnySolution, ChainGradient, Gradient
 from femadj.report.caption import Caption
-from femadj.report.drawing import blank_figure, save_figure
+from femadj.report.drawing import blank_figure, save_figure, write_words
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
 from femadj.report.solid import View, draw_solid
@@ -22,15 +21,12 @@ from femadj.report.surface import boundary_curves, boundary_triangles
 PERCENTILE = 99.0
 """Share of the nodal values that the colours resolve; the rest, often at corners, saturate."""
 
-LINE = 140
-"""Characters that fit beside each other under the title."""
-
 COLOURS = "RdBu_r"
 
 
 def picture(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
+    solution: AnySolution,
     gradient: Gradient | ChainGradient,
     caption: Caption | None = None,
     *,
@@ -69,7 +65,7 @@ def picture(
         Where the file cannot be written.
     """
     mesh, x = solution.problem.mesh, solution.points
-    figure = blank_figure(11.5, 7.6)
+    figure = blank_figure()
     words = caption or Caption()
     facets = boundary_facets(mesh, x)
     densities = facet_densities(facets, x, gradient.points)
@@ -79,10 +75,7 @@ def picture(
     else:
         draw_plane(figure, mesh, x, boundary_curves(facets, densities, x), mappable, words,
                    None if field is None else np.asarray(field, dtype=float))  # fmt: skip
-    left, height = 0.03, figure.get_size_inches()[1]
-    figure.text(left, 1 - 0.29 / height, words.heading(), fontsize=15, fontweight="bold", va="top", color="#202020")
-    explanation = "\n".join(textwrap.fill(line, LINE) for line in words.explanation(mesh.dim).splitlines())
-    figure.text(left, 1 - 0.63 / height, explanation, fontsize=10.5, va="top", color="#404040")
+    write_words(figure, words.heading(), words.explanation(mesh.dim))
     axes = figure.add_axes((0.895, 0.16, 0.017, 0.62))
     bar = figure.colorbar(mappable, cax=axes, extend="both")
     bar.set_label(words.scale(mesh.dim), fontsize=10.5)

@@ -47,7 +47,7 @@ def draw_plane(
         axes = figure.add_axes(place)
         _draw_window(axes, mesh, points, curves, mappable, start, stop, scale=1.0 + 0.8 * number)
         if field is not None:
-            _draw_lines(axes, *_cut(mesh, points, field), width=0.7 * (1.0 + 0.8 * number))
+            _draw_lines(axes, *cut_cells(mesh, points, field), width=0.7 * (1.0 + 0.8 * number))
         axes.set_xlabel(f"x [{words.length_unit}]", fontsize=10.5)
         axes.set_ylabel(f"y [{words.length_unit}]", fontsize=10.5)
         panels.append(axes)
@@ -94,7 +94,9 @@ def _draw_lines(
         axes.tricontour(*places.T, triangles, values, levels=levels, colors=LINES, linewidths=width, zorder=2.5)
 
 
-def _cut(mesh: Mesh, points: FloatArray, field: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+def cut_cells(
+    mesh: Mesh, points: FloatArray, field: FloatArray
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
     """All cells cut into triangles: coordinates and values at their corners, and the corners of each."""
     places, values, triangles, n = [], [], [], 0
     for block in mesh.blocks:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from femadj.base.arguments import path_of
 from femadj.errors import FemadjError
 from femadj.io.atomic import complete_file
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import AnySolution, ChainGradient, Gradient
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 
@@ -57,7 +57,7 @@ class Outcome:
 
 def summary(
     name: str,
-    solution: Solution | ChainSolution,
+    solution: AnySolution,
     outcomes: Mapping[str, Outcome],
     seconds: Mapping[str, float] | None = None,
     figures: Mapping[str, float] | None = None,

@@ -5,15 +5,21 @@ from femadj.responses.energy import Compliance, StrainEnergy
 from femadj.responses.field import Displacement, FieldNorm
 from femadj.responses.functional import Functional
 from femadj.responses.geometry import Mass, Volume
+from femadj.responses.modes import Eigenvalue, Frequency, KSEigenvalue, MeanEigenvalue, ModeShape
 from femadj.responses.reaction import Reaction
 
 __all__ = [
     "Compliance",
     "Displacement",
+    "Eigenvalue",
     "Evaluation",
     "FieldNorm",
+    "Frequency",
     "Functional",
+    "KSEigenvalue",
     "Mass",
+    "MeanEigenvalue",
+    "ModeShape",
     "OnStage",
     "Reaction",
     "Response",

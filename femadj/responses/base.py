@@ -12,7 +12,7 @@ import numpy as np
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
-from femadj.problems import ChainSolution, Partials, Solution
+from femadj.problems import AnySolution, Partials, Solution
 
 
 class Response(Protocol):
@@ -114,7 +114,7 @@ class OnStage:
 AnyResponse = Response | OnStage
 
 
-def value_of(response: AnyResponse, solution: Solution | ChainSolution) -> float:
+def value_of(response: AnyResponse, solution: AnySolution) -> float:
     """Value of a response, checked; a bare response of a chain is one of its last stage."""
     stage, plain = _located(response)
     here = solution.stage(stage)
@@ -124,7 +124,7 @@ def value_of(response: AnyResponse, solution: Solution | ChainSolution) -> float
     return partials_of(response, solution).value
 
 
-def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
+def partials_of(response: AnyResponse, solution: AnySolution) -> Partials:
     """Value and partial derivatives of a response, checked; a bare response of a chain is one of its last stage."""
     stage, plain = _located(response)
     here = solution.stage(stage)

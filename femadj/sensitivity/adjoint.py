@@ -10,29 +10,25 @@ import numpy as np
 from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
+from femadj.problems import AnySolution, ChainGradient, ChainSolution, Gradient, Modes, Solution, require_solution
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, partials_of
 
 
 @overload
-def value_and_gradient(solution: Solution, response: AnyResponse) -> tuple[float, Gradient]: ...
+def value_and_gradient(solution: Solution | Modes, response: AnyResponse) -> tuple[float, Gradient]: ...
 @overload
 def value_and_gradient(solution: ChainSolution, response: AnyResponse) -> tuple[float, ChainGradient]: ...
 @overload
-def value_and_gradient(
-    solution: Solution | ChainSolution, response: AnyResponse
-) -> tuple[float, Gradient | ChainGradient]: ...
+def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, Gradient | ChainGradient]: ...
 
 
-def value_and_gradient(
-    solution: Solution | ChainSolution, response: AnyResponse
-) -> tuple[float, Gradient | ChainGradient]:
+def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, Gradient | ChainGradient]:
     """Value of a response and its gradient, for one transposed solve on the solution's factor (or none).
 
     Parameters
     ----------
-    solution : Solution or ChainSolution
+    solution : Solution, ChainSolution, ModalSolution or BucklingSolution
     response : Response, or OnStage for a chain
         A bare response of a chain is one of its last stage.
 
@@ -53,7 +49,7 @@ def value_and_gradient(
 
 @overload
 def values_and_gradients(
-    solution: Solution, responses: Sequence[AnyResponse]
+    solution: Solution | Modes, responses: Sequence[AnyResponse]
 ) -> tuple[FloatArray, tuple[Gradient, ...]]: ...
 @overload
 def values_and_gradients(
@@ -61,12 +57,12 @@ def values_and_gradients(
 ) -> tuple[FloatArray, tuple[ChainGradient, ...]]: ...
 @overload
 def values_and_gradients(
-    solution: Solution | ChainSolution, responses: Sequence[AnyResponse]
+    solution: AnySolution, responses: Sequence[AnyResponse]
 ) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]: ...
 
 
 def values_and_gradients(
-    solution: Solution | ChainSolution, responses: Sequence[AnyResponse]
+    solution: AnySolution, responses: Sequence[AnyResponse]
 ) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]:
     """Values and gradients of several responses; their adjoint systems are solved as one block.
 

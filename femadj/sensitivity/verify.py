@@ -20,7 +20,7 @@ from rich.console import Console
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.design import Design
 from femadj.errors import ProblemError
-from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
+from femadj.problems import AnyProblem, ChainGradient, Gradient
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
@@ -54,7 +54,7 @@ that; below the second they need not be told from zero more sharply than those a
 
 
 def verify(
-    problem: LinearStatic | Chain,
+    problem: AnyProblem,
     response: Response | OnStage,
     *,
     points: npt.ArrayLike | None = None,
@@ -76,7 +76,7 @@ def verify(
 
     Parameters
     ----------
-    problem : LinearStatic or Chain
+    problem : LinearStatic, Chain, Modal or Buckling
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
@@ -138,7 +138,7 @@ class _Rebuilt:
 
     def __init__(
         self,
-        problem: LinearStatic | Chain,
+        problem: AnyProblem,
         response: Response | OnStage,
         value: float,
         gradient: Gradient | ChainGradient,
