@@ -74,6 +74,6 @@ def test_checks_of_solves_are_measured() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     for line in map(json.loads, done.stdout.splitlines()):
-        assert 0 < line["part of design"] < line["part of factorisation"]
+        assert 0 < line["part of design"] <= line["part of factorisation"]  # both are rounded
         assert line["seconds"] > 0
         assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely

@@ -83,6 +83,7 @@ def mutants(files: list[bytes], count: int, seed: int) -> list[bytes]:
     return result
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # meshio leaves files open that it cannot parse
 @pytest.mark.parametrize("suffix", [".inp", ".bdf", ".msh", ".vtu", ".vtk", ".e", *BY_MESHIO])
 def test_mutants(tmp_path: Path, suffix: str) -> None:
     files = samples(tmp_path)[suffix]
