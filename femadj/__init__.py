@@ -30,6 +30,7 @@ from femadj.errors import (
     ProblemError,
     ResidualError,
     ResponseError,
+    SecondOrderError,
     SingularSystemError,
     SolverError,
     SolverMemoryError,
@@ -61,6 +62,7 @@ from femadj.responses import (
 )
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
+from femadj.sensitivity.hessian import Hessian, hessian
 from femadj.sensitivity.verify import Verification, verify
 from femadj.solvers import available_solvers, get_solver
 from femadj.space.parameters import CellField, NodalField
@@ -115,6 +117,7 @@ __all__ = [
     "Gradient",
     "Gravity",
     "GroupRecord",
+    "Hessian",
     "IllConditionedError",
     "IllConditionedWarning",
     "ImportReport",
@@ -144,6 +147,7 @@ __all__ = [
     "Response",
     "ResponseError",
     "ResponseEvaluation",
+    "SecondOrderError",
     "SingularSystemError",
     "Solution",
     "SolverError",
@@ -165,6 +169,7 @@ __all__ = [
     "Volume",
     "available_solvers",
     "get_solver",
+    "hessian",
     "read_mesh",
     "read_mesh_with_report",
     "value_and_gradient",

@@ -126,6 +126,18 @@ def value_of(response: AnyResponse, solution: Solution | ChainSolution) -> float
 
 def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
     """Value and partial derivatives of a response, checked; a bare response of a chain is one of its last stage."""
+    stage, found = _evaluated(response, solution)
+    plain = _located(response)[1]
+    _checked_value(plain, found.value)
+    return found.named(type(plain).__name__, stage)
+
+
+def partials_in_motion(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
+    """Value and partial derivatives of a response at a solution of complex numbers, which carry their rates."""
+    return _evaluated(response, solution)[1]
+
+
+def _evaluated(response: AnyResponse, solution: Solution | ChainSolution) -> tuple[str | None, Partials]:
     stage, plain = _located(response)
     here = solution.stage(stage)
     method: Any
@@ -143,8 +155,7 @@ def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Pa
         raise ResponseError(
             f"{type(plain).__name__}.{name} must return Partials (or an Evaluation), not {type(found).__name__}"
         )
-    _checked_value(plain, found.value)
-    return found.named(type(plain).__name__, stage)
+    return stage, found
 
 
 def _located(response: AnyResponse) -> tuple[str | None, Response]:

@@ -83,7 +83,7 @@ class PointTensor:
 
     def times(self, slots: FloatArray, *, transpose: bool = False) -> FloatArray:
         """``C`` (or its transpose) times a field ``(n, m, nq)``."""
-        result = np.zeros(slots.shape)
+        result = np.zeros(slots.shape, dtype=np.result_type(slots, self.values))
         for value, matrix in zip(self.functions, self.basis, strict=True):
             rows = matrix.T if transpose else matrix
             for slot in np.flatnonzero(rows.any(axis=1)):

@@ -283,8 +283,21 @@ class Frame(NamedTuple):
         return self.normal if self.normal.shape[1] else None
 
 
-def frame(domain: Domain, points: FloatArray) -> Frame:
-    """Geometry at the quadrature points of a domain."""
+def frame(domain: Domain, points: AnyArray) -> Frame:
+    """Geometry at the quadrature points of a domain; complex points are a step along a velocity, and so is the frame.
+
+    With ``W = grad V``: ``d(dx) = (tr W) dx`` (less ``n . W n`` on facets), ``d(n) = n (n . W n) - W^T n``.
+    """
+    if np.iscomplexobj(points):
+        at = frame(domain, np.ascontiguousarray(points.real))
+        v, w = interpolate(domain.on_geometry, np.ascontiguousarray(points.real), np.ascontiguousarray(points.imag))
+        n, rate = at.normal, rate_of_measure(w, at.normal_or_none)
+        turned = n
+        if at.normal_or_none is not None:
+            pulled = np.einsum("ieq,ijeq->jeq", n, w)
+            turned = n * (pulled * n).sum(axis=0) - pulled
+        order = domain.dim - 1 if domain.is_facet else domain.dim
+        return Frame(at.x + 1j * v, at.measure * (1 + 1j * rate), n + 1j * turned, at.size * (1 + 1j * rate / order))
     m, nq, dim = len(domain), domain.geometry.n_points, domain.dim
     result = Frame(
         np.empty((dim, m, nq)),
@@ -302,12 +315,25 @@ def interpolate(
     """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``, by slots."""
     m, nq, dim, nc = len(domain), domain.geometry.n_points, domain.dim, u.shape[1]
     top = dim + 1 if hi is None else hi
+    if np.iscomplexobj(points):  # a step along a velocity, with which gradients are transported
+        X, V = np.ascontiguousarray(points.real), np.ascontiguousarray(points.imag)
+        value, gradient = interpolate(domain, X, np.hstack([u.real, u.imag]), lo, hi)
+        carried = np.zeros(gradient[:nc].shape)
+        if top > 1:
+            carried = np.einsum("ikeq,kjeq->ijeq", gradient[:nc], interpolate(domain.on_geometry, X, V, 1, top)[1])
+        return value[:nc] + 1j * value[nc:], gradient[:nc] + 1j * (gradient[nc:] - carried)
     sizes = domain.sizes(nc, lo, top, dtype=np.result_type(points, u))
     value = np.empty((nc, m if lo == 0 else 0, nq), sizes.dtype)
     gradient = np.empty((nc, dim, m if top > 1 else 0, nq), sizes.dtype)
     kernel = passes.interpolate(sizes, _specialised_at_points(domain))
     kernel(domain.at(_numbers(points, sizes)), domain.tables, _numbers(u, sizes), value, gradient)
     return value, gradient
+
+
+def rate_of_measure(w: FloatArray, normal: FloatArray | None) -> FloatArray:
+    """Relative rate of the measure under ``W = grad V``: ``div V`` on cells, ``div V - n . W n`` on facets."""
+    rate: FloatArray = np.einsum("jjeq->eq", w)
+    return rate if normal is None else rate - np.einsum("ieq,ijeq,jeq->eq", normal, w, normal)
 
 
 def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray) -> float:
