@@ -70,4 +70,4 @@ class Motion:
 
 def rate(numbers: FloatArray) -> FloatArray:
     """What complex numbers carry along the step."""
-    return np.ascontiguousarray(numbers.imag / STEP) if np.iscomplexobj(numbers) else np.zeros(numbers.shape)
+    return np.asarray(numbers.imag / STEP, order="C") if np.iscomplexobj(numbers) else np.zeros(numbers.shape)

@@ -172,7 +172,7 @@ class Hessian(HoldsSolver):
                 raise UnknownParameterError(name, shapes, "the problem")
         what = {name: "node velocities" if name == POINTS else f"rates of {name!r}" for name in given}
         return {
-            name: np.ascontiguousarray(as_array(array, shapes[name], what[name], ProblemError))
+            name: np.asarray(as_array(array, shapes[name], what[name], ProblemError), order="C")
             for name, array in given.items()
         }
 
@@ -196,7 +196,7 @@ class Hessian(HoldsSolver):
         result = {name: rate(array) for name, array in found.items()}
         if self._check:
             neighbours = Neighbours(
-                self._here, self._plain, self._stage, along, self._adjoint,
+                self._here, self._plain, self._stage, along, self.value, self.gradient, self._adjoint,
                 {name: rate(motion.state.u) for name, motion in motions.items()},
                 {name: rate(lam) for name, lam in adjoint.items()},
             )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,9 @@ class Neighbours:
         Of the response.
     along : mapping of variable to array
         Direction.
+    value : float
+    gradient : mapping of variable to array
+        Of the response.
     adjoint, du, dlam : mapping of stage to (n_cases, n)
         Adjoint states, and the rates of states and of adjoint states.
     """
@@ -65,6 +69,8 @@ class Neighbours:
     response: Response
     stage: str
     along: Variables
+    value: float
+    gradient: Variables
     adjoint: Mapping[str, FloatArray]
     du: Mapping[str, FloatArray]
     dlam: Mapping[str, FloatArray]
@@ -84,19 +90,23 @@ class Neighbours:
                 left = before.adjoint[stage], after.adjoint[stage]
                 sizes = at.vjp(state, self.dlam[stage]), at.vjp(state, self.adjoint[stage])
                 _compare(f"the adjoint state{where}", np.zeros_like(left[0]), left, t, sizes)
+        sizes = self._scales
+        energy = max(abs(self.value), *(float(np.abs(g * sizes[name]).max()) for name, g in self.gradient.items()))
         for name, found in product.items():
             pair = before.gradient[name], after.gradient[name]
-            _compare(f"the product by {name}", found, pair, t, (found, pair[1]))
+            _compare(f"the product by {name}", found, pair, t, (found, energy / sizes[name] * np.ones(found.shape)))
+
+    @cached_property
+    def _scales(self) -> Mapping[str, FloatArray | float]:
+        """What is a large change of a variable."""
+        values = self.here.values.items()
+        scales = {name: float(np.abs(array).max(initial=0.0)) or 1.0 for name, array in values}
+        return {POINTS: self.here.sizes[:, None], **scales}
 
     def _step(self) -> float:
         """Of the direction; zero for one that moves nothing."""
-        speeds = [0.0]
-        if POINTS in self.along:
-            speeds.append(float((np.linalg.norm(self.along[POINTS], axis=1) / self.here.sizes).max()))
-        for name, values in self.here.values.items():
-            if name in self.along and values.size:
-                speeds.append(float(np.abs(self.along[name]).max()) / (float(np.abs(values).max()) or 1.0))
-        return STEP / max(speeds) if max(speeds) > 0 else 0.0
+        speed = max(float(np.abs(rates / self._scales[name]).max(initial=0.0)) for name, rates in self.along.items())
+        return STEP / speed if speed > 0 else 0.0
 
     def _near(self, t: float, wanted: Variables) -> Near:
         """Derivatives at the design, states and adjoint states at ``t`` along the direction."""
