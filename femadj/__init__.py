@@ -34,6 +34,7 @@ from femadj.errors import (
     ProblemError,
     ResidualError,
     ResponseError,
+    SecondOrderError,
     SingularSystemError,
     SolverError,
     SolverMemoryError,
@@ -85,6 +86,7 @@ from femadj.responses import (
 )
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
+from femadj.sensitivity.hessian import Hessian, hessian
 from femadj.sensitivity.verify import Verification, verify
 from femadj.solvers import available_solvers, get_solver
 from femadj.space.parameters import CellField, NodalField
@@ -145,6 +147,7 @@ __all__ = [
     "Gradient",
     "Gravity",
     "GroupRecord",
+    "Hessian",
     "IllConditionedError",
     "IllConditionedWarning",
     "ImplicitGradient",
@@ -186,6 +189,7 @@ __all__ = [
     "Response",
     "ResponseError",
     "ResponseEvaluation",
+    "SecondOrderError",
     "SingularSystemError",
     "Solution",
     "SolverError",
@@ -207,6 +211,7 @@ __all__ = [
     "Volume",
     "available_solvers",
     "get_solver",
+    "hessian",
     "odeint",
     "read_mesh",
     "read_mesh_with_report",

@@ -124,6 +124,10 @@ class ComplexStepError(FemadjError, TypeError):
     """An operation without a rule for complex steps, inside a function that is being differentiated."""
 
 
+class SecondOrderError(FemadjError, TypeError):
+    """Second derivatives of something that does not tell them, or that differences do not confirm."""
+
+
 class LinearSystemError(FemadjError, ValueError):
     """A parametric linear system whose parts do not fit, or whose functions fail or return something unusable."""
 

@@ -105,11 +105,7 @@ class Implicit:
             reaction = self.at.jacobian(self.state).columns.T @ lam.T
             prescribed = np.zeros_like(lam)
             prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction.T
-        return Weights(
-            lam if seed.internal is None else lam - seed.internal,
-            lam if seed.external is None else lam + seed.external,
-            prescribed,
-        )
+        return weights_of(seed, lam, prescribed)
 
     def pullback(self, weights: Sequence[Weights], into: Sequence[Cotangent], phases: Phases) -> None:
         """Add the derivatives by the design, without those of the responses themselves."""
@@ -124,6 +120,20 @@ class Implicit:
         constraints = self.at.constraints
         rhs = constraints.restrict(-rates).reshape(-1, rates.shape[-1])
         return moved + constraints.expand(_solved(self.factor, rhs)).reshape(rates.shape)
+
+
+def weights_of(seed: Seed, lam: FloatArray, prescribed: FloatArray | None) -> Weights:
+    """Weights of the gradient, from an adjoint state."""
+    return Weights(
+        lam if seed.internal is None else lam - seed.internal,
+        lam if seed.external is None else lam + seed.external,
+        prescribed,
+    )
+
+
+def adjoint_of(weights: Weights, seed: Seed) -> FloatArray:
+    """The adjoint state that weights have been made of."""
+    return weights.internal if seed.internal is None else weights.internal + seed.internal
 
 
 def _solved(factor: Factor | TransposedFactor, rhs: FloatArray) -> FloatArray:

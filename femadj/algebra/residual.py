@@ -108,6 +108,19 @@ class AtDesign(Protocol):
         ...
 
 
+class MovingAtDesign(AtDesign, Protocol):
+    """A residual at a design that also knows its second derivatives."""
+
+    def in_motion(self, direction: Design) -> AtDesign:
+        """The same at the complex design ``d + i STEP direction``.
+
+        Its ``residual``, ``jvp``, ``vjp`` and ``pullback``, of states and weights that may be complex, carry their
+        rates in the imaginary part; nothing else is asked for. ``SecondOrderError`` where something has no second
+        derivatives.
+        """
+        ...
+
+
 class Residual(Protocol):
     """A problem, once for a topology."""
 

@@ -65,4 +65,5 @@ def inner(a: FloatArray, b: FloatArray) -> float:
     Without BLAS: pairwise summation gives the same digits whatever the number of threads, and the threads of NumPy's
     BLAS, which go on spinning for some 30 ms after a product of long vectors, do not get in the way of the solver.
     """
-    return float((a * b).sum())
+    total: float = (a * b).sum().item()  # complex where one of the arrays is
+    return total

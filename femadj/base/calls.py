@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base import jet
 from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
-from femadj.base.complex_step import derivative, seed, steps_kept
+from femadj.base.complex_step import Guarded, derivative, seed, steps_kept
 from femadj.base.differences import compare
 from femadj.errors import ComplexStepError, FemadjError, LinearSystemError
 
@@ -223,9 +224,12 @@ def values_at(
     Returns
     -------
     values : (n, n_components)
+        Complex where ``x`` is: coordinates that move, of points where the function has been evaluated before.
     """
     at = _OnPoints(function, n_components, what, error)
     xt = np.ascontiguousarray(x.T)
+    if np.iscomplexobj(x):
+        return np.ascontiguousarray(at(xt.view(Guarded)).T)
     values = at.real(xt)
     if not np.isfinite(values).all():
         raise error(f"{what} is NaN or infinite at x = {x[~np.isfinite(values).all(axis=0)][0].tolist()}")
@@ -248,6 +252,9 @@ def slopes_at(
     """
     at = _OnPoints(function, values.shape[1], what, error)
     xt = np.ascontiguousarray(x.T)
+    if np.iscomplexobj(x):
+        moved = [jet.derivative(at(jet.seed(xt, unit[:, None])), moving=True) for unit in np.eye(len(xt))]
+        return np.ascontiguousarray(np.moveaxis(np.stack(moved, axis=-1), 0, 1)), ""
     some = _some(values.T, key_of(xt))
     if differs(at.real(xt[:, some]), values.T[:, some]).any():
         raise error(
@@ -286,11 +293,14 @@ class _OnPoints:
     what: str
     error: type[FemadjError]
 
-    def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        n, nc = x.shape[1], self.n_components
-        shape = x.shape
+    def __call__(self, x: Any) -> Any:
+        n, shape = x.shape[1], x.shape
         try:
             raw = invoke(self.function, x.copy())
+            if isinstance(x, jet.Jet):
+                raw = jet.gathered(raw)
+            if isinstance(raw, jet.Jet):
+                return jet.Jet(*(self._shaped(np.asarray(part), n) for part in (raw.jet_value, raw.jet_slope)))
             if isinstance(raw, (list, tuple)):
                 raw = np.array([np.broadcast_to(np.asarray(part), (n,)) for part in raw])
             result = np.asarray(raw).view(np.ndarray)
@@ -302,6 +312,10 @@ class _OnPoints:
         if result.dtype.kind not in "fiubc":
             kind = type(raw).__name__
             raise self.error(f"{self.what}: the function of x failed to return numbers, it returned {kind}")
+        return self._shaped(result, n)
+
+    def _shaped(self, result: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+        nc = self.n_components
         if nc == 1 and result.shape in {(n,), (1,), ()}:
             result = np.broadcast_to(result, (n,))[None]
         elif result.shape == (nc, 1) or (nc > 1 and result.shape == (nc,)):

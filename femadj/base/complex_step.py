@@ -33,13 +33,14 @@ _ANALYTIC = frozenset(
         np.exp2, np.expm1, np.sin, np.cos, np.tan, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.matmul,
     }
 )  # fmt: skip
-_OF_REAL_PARTS = frozenset(
+OF_REAL_PARTS = frozenset(
     {
         np.greater, np.less, np.greater_equal, np.less_equal, np.equal, np.not_equal, np.isfinite, np.isnan, np.isinf,
         np.sign, np.floor, np.ceil, np.rint, np.trunc, np.signbit, np.heaviside, np.logical_and, np.logical_or,
         np.logical_not,
     }
 )  # fmt: skip
+"""Ufuncs that look at the real part alone: no step goes through them."""
 _LINEAR_FUNCTIONS = frozenset(
     {
         np.einsum, np.sum, np.stack, np.concatenate, np.vstack, np.hstack, np.moveaxis, np.swapaxes, np.transpose,
@@ -59,9 +60,10 @@ def _re(a: Any) -> Any:
     return np.asarray(a).real
 
 
-def _plain(a: Any) -> Any:
+def plain(a: Any) -> Any:
+    """Without the guard, in lists too."""
     if isinstance(a, (list, tuple)):
-        return type(a)(_plain(x) for x in a)
+        return type(a)(plain(x) for x in a)
     return a.view(np.ndarray) if isinstance(a, np.ndarray) else a
 
 
@@ -139,11 +141,11 @@ _REAL_MEANING: Mapping[Any, Callable[..., Any]] = MappingProxyType(
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     if ord not in (None, 2, "fro") or (ord == 2 and axis is None and np.ndim(x) > 1):
         raise ComplexStepError(f"np.linalg.norm with ord={ord!r} has no rule for complex steps")
-    return np.sqrt((_plain(x) ** 2).sum(axis=axis, keepdims=keepdims))
+    return np.sqrt((plain(x) ** 2).sum(axis=axis, keepdims=keepdims))
 
 
 def _where(condition: Any, *branches: Any) -> Any:
-    return np.where(_plain(condition), *_plain(branches))
+    return np.where(plain(condition), *plain(branches))
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
@@ -155,7 +157,7 @@ def _extreme(last: bool) -> Callable[..., Any]:
     """Maximum or minimum along an axis: the entry where the real part has it."""
 
     def take(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        x = _plain(a)
+        x = plain(a)
         if axis is None:
             x, axis = x.ravel(), 0
         if not isinstance(axis, int):
@@ -172,7 +174,7 @@ _FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         np.linalg.norm: _norm,
         np.where: _where,
         np.clip: _clip,
-        np.vdot: lambda a, b: (np.ravel(_plain(a)) * np.ravel(_plain(b))).sum(),
+        np.vdot: lambda a, b: (np.ravel(plain(a)) * np.ravel(plain(b))).sum(),
         np.max: _extreme(last=True),
         np.min: _extreme(last=False),
         np.amax: _extreme(last=True),
@@ -188,9 +190,11 @@ class Guarded(np.ndarray[Any, Any]):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         """Apply the rule of a ufunc."""
-        arguments = [_plain(x) for x in inputs]
+        if any(hasattr(x, "__array_ufunc__") and not isinstance(x, (np.ndarray, np.generic)) for x in inputs):
+            return NotImplemented  # another kind of number, with rules of its own
+        arguments = [plain(x) for x in inputs]
         if out is not None:
-            kwargs["out"] = tuple(_plain(o) for o in out)
+            kwargs["out"] = tuple(plain(o) for o in out)
         if method in ("reduce", "accumulate", "reduceat") and ufunc in (np.add, np.multiply):
             return _guard(getattr(ufunc, method)(*arguments, **kwargs))
         if method == "reduce" and ufunc in (np.maximum, np.minimum):
@@ -202,7 +206,7 @@ class Guarded(np.ndarray[Any, Any]):
         # "_ones_like" is what NumPy before 2 makes of x**0
         if method == "__call__" and (ufunc in _ANALYTIC or ufunc.__name__ == "_ones_like"):
             return _guard(ufunc(*arguments, **kwargs))
-        if method == "__call__" and ufunc in _OF_REAL_PARTS:
+        if method == "__call__" and ufunc in OF_REAL_PARTS:
             return ufunc(*[_re(a) for a in arguments], **kwargs)
         if method == "__call__" and ufunc in _REAL_MEANING and not kwargs.keys() - {"out"}:
             result = _guard(_REAL_MEANING[ufunc](*arguments))
@@ -215,19 +219,21 @@ class Guarded(np.ndarray[Any, Any]):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply the rule of an array function."""
+        if not all(issubclass(kind, np.ndarray) for kind in types):
+            return NotImplemented
         if func in _FUNCTIONS:
             return _guard(_FUNCTIONS[func](*args, **kwargs))
         if func in _LINEAR_FUNCTIONS:
-            return _guard(func(*_plain(args), **{k: _plain(v) for k, v in kwargs.items()}))
+            return _guard(func(*plain(args), **{k: plain(v) for k, v in kwargs.items()}))
         if func in _OF_SHAPES:
-            return func(*_plain(args), **kwargs)
+            return func(*plain(args), **kwargs)
         if func in (np.any, np.all, np.argmax, np.argmin, np.argsort, np.searchsorted, np.nonzero):
             return func(*[_re(a) if isinstance(a, np.ndarray) else a for a in args], **kwargs)
         raise ComplexStepError(f"np.{func.__name__} has no rule for complex steps; write it with smooth operations")
 
     def __getitem__(self, key: Any) -> Any:
         """Entries stay guarded, single ones too."""
-        return _guard(_plain(self)[_plain(key)])
+        return _guard(plain(self)[plain(key)])
 
     @property  # type: ignore[misc, unused-ignore]
     def real(self) -> Any:
@@ -243,7 +249,7 @@ class Guarded(np.ndarray[Any, Any]):
         """Only to complex types."""
         if not np.issubdtype(np.dtype(dtype), np.complexfloating):
             raise ComplexStepError(f"an argument was cast to {np.dtype(dtype).name}: that drops its derivative")
-        return _guard(_plain(self).astype(dtype, *args, **kwargs))
+        return _guard(plain(self).astype(dtype, *args, **kwargs))
 
     def conj(self) -> Any:
         """Real numbers are their own conjugates."""
@@ -253,7 +259,7 @@ class Guarded(np.ndarray[Any, Any]):
 
     def trace(self, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None, out: Any = None) -> Any:
         """Stays guarded."""
-        return _guard(np.trace(_plain(self), offset, axis1, axis2))
+        return _guard(np.trace(plain(self), offset, axis1, axis2))
 
     def __float__(self) -> float:
         raise ComplexStepError("float(...) of an argument drops its derivative")
@@ -324,10 +330,10 @@ def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Guarded:
 
 def derivative(result: Any) -> FloatArray:
     """The derivative that a result carries; zero for a real one."""
-    raw = np.asarray(_plain(result))
+    raw = np.asarray(plain(result))
     return raw.imag / STEP if np.iscomplexobj(raw) else np.zeros(raw.shape)
 
 
 def real_part(result: Any) -> FloatArray:
     """The value of a result."""
-    return np.asarray(_plain(result)).real.astype(float)
+    return np.asarray(plain(result)).real.astype(float)

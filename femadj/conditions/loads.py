@@ -76,6 +76,8 @@ class NodalForces(_External):
         """The same everywhere."""
         return self
 
+    in_motion = at
+
     def residual(self, u: FloatArray, into: FloatArray) -> float:
         """Add the forces."""
         into += self.forces
@@ -118,6 +120,8 @@ class SpreadForce:
         parts = tuple(part.at(points, parameters, budget) for part in self.parts)
         return SpreadForceAt(parts, self.domains, points, total(self.domains, points))
 
+    in_motion = at
+
 
 @dataclass(frozen=True, eq=False)
 class SpreadForceAt(_External):
@@ -139,11 +143,13 @@ class SpreadForceAt(_External):
         """``d(v.F s / A) = v.F ds / A - (v.F s / A^2) dA``."""
         if into.points is None:
             return
-        force = np.zeros_like(v)
+        force = np.zeros(v.shape, dtype=self.points.dtype)
         self.residual(u, force)
         for part in self.parts:
-            part.pullback(u, v, into, scale / self.area)
-        total(self.domains, self.points, gradient=into.points, scale=-scale * inner(v, force) / self.area)
+            part.pullback(u, v / self.area, into, scale)
+        by_points = np.zeros_like(self.points)
+        total(self.domains, self.points, gradient=by_points)
+        into.points[...] -= scale * inner(v, force) / self.area * by_points
 
     def pushforward(self, u: FloatArray, direction: Design, into: FloatArray) -> None:
         """``F ds / A - F s dA / A^2``."""

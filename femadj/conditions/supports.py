@@ -238,7 +238,7 @@ class Supports:
         return f"{support.group!r} {text}{given}"
 
     def prescribed(self, points: FloatArray) -> Prescribed:
-        """Prescribed values and their derivatives at the given node coordinates.
+        """Prescribed values and their derivatives at the given node coordinates, complex where these are.
 
         Raises
         ------
@@ -246,8 +246,8 @@ class Supports:
             Where two supports prescribe different values for the same unknown.
         """
         locations = points if self.location is None else self.location @ points
-        values = np.zeros(self.fixed.size)
-        derivative = np.zeros((self.fixed.size, self.space.mesh.dim))
+        values = np.zeros(self.fixed.size, dtype=points.dtype)
+        derivative = np.zeros((self.fixed.size, self.space.mesh.dim), dtype=points.dtype)
         source = np.full(self.fixed.size, -1, dtype=np.int64)
         overrides = np.array([each.support.overrides for each in self.constrained], dtype=bool)
         moving, kink = False, ""

@@ -137,6 +137,6 @@ class _Expansion:
             E, nu = values
             held = 1 - nu if self.dim == 2 and self.physics.plane == "stress" else 1 - 2 * nu
             return factor * E / held * sum(v.grad[i, i] for i in range(self.dim))
-        matrix = np.asarray(values[0]).reshape(1, *np.shape(values[0])[:2])  # analytic operations alone follow
+        matrix = np.reshape(values[0], (1, *np.shape(values[0])[:2]))
         stress = self.physics.held_stress(matrix, dim=self.dim)[0]
         return factor * sum(stress[i, j] * v.grad[i, j] for i in range(self.dim) for j in range(self.dim))

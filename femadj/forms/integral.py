@@ -30,7 +30,6 @@ from femadj.forms.pointwise import (
     add_measure,
     add_parameter_slopes,
     evaluated,
-    rate_of_measure,
     reads_geometry,
     seeds_along,
 )
@@ -40,7 +39,7 @@ from femadj.forms.slotted import add_carried, carried
 from femadj.forms.term import Budget, Kept
 from femadj.space import nodal
 from femadj.space.maps import FieldMap, FieldsAt, IntArray, NodalMap, PointTensor, Sides, chosen_of, numbered
-from femadj.space.nodal import Force, Tensor
+from femadj.space.nodal import Force, Tensor, rate_of_measure
 from femadj.space.parameters import Parameters
 from femadj.space.parts import Part
 from femadj.space.pattern import MatrixEntries
@@ -117,7 +116,14 @@ class IntegralTerm:
 
     def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
         """Put the term at a design."""
+        if np.iscomplexobj(points):
+            return self.in_motion(points, parameters, budget)
         laws = {sides: law.at_design() for sides, law in self.laws.items()}
+        return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
+
+    def in_motion(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
+        """Put the term at a design that carries a complex step: products of complex fields carry their rates."""
+        laws = {sides: law.in_motion() for sides, law in self.laws.items()}
         return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
 
 
@@ -357,9 +363,12 @@ class IntegralAt:
                 if product == "flux":
                     result.add(test, piece.flux(at, sides, slots[trial][0]))
                     continue
-                c = piece.tangent(at, sides, slots[trial][0])
-                known, out = (trial, test) if product == "jvp" else (test, trial)
-                result.add(out, c.times(slots[known][1], transpose=product == "vjp"))
+                if product == "vjp":
+                    law, at_v = piece.term.laws[sides], slots[test][1]
+                    result.add(trial, law.pulled(at, piece.kept(sides), slots[trial][0], at_v))
+                    continue
+                pushed = piece.term.laws[sides].pushed(at, piece.kept(sides), slots[trial][0], slots[trial][1])
+                result.add(test, pushed)
             return result.sums
 
         worst = np.inf
@@ -435,16 +444,14 @@ class IntegralAt:
     ) -> None:
         """What the points of a piece contribute to the node gradient: measure, law, transport of both fields."""
         law, dim = self.term.laws[sides], at.domain.dim
-        tangent = piece.tangent(at, sides, u)
-        flux = piece.flux(at, sides, u, tangent)
+        flux, by_u = law.duals(at, piece.kept(sides), u, v)
         explicit = law.explicit(at, piece.kept(sides), u, v)
-        force = np.zeros((dim, 1 + dim, *at.shape)) if explicit is None else explicit
+        force = np.zeros((dim, 1 + dim, *at.shape), dtype=at.dtype) if explicit is None else explicit
         add_measure(force, _paired(flux, v), at.frame.normal_or_none)
         forces.add(0, force)
-        add_carried(forces.at(sides[-1], force.shape), self._parts, v, flux)
-        if law.arity == 2:
-            by_u = tangent.times(v, transpose=True)
-            add_carried(forces.at(sides[0], force.shape), self._parts, u, by_u)
+        add_carried(forces.at(sides[-1], force.shape, force.dtype), self._parts, v, flux)
+        if by_u is not None:
+            add_carried(forces.at(sides[0], force.shape, force.dtype), self._parts, u, by_u)
 
     def _by_moments(self, u: FloatArray, v: FloatArray, into: Mapping[str, FloatArray], scale: float) -> None:
         """Derivatives by parameters of coefficients that do not vary within regions: ``dC/dm`` times ``v^ (x) u^``."""
@@ -457,7 +464,7 @@ class IntegralAt:
     def _moments(self, u: FloatArray, v: FloatArray) -> dict[Sides, FloatArray]:
         """Integrals over the regions of each law: of ``v^ (x) u^``, or of what a load is paired with."""
         law = self.compiled
-        if law is not None and law.arity == 2:
+        if law is not None and law.arity == 2 and not np.iscomplexobj(self.points):
             (sides,) = self.term.laws
             domain, nc = self.term.domain, u.shape[1]
             stride = domain.dim + 1
@@ -483,7 +490,7 @@ class IntegralAt:
         total: dict[Sides, FloatArray] = {}
         for _, found in self._each(sums):
             for sides, (by_entity, region, n_regions) in (found or {}).items():
-                target = total.setdefault(sides, np.zeros((n_regions, *by_entity.shape[1:])))
+                target = total.setdefault(sides, np.zeros((n_regions, *by_entity.shape[1:]), by_entity.dtype))
                 np.add.at(target, region, by_entity)
         return total
 
@@ -568,9 +575,9 @@ class _Sums:
         else:
             self.sums[side] = array
 
-    def at(self, side: int, shape: tuple[int, ...]) -> FloatArray:
+    def at(self, side: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> FloatArray:
         """The sum of a side."""
-        return self.sums.setdefault(side, np.zeros(shape))
+        return self.sums.setdefault(side, np.zeros(shape, dtype))
 
 
 def _paired(a: FloatArray, b: FloatArray) -> FloatArray:

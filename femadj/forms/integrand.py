@@ -21,6 +21,7 @@ from skfem.element import DiscreteField
 from femadj.base.arguments import described
 from femadj.base.calls import describe_failure, invoke, read_only
 from femadj.base.complex_step import Guarded, steps_kept
+from femadj.base.jet import Jet, gathered
 from femadj.errors import FemadjError, FormError, choices
 
 AnyArray = npt.NDArray[Any]
@@ -121,6 +122,31 @@ class GuardedField(Guarded):
         return _zeros(self.shape, None if self.grad is None else np.shape(self.grad))
 
 
+class JetField(Jet):
+    """A field whose value carries a step for second derivatives."""
+
+    def __init__(self, value: Jet, gradient: Any = None, *, div: Any = None, curl: Any = None) -> None:
+        super().__init__(value.jet_value, value.jet_slope)
+        self.grad, self.div, self.curl = gradient, div, curl
+
+    def zeros(self) -> Field:
+        """A field of zeros of the same shape."""
+        return _zeros(self.shape, None if self.grad is None else np.shape(self.grad))
+
+
+def field_with(value: Any, gradient: Any = None, *, div: Any = None, curl: Any = None) -> Any:
+    """A field, of the numbers that its value has: real ones, complex ones that carry a step, or jets."""
+    make: Any = JetField if isinstance(value, Jet) else GuardedField if np.iscomplexobj(value) else Field
+    if make is GuardedField:
+        gradient, div, curl = (guarded(part) for part in (gradient, div, curl))
+    return make(value, gradient, div=div, curl=curl)
+
+
+def guarded(part: Any) -> Any:
+    """Complex arrays guarded, anything else as it is."""
+    return part.view(Guarded) if type(part) is np.ndarray and np.iscomplexobj(part) else part
+
+
 def _zeros(shape: tuple[int, ...], of_gradient: tuple[int, ...] | None) -> Field:
     """A field of zeros that may be written to."""
     field = Field(np.zeros(shape), None if of_gradient is None else np.zeros(of_gradient))
@@ -129,8 +155,8 @@ def _zeros(shape: tuple[int, ...], of_gradient: tuple[int, ...] | None) -> Field
 
 
 for _name in _HIGHER:
-    setattr(Field, _name, _refuse(_name))
-    setattr(GuardedField, _name, _refuse(_name))
+    for _kind in (Field, GuardedField, JetField):
+        setattr(_kind, _name, _refuse(_name))
 
 
 class _UnknownNameError(AttributeError):
@@ -228,8 +254,8 @@ class Integrand:
         given = name or getattr(function, "__name__", None) or type(function).__name__
         return cls(function, given)
 
-    def __call__(self, arguments: Sequence[Any], w: Environment, shape: tuple[int, ...]) -> AnyArray:
-        """Values at the quadrature points, shape ``(m, nq)``, complex where an argument was seeded.
+    def __call__(self, arguments: Sequence[Any], w: Environment, shape: tuple[int, ...]) -> Any:
+        """Values at the quadrature points, shape ``(m, nq)``, complex (or a jet) where an argument was seeded.
 
         Raises
         ------
@@ -244,6 +270,13 @@ class Integrand:
             raise type(error)(f"form {self.name!r}: {error}") from error
         except Exception as error:
             raise FormError(f"form {self.name!r} failed: {describe_failure(error)}{_calls(error, w)}") from error
+        result = gathered(result)
+        if isinstance(result, Jet):
+            parts = (self._checked(np.asarray(part), w, shape) for part in (result.jet_value, result.jet_slope))
+            return Jet(*parts)
+        return self._checked(result, w, shape)
+
+    def _checked(self, result: Any, w: Environment, shape: tuple[int, ...]) -> AnyArray:
         values = result.view(np.ndarray) if isinstance(result, np.ndarray) else np.asarray(result)
         if values.dtype.kind not in "fiubc":
             raise FormError(f"form {self.name!r} must return an array of numbers, not {type(result).__name__}")

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
+from femadj.base import jet
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative, seed
 from femadj.forms.integrand import Integrand
@@ -60,6 +62,10 @@ class IntegrandLaw(Law):
         """Test functions that are one in a single slot."""
         n = self.parts[-1].slots.stop
         return fields_of(self.parts, np.broadcast_to(np.eye(n)[slot][:, None, None], (n, *shape)))
+
+    def in_motion(self) -> MovingLaw:
+        """The form itself, evaluated wherever something is asked for."""
+        return MovingLaw(self.integrand, self.parts, self.arity, self.read, self.idx)
 
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray | None:
         """Through ``x``, ``n``, ``h`` and gradients of parameters."""
@@ -232,6 +238,59 @@ class FluxLaw(IntegrandLaw):
         basis = np.eye(n * n).reshape(n * n, n, n)
         region = np.arange(m, dtype=np.int32)
         return PointTensor(values.reshape(n * n, m, nq), basis, region, 0, at.domain.dim + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class MovingLaw(IntegrandLaw):
+    """A form at points that carry a complex step: its derivatives, and through the step their rates.
+
+    Attributes
+    ----------
+    sides : tuple of int or None
+        ``w.idx`` on facets between two cells.
+    """
+
+    sides: tuple[int, ...] | None
+    linear = False
+
+    @property
+    def idx(self) -> tuple[int, ...] | None:
+        """What the form is told."""
+        return self.sides
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """All."""
+        return 0, self.parts[0].dim + 1
+
+    def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
+        """One evaluation for each test slot."""
+        known = [] if self.arity == 1 else fields_of(self.parts, u)
+        result: npt.NDArray[Any] = np.empty((self.parts[-1].slots.stop, *at.shape), dtype=at.dtype)
+        for slot in range(len(result)):
+            result[slot] = at.evaluate_real(self.integrand, [*known, *self.unit_fields(slot, at.shape)])
+        return result
+
+    def pushed(self, at: Quadrature, keep: Keep, u: FloatArray, du: FloatArray) -> FloatArray:
+        """One evaluation for each test slot."""
+        moved = fields_of(self.parts, jet.seed(np.asarray(u, dtype=complex), du))
+        result: npt.NDArray[Any] = np.empty(u.shape, dtype=at.dtype)
+        for slot in range(len(result)):
+            result[slot] = at.slope(self.integrand, [*moved, *self.unit_fields(slot, at.shape)])
+        return result
+
+    def pulled(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
+        """One evaluation for each trial slot."""
+        arguments = self.arguments(u, v)
+        slopes = [
+            argument_slopes(at, self.integrand, arguments, number, slots_read(part, gradient=True))
+            for number, part in enumerate(self.parts)
+        ]
+        return dual_of(self.parts, slopes)
+
+    def duals(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Both."""
+        return self.flux(at, keep, u), self.pulled(at, keep, u, v) if self.arity == 2 else None
 
 
 def parameter_seed(at: Quadrature, name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:

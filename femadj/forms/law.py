@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import derivative
+from femadj.errors import SecondOrderError
 from femadj.forms.noted import Noted
 from femadj.forms.pointwise import Quadrature, add_normal
 from femadj.forms.regional import RegionalTensor
@@ -70,6 +71,10 @@ class Law:
         """The same, to be put at a design."""
         return self
 
+    def in_motion(self) -> Law:
+        """The same, to be put at a design that carries a complex step; SecondOrderError where it has no such thing."""
+        raise SecondOrderError(f"the law {self.name!r} does not tell its second derivatives")
+
     # ------------------------------------------------------------------ values
     def coefficients(self, at: Quadrature, keep: Keep) -> PointTensor:
         """Of a linear law: the tangent ``C``, or the flux of an external force."""
@@ -83,6 +88,20 @@ class Law:
         """``P``, shape ``(n_slots, m, nq)``; ``tangent`` where it is known."""
         c = self.coefficients(at, keep) if tangent is None else tangent
         return c.times(u) if self.arity == 2 else c.force(at.shape)
+
+    def pushed(self, at: Quadrature, keep: Keep, u: FloatArray, du: FloatArray) -> FloatArray:
+        """``C : du^``, the change of ``P`` with the slots of the field, shape ``(n_slots, m, nq)``."""
+        return self.tangent(at, keep, u).times(du)
+
+    def pulled(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
+        """``v^ : C``, the derivative of ``v^ : P`` by the slots of the field, shape ``(n_slots, m, nq)``."""
+        return self.tangent(at, keep, u).times(v, transpose=True)
+
+    def duals(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Derivatives of ``v^ : P`` by the slots of both: ``P``, and ``v^ : C`` (None for an external force)."""
+        tangent = self.tangent(at, keep, u)
+        flux = self.flux(at, keep, u, tangent)
+        return flux, tangent.times(v, transpose=True) if self.arity == 2 else None
 
     def varies(self, parameters: Parameters) -> bool:
         """Whether coefficients have to be evaluated piece by piece."""
@@ -156,6 +175,10 @@ class RegionalLaw(Law):
     """What laws share whose coefficients are constant in regions and functions of parameters."""
 
     tensor: RegionalTensor
+
+    def in_motion(self) -> Self:
+        """Itself: its tensors are functions for complex numbers, too."""
+        return self
 
     def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
         """Those of the tensor."""
@@ -313,7 +336,7 @@ class LoadLaw(RegionalLaw):
     def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
         """``v``, and ``v . n``, times the function of position."""
         value = v[:: at.domain.dim + 1]
-        result = np.zeros((self.n_components + 1, *at.shape))
+        result: npt.NDArray[Any] = np.zeros((self.n_components + 1, *at.shape), dtype=at.dtype)
         result[:-1] = value
         if self.pressure:
             result[-1] = (value * at.frame.normal).sum(axis=0)
@@ -326,7 +349,7 @@ class LoadLaw(RegionalLaw):
         """Through position and normal."""
         data, dim = self._data(at, keep, slopes=self.position is not None), at.domain.dim
         value = v[:: dim + 1]
-        force = np.zeros((dim, 1 + dim, *at.shape))
+        force: npt.NDArray[Any] = np.zeros((dim, 1 + dim, *at.shape), dtype=at.dtype)
         if self.pressure:
             add_normal(force, at.frame.normal, data.pressure[data.region] * value)
         if data.force_x is not None and data.pressure_x is not None:

@@ -20,12 +20,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from femadj.base import jet
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import read_only
-from femadj.base.complex_step import Guarded, derivative, seed
+from femadj.base.jet import seed
 from femadj.errors import FormError
-from femadj.forms.integrand import AnyArray, Environment, Field, GuardedField, Integrand, SidesRead, strict_complex
-from femadj.space.nodal import Frame, frame, interpolate, scatter
+from femadj.forms.integrand import (
+    AnyArray,
+    Environment,
+    Field,
+    Integrand,
+    SidesRead,
+    field_with,
+    guarded,
+    strict_complex,
+)
+from femadj.space.nodal import Frame, frame, interpolate, rate_of_measure, scatter
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
 
@@ -35,6 +45,11 @@ T = TypeVar("T")
 
 def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1) -> Iterator[tuple[P, T]]:
     """Evaluate something on every piece, in some threads; results come in the order of the pieces."""
+
+    def strictly(piece: P) -> T:
+        with strict_complex():  # is kept by every thread on its own
+            return evaluate(piece)
+
     with strict_complex():
         if threads == 1:
             for piece in pieces:
@@ -43,7 +58,7 @@ def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1)
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[tuple[P, Future[T]]] = deque()
             for piece in pieces:
-                waiting.append((piece, pool.submit(evaluate, piece)))
+                waiting.append((piece, pool.submit(strictly, piece)))
                 if len(waiting) == 2 * threads:
                     first, result = waiting.popleft()
                     yield first, result.result()
@@ -54,6 +69,9 @@ def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1)
 
 def as_field(value: AnyArray, gradient: Any, on_read: Callable[[], None] | None = None) -> Field:
     """A field as forms see it: one component is a scalar."""
+    if np.iscomplexobj(value):  # it carries a step; what it is read for is known by then
+        scalar = value.shape[0] == 1
+        return field_with(value[0] if scalar else value, gradient[0] if scalar and gradient is not None else gradient)
     if value.shape[0] == 1:
         if callable(gradient):
             return Field(value[0], lambda: gradient()[0], on_read)
@@ -69,7 +87,7 @@ class Quadrature:
     ----------
     domain : Domain
     points : (n_nodes, dim)
-        Node coordinates.
+        Node coordinates; complex ones carry a step, as may then all that is read, and derivatives carry its rate.
     parameters : Parameters
     one_point : bool
         Whether one point stands for every entity, for integrands that read nothing that varies within one.
@@ -106,9 +124,9 @@ class Quadrature:
     def _sources(self) -> dict[str, Callable[[], Any]]:
         sources: dict[str, Callable[[], Any]] = {}
         if not self.one_point:
-            sources |= {"x": lambda: Field(self.frame.x), "h": lambda: Field(self.frame.size)}
+            sources |= {"x": lambda: field_with(self.frame.x), "h": lambda: field_with(self.frame.size)}
             if self.domain.is_facet:
-                sources["n"] = lambda: Field(self.frame.normal)
+                sources["n"] = lambda: field_with(self.frame.normal)
         if self.sides is not None:
             sources["idx"] = lambda: SidesRead(self.sides or (), self.reads)
         for name in self.parameters:
@@ -124,13 +142,17 @@ class Quadrature:
                 on_read = self._two_gradients(name) if self.sides else lambda: self.reads.add(f"{name}.grad")
                 return as_field(value, gradient, on_read)
             values = self.parameters.value(name)
+            if self.moving:
+                values = values.astype(complex)
             if entry.kind == "cell" and self.sides:
                 raise FormError(
                     f"it reads w.{name}, which has two values on a facet between two cells: declare it as a NodalField"
                 )
             if entry.kind == "cell":
                 here = values[self.domain.global_cells]
-                return Field(np.moveaxis(here, 0, -1)[..., None])
+                return field_with(np.moveaxis(here, 0, -1)[..., None])
+            if self.moving:
+                return guarded(values if values.ndim == 0 else values[..., None, None])
             return float(values) if values.ndim == 0 else read_only(values[..., None, None])
 
         return read
@@ -171,9 +193,25 @@ class Quadrature:
         self.reads.update(w.reads)
         return values
 
+    @property
+    def moving(self) -> bool:
+        """Whether the points carry a step already."""
+        return np.iscomplexobj(self.points)
+
+    @property
+    def dtype(self) -> type:
+        """Of values and derivatives."""
+        return complex if self.moving else float
+
+    def slope(self, integrand: Integrand, arguments: Sequence[Any], seeds: Mapping[str, Any] | None = None) -> AnyArray:
+        """Derivative of an integrand along the steps of its arguments and seeds, ``(m, nq)``."""
+        return jet.derivative(self.evaluate(integrand, arguments, seeds), moving=self.moving)
+
     def evaluate_real(self, integrand: Integrand, arguments: Sequence[Any]) -> FloatArray:
-        """Values of an integrand without complex steps; FormError where they are complex all the same."""
+        """Values of an integrand without complex steps but those of the points; FormError for other complex numbers."""
         values = self.evaluate(integrand, arguments)
+        if self.moving:
+            return np.asarray(values)
         if np.iscomplexobj(values):
             if np.abs(values.imag).max(initial=0.0) > 0:
                 raise FormError(f"form {integrand.name!r} returns complex numbers; forms and functionals must be real")
@@ -191,9 +229,7 @@ def unit(shape: tuple[int, ...], index: tuple[int, ...]) -> AnyArray:
 def seeded_field(value: Any, gradient: Any, value_step: Any = None, gradient_step: Any = None) -> Any:
     """A field with complex steps in its value or its gradient."""
     grad = gradient if gradient_step is None or gradient is None else seed(gradient, gradient_step)
-    if value_step is None:
-        return Field(value, grad)
-    return GuardedField(seed(value, value_step), grad)
+    return field_with(value if value_step is None else seed(value, value_step), grad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,12 +272,12 @@ def argument_slopes(
     """Derivatives of an integrand by the slots of one argument, shape ``(nc, n_slots, m, nq)``."""
     here = arguments[number]
     nc = here.value.shape[0] or here.gradient.shape[0]
-    result = np.empty((nc, len(slots), *quadrature.shape))
+    result: AnyArray = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
     fields = [a.field for a in arguments]
     for i in range(nc):
         for k, slot in enumerate(slots):
             fields[number] = here.seeded(i, slot)
-            result[i, k] = derivative(quadrature.evaluate(integrand, fields))
+            result[i, k] = quadrature.slope(integrand, fields)
     return result
 
 
@@ -257,11 +293,11 @@ def explicit_force(
     """
     dim = quadrature.domain.dim
     fields = [a.field for a in arguments]
-    force = np.zeros((dim, dim + 1, *quadrature.shape))
+    force: AnyArray = np.zeros((dim, dim + 1, *quadrature.shape), dtype=quadrature.dtype)
     at = quadrature.frame
 
-    def slope(**seeds: Guarded) -> FloatArray:
-        return derivative(quadrature.evaluate(integrand, fields, seeds))
+    def slope(**seeds: Any) -> AnyArray:
+        return quadrature.slope(integrand, fields, seeds)
 
     if "x" in reads:
         for j in range(dim):
@@ -320,10 +356,10 @@ def _nodal_slopes(
     """Derivatives by the slots of a nodal parameter, shape ``(nc, n_slots, m, nq)``."""
     slots_of = Slots(*quadrature.nodal(name))
     nc = slots_of.value.shape[0]
-    result = np.empty((nc, len(slots), *quadrature.shape))
+    result: AnyArray = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
     for i in range(nc):
         for k, slot in enumerate(slots):
-            result[i, k] = derivative(quadrature.evaluate(integrand, fields, {name: slots_of.seeded(i, slot)}))
+            result[i, k] = quadrature.slope(integrand, fields, {name: slots_of.seeded(i, slot)})
     return result
 
 
@@ -364,7 +400,7 @@ def seeds_along(
             value, rate = np.asarray(quadrature.environment()[name]), rates[name]
             if entry.kind == "cell":
                 here = np.moveaxis(rate[domain.global_cells], 0, -1)[..., None]
-                seeds[name] = GuardedField(seed(value, here))
+                seeds[name] = field_with(seed(value, here))
             else:
                 seeds[name] = seed(value, rate if rate.ndim == 0 else rate[..., None, None])
         elif name in reads and entry.kind == "nodal" and (name in rates or (w is not None and f"{name}.grad" in reads)):
@@ -379,17 +415,11 @@ def _nodal_seed(quadrature: Quadrature, name: str, w: FloatArray | None, rate: F
     scalar = len(value) == 1
     if rate is None:
         moved = seed(gradient, step)
-        return Field(value[0] if scalar else value, moved[0] if scalar else moved)
+        return field_with(value[0] if scalar else value, moved[0] if scalar else moved)
     table = rate[:, None] if rate.ndim == 1 else rate
     by_value, by_gradient = interpolate(quadrature.domain.on_geometry, quadrature.points, table)
     both = seed(value, by_value), seed(gradient, step + by_gradient)
-    return GuardedField(*(part[0] for part in both)) if scalar else GuardedField(*both)
-
-
-def rate_of_measure(w: FloatArray, normal: FloatArray | None) -> FloatArray:
-    """Relative rate of the measure under ``W = grad V``: ``div V`` on cells, ``div V - n . W n`` on facets."""
-    rate: FloatArray = np.einsum("jjeq->eq", w)
-    return rate if normal is None else rate - np.einsum("ieq,ijeq,jeq->eq", normal, w, normal)
+    return field_with(*(part[0] for part in both)) if scalar else field_with(*both)
 
 
 def reads_geometry(reads: Collection[str], parameters: Parameters) -> bool:
@@ -422,7 +452,7 @@ def parameter_slopes(
             continue
         value = quadrature.environment()[name]
         shape = entry.item_shape
-        slopes = np.empty((*shape, *quadrature.shape))
+        slopes: AnyArray = np.empty((*shape, *quadrature.shape), dtype=quadrature.dtype)
         for index in np.ndindex(*shape):
             if shape:
                 direction = np.zeros((*shape, 1, 1))
@@ -430,8 +460,8 @@ def parameter_slopes(
             else:
                 direction = np.ones(()) if entry.kind == "constant" else np.ones((1, 1))
             step = seed(np.asarray(value), direction)
-            seeds = {name: step if entry.kind == "constant" else GuardedField(step)}
-            slopes[index] = derivative(quadrature.evaluate(integrand, fields, seeds))
+            seeds = {name: step if entry.kind == "constant" else field_with(step)}
+            slopes[index] = quadrature.slope(integrand, fields, seeds)
         result[name] = slopes
     return result
 

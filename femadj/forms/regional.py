@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base import jet
 from femadj.base.arrays import FloatArray
-from femadj.base.complex_step import STEP
+from femadj.base.complex_step import STEP, plain
 from femadj.space.parameters import Parameters
 
 IntArray = npt.NDArray[np.int64]
@@ -64,8 +65,9 @@ class RegionalTensor:
         return RegionalTensor.constant(self.pushforward(parameters, rates), self.region)
 
     def at(self, parameters: Parameters) -> FloatArray:
-        """The tensors of all regions, ``(n_regions, ...)``."""
-        return np.ascontiguousarray(self.function(*self._values(parameters)), dtype=float)
+        """The tensors of all regions, ``(n_regions, ...)``; complex where parameters are, which then move."""
+        found = self.function(*self._values(parameters))
+        return np.ascontiguousarray(found, dtype=np.result_type(found, np.float64))
 
     def pushforward(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> FloatArray:
         """Rate of the tensors ``(n_regions, ...)`` along rates of the parameters; those left out do not change."""
@@ -90,11 +92,12 @@ class RegionalTensor:
                 continue
             target = into[name].reshape(-1, *shape)  # a view: parameters are contiguous
             for item in np.ndindex(*shape):
-                moved: list[npt.NDArray[Any]] = list(values)
-                seeded = value.astype(complex)
-                seeded[(slice(None), *item)] += 1j * STEP
-                moved[number] = seeded
-                slope = self.function(*moved).imag.reshape(self.n_regions, -1) / STEP
+                direction = np.zeros(value.shape)
+                direction[(slice(None), *item)] = 1.0
+                moved: list[Any] = list(values)
+                moved[number] = plain(jet.seed(value, direction))
+                found = self.function(*moved)
+                slope = jet.derivative(found, moving=np.iscomplexobj(value)).reshape(self.n_regions, -1)
                 np.add.at(target, (chosen, *item), scale * (slope * weights).sum(axis=1))
 
     def _each(self, parameters: Parameters) -> list[tuple[str, tuple[int, ...], IntArray, FloatArray]]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.base.complex_step import Guarded, seed
-from femadj.forms.integrand import Field, GuardedField
+from femadj.base.jet import seed
+from femadj.forms.integrand import Field, field_with
 from femadj.forms.pointwise import Slots, add_transport, unit
 from femadj.space.parts import Part
 
@@ -26,15 +26,14 @@ from femadj.space.parts import Part
 def field_of(part: Part, slots: Any) -> Any:
     """A part as forms see it, from its slots ``(n_slots, m, nq)``, with or without a complex step."""
     dim = part.dim
-    make: Any = GuardedField if isinstance(slots, Guarded) else Field
     if part.kind == "H1":
         table = slots.reshape(part.components, 1 + dim, *slots.shape[1:])
         if part.vector:
-            return make(table[:, 0], table[:, 1:])
-        return make(table[0, 0], table[0, 1:])
+            return field_with(table[:, 0], table[:, 1:])
+        return field_with(table[0, 0], table[0, 1:])
     if part.kind == "H(div)":
-        return make(slots[:dim], div=slots[dim])
-    return make(slots[:dim], curl=slots[dim:] if dim == 3 else slots[dim])
+        return field_with(slots[:dim], div=slots[dim])
+    return field_with(slots[:dim], curl=slots[dim:] if dim == 3 else slots[dim])
 
 
 def fields_of(parts: Sequence[Part], slots: FloatArray) -> list[Field]:
@@ -84,7 +83,7 @@ def slots_read(part: Part, *, gradient: bool) -> range:
 
 def dual_of(parts: Sequence[Part], slopes: Sequence[FloatArray]) -> FloatArray:
     """Derivatives by all slots ``(n_slots, m, nq)``, from those by the arguments (``argument_slopes``)."""
-    dual = np.zeros((parts[-1].slots.stop, *slopes[0].shape[2:]))
+    dual = np.zeros((parts[-1].slots.stop, *slopes[0].shape[2:]), dtype=slopes[0].dtype)
     for part, by in zip(parts, slopes, strict=True):
         here = dual[part.slots]
         if part.kind == "H1":

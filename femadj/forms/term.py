@@ -121,3 +121,15 @@ class Term(Protocol):
     def at(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> TermAt:
         """Put the term at a design; ``budget`` is the memory that it may share with others, its own when left out."""
         ...
+
+
+class MovingTerm(Term, Protocol):
+    """A term that also knows its second derivatives."""
+
+    def in_motion(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> TermAt:
+        """Put the term at a design that carries a complex step, ``d + i STEP (rate of d)``.
+
+        What is returned takes complex fields and adds to complex arrays, and everything that it adds carries its rate
+        in the imaginary part. Only ``residual``, ``jvp``, ``vjp`` and ``pullback`` are called.
+        """
+        ...

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from femadj.base.arguments import described, real_array
 from femadj.base.arrays import FloatArray
+from femadj.base.jet import values_of
 from femadj.errors import MaterialError
 from femadj.forms.integral import IntegralTerm
 from femadj.forms.law import TensorLaw
@@ -200,7 +201,7 @@ class Body:
 
         def times_thickness(*values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             *constants, factor = values
-            require_positive(np.real(factor), "thickness")
+            require_positive(values_of(factor), "thickness")
             result = function(*constants)
             return result * factor.reshape(-1, *(1,) * (result.ndim - 1))
 

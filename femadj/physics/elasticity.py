@@ -166,7 +166,7 @@ def _held_stress(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[
         raise MaterialError(
             "thermal expansion in plane strain acts across the plane too and needs the (6, 6) stiffness"
         )
-    result = np.zeros((len(matrix), dim, dim), dtype=matrix.dtype)
+    result = np.zeros_like(matrix, shape=(len(matrix), dim, dim))
     for number, (i, j) in enumerate(VOIGT[dim]):
         result[:, i, j] = result[:, j, i] = stress[:, number]
     return result

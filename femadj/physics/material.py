@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray, listing
+from femadj.base.jet import values_of
 from femadj.errors import MaterialError
 from femadj.forms.regional import RegionalTensor, TensorFunction
 from femadj.mesh import Mesh
@@ -110,7 +111,7 @@ def _distinct(code: IntArray) -> tuple[IntArray, npt.NDArray[np.int32]]:
 # ------------------------------------------------------------------ checks of values
 def checked_values(check: Callable[[FloatArray, str], None], name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The values of a constant by region, real or complex, checked."""
-    check(np.real(values), name)
+    check(values_of(values), name)
     return values
 
 
@@ -143,8 +144,8 @@ VOIGT: Mapping[int, tuple[tuple[int, int], ...]] = {
 
 def isotropic_stiffness(E: npt.NDArray[Any], nu: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[Any]:
     """Elasticity tensors ``(n, dim, dim, dim, dim)`` of isotropic materials, ``E`` and ``nu`` ``(n,)``."""
-    require_positive(np.real(E), "E")
-    require_poisson(np.real(nu), "nu")
+    require_positive(values_of(E), "E")
+    require_poisson(values_of(nu), "nu")
     mu = E / (2 * (1 + nu))
     lame = E * nu / ((1 + nu) * (1 - 2 * nu))
     if dim == 2 and plane == "stress":
@@ -160,15 +161,12 @@ def anisotropic_stiffness(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt
 
     The symmetric part of a matrix counts, so that derivatives by its entries are symmetric too.
     """
-    require_definite(np.real(matrix), "stiffness")
+    require_definite(values_of(matrix), "stiffness")
     voigt = plane_voigt(0.5 * (matrix + matrix.swapaxes(1, 2)), dim, plane)
-    tensor = np.zeros((len(matrix), dim, dim, dim, dim), dtype=voigt.dtype)
+    number = np.zeros((dim, dim), dtype=np.int64)
     for a, (i, j) in enumerate(VOIGT[dim]):
-        for b, (k, m) in enumerate(VOIGT[dim]):
-            for p, q in {(i, j), (j, i)}:
-                for r, s in {(k, m), (m, k)}:
-                    tensor[:, p, q, r, s] = voigt[:, a, b]
-    return tensor
+        number[i, j] = number[j, i] = a
+    return voigt[:, number[:, :, None, None], number]
 
 
 def plane_voigt(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[Any]:
@@ -183,12 +181,13 @@ def plane_voigt(matrix: npt.NDArray[Any], dim: int, plane: str) -> npt.NDArray[A
     if plane == "strain":
         return matrix[:, kept[:, None], kept]
     compliance = np.linalg.inv(matrix)
-    return np.asarray(np.linalg.inv(compliance[:, kept[:, None], kept]))
+    plane_stress: npt.NDArray[Any] = np.linalg.inv(compliance[:, kept[:, None], kept])
+    return plane_stress
 
 
 def isotropic_conductivity(k: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
     """Conductivity tensors ``(n, dim, dim)`` from numbers ``(n,)``."""
-    require_positive(np.real(k), "conductivity")
+    require_positive(values_of(k), "conductivity")
     return k[:, None, None] * np.eye(dim)
 
 
@@ -196,13 +195,13 @@ def tensor_conductivity(k: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
     """Conductivity tensors ``(n, dim, dim)``, checked."""
     if k.shape[1:] != (dim, dim):
         raise MaterialError(f"conductivity must be a number or {(dim, dim)}, not {k.shape[1:]}")
-    require_definite(np.real(k), "conductivity")
+    require_definite(values_of(k), "conductivity")
     return k
 
 
 def of_gradients(tensors: npt.NDArray[Any], dim: int) -> npt.NDArray[Any]:
     """Tensors ``(n, nc, dim, nc, dim)`` between gradients, as tensors between all slots ``(n, N, N)``."""
     n, nc = tensors.shape[:2]
-    full = np.zeros((n, nc, dim + 1, nc, dim + 1), dtype=tensors.dtype)
+    full = np.zeros_like(tensors, shape=(n, nc, dim + 1, nc, dim + 1))
     full[:, :, 1:, :, 1:] = tensors
     return full.reshape(n, nc * (dim + 1), nc * (dim + 1))

@@ -199,6 +199,11 @@ class ChainSolution(HoldsSolver):
         """Node coordinates."""
         return self.last.points
 
+    @property
+    def links(self) -> Mapping[str, tuple[str, ...]]:
+        """For every stage, the earlier stages whose solutions it reads."""
+        return self.problem.links
+
     def __repr__(self) -> str:
         return shown(f"ChainSolution({len(self.stages)} stages)", **{n: _head(s) for n, s in self.stages.items()})
 

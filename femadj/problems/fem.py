@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from femadj.algebra.constraints import Condensed, Diagonal, Selection
 from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, listing
+from femadj.base.complex_step import STEP
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.supports import Prescribed, Supports
-from femadj.errors import TangledMeshError
-from femadj.forms.term import Budget, Term, TermAt
+from femadj.errors import SecondOrderError, TangledMeshError
+from femadj.forms.term import Budget, MovingTerm, Term, TermAt
 from femadj.physics import BoundPhysics
 from femadj.solvers.base import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
@@ -177,7 +179,7 @@ class FemAtDesign:
     @cached_property
     def load(self) -> FloatArray:
         """Nodal forces of the external terms, read-only."""
-        load, nothing = np.zeros(self.space.shape), np.zeros(self.space.shape)
+        load, nothing = np.zeros(self.space.shape, dtype=self.points.dtype), np.zeros(self.space.shape)
         _, external = self._terms
         self._require_untangled(min([term.residual(nothing, load) for term in external], default=np.inf))
         load.setflags(write=False)
@@ -234,6 +236,12 @@ class FemAtDesign:
     def lifting(self) -> FloatArray:
         """A state with the prescribed values, zero elsewhere, ``(n_cases, n)``."""
         return self.prescribed.values.reshape(1, -1)
+
+    def reactions(self, state: State) -> FloatArray:
+        """``K u - f`` at unknowns with supports, zero at the others, ``(n_cases, n)``."""
+        fixed, forces = self.constraints.unknowns, np.zeros(state.u.shape)
+        forces[:, fixed] = (self.condensed.rows @ state.u.T).T - self.load.ravel()[fixed]
+        return forces
 
     # ------------------------------------------------------------------ the residual and its products
     def residual(self, state: State) -> FloatArray:
@@ -297,3 +305,72 @@ class FemAtDesign:
     def zeros(self) -> Mapping[str, FloatArray]:
         """Zeros in the shape of every parameter."""
         return self.parameters.zeros()
+
+    def shifted(self, direction: Design, t: float) -> FemAtDesign:
+        """The problem at the design ``d + t direction``."""
+        points = self.points if direction.points is None else self.points + t * direction.points
+        moved = {name: self.parameters.value(name) + t * rate for name, rate in direction.parameters.items()}
+        return self.problem.at(Design(points, {**self.design.parameters, **moved}))
+
+    def in_motion(self, direction: Design) -> FemInMotion:
+        """The problem at the complex design ``d + i STEP direction``: what is computed there carries its rate.
+
+        Raises
+        ------
+        SecondOrderError
+            For terms that do not tell their second derivatives.
+        """
+        for term in (*self.problem.internal, *self.problem.external):
+            if not callable(getattr(term, "in_motion", None)):
+                raise SecondOrderError(
+                    f"{type(term).__name__} does not tell its second derivatives: give the term a method "
+                    "in_motion(points, parameters, budget) (femadj.forms.term.MovingTerm), or write it as a form"
+                )
+        velocity = np.zeros_like(self.points) if direction.points is None else direction.points
+        points: Any = np.ascontiguousarray(self.points + 1j * STEP * velocity)
+        parameters = self.parameters.in_motion(direction.parameters)
+        values = {name: entry.values for name, entry in parameters.entries.items() if entry.values is not None}
+        return FemInMotion(self.problem, Design(points, values), points, parameters)
+
+
+@dataclass(frozen=True, eq=False)
+class FemInMotion(FemAtDesign):
+    """A problem at a design that carries a complex step, and so does all that it is asked for; no matrix is made."""
+
+    @cached_property
+    def _terms(self) -> tuple[tuple[TermAt, ...], tuple[TermAt, ...]]:
+        budget, problem = Budget(), self.problem
+        put: list[tuple[TermAt, ...]] = [
+            tuple(cast(MovingTerm, term).in_motion(self.points, self.parameters, budget) for term in terms)
+            for terms in (problem.internal, problem.external)
+        ]
+        return put[0], put[1]
+
+    def reactions(self, state: State) -> FloatArray:
+        """``K u - f`` at unknowns with supports."""
+        return np.where(self.constraints.constrained, self.residual(state), 0.0)
+
+    def residual(self, state: State) -> FloatArray:
+        """``R``, by one pass over the mesh."""
+        result = np.zeros(state.u.shape, dtype=complex)
+        for case, y in enumerate(result):
+            for rate, term in self._internal:
+                if (field := state.derivative(rate)) is not None:
+                    term.residual(field[case].reshape(self.space.shape), y.reshape(self.space.shape))
+        return result - self.load.ravel()
+
+    def jvp(self, state: State, du: FloatArray, rate: int = 0) -> FloatArray:
+        """``K du`` ``(n_cases, n)``, or with the matrix of a time derivative, by one pass over the mesh."""
+        return self._product("jvp", state, du, rate)
+
+    def vjp(self, state: State, lam: FloatArray, rate: int = 0) -> FloatArray:
+        """``K^T lam`` ``(n_cases, n)``, or with the matrix of a time derivative, by one pass over the mesh."""
+        return self._product("vjp", state, lam, rate)
+
+    def _product(self, name: Literal["jvp", "vjp"], state: State, x: FloatArray, rate: int) -> FloatArray:
+        shape, result = self.space.shape, np.zeros(state.u.shape, dtype=complex)
+        for case, (given, y) in enumerate(zip(x, result, strict=True)):
+            for order, term in self._internal:
+                if order == rate and (field := state.derivative(rate)) is not None:
+                    getattr(term, name)(field[case].reshape(shape), given.reshape(shape), y.reshape(shape))
+        return result

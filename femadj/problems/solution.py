@@ -139,6 +139,16 @@ class Solution(HoldsSolver):
         """Itself, under no name: a chain of one stage."""
         return {"": self}
 
+    @property
+    def links(self) -> Mapping[str, tuple[str, ...]]:
+        """Stages whose solutions it reads: none."""
+        return {"": ()}
+
+    def shifted(self, at: FemAtDesign, u: FloatArray) -> Solution:
+        """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
+        implicit = replace(self.implicit, at=at, state=State(u))
+        return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=u[0]))
+
     def __repr__(self) -> str:
         space, mesh = self.at.space, self.problem.mesh
         where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
@@ -190,10 +200,7 @@ class Solution(HoldsSolver):
 
     def reactions(self) -> FloatArray:
         """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
-        constraints, condensed = self.at.constraints, self.at.condensed
-        forces = np.zeros(self.linear.x.shape)
-        forces[constraints.unknowns] = condensed.rows @ self.linear.x - self.load.ravel()[constraints.unknowns]
-        return self._field(forces)
+        return self._field(self.at.reactions(self.implicit.state)[0])
 
     def internal_forces(self) -> FloatArray:
         """``K u`` over all unknowns: the loads plus the reactions."""
@@ -228,7 +235,7 @@ class Solution(HoldsSolver):
         for each in all_partials(partials):
             self.stage(each.stage)
             self._check(each)
-        seeds = [self._seed(each) for each in partials]
+        seeds = [self.seed(each) for each in partials]
         weights = self.implicit.weights(seeds, phases)
         solved = any(seed.solves for seed in seeds)
         errors = [self.implicit.error, self.factor.statistics.forward_error if solved else None]
@@ -247,9 +254,10 @@ class Solution(HoldsSolver):
     def _field(self, flat: FloatArray) -> FloatArray:
         return flat.reshape(self.at.space.shape)
 
-    def _seed(self, partials: Partials) -> Seed:
+    def seed(self, partials: Partials) -> Seed:
+        """Partial derivatives of a response, flat."""
         given = (partials.state, partials.internal_weight, partials.external_weight, partials.adjoint)
-        return Seed(*(None if array is None else array.reshape(1, -1) for array in given))
+        return Seed(*(None if array is None else np.asarray(array).reshape(1, -1) for array in given))
 
     def _gradient(self, partials: Partials, seed: Seed, weights: Weights, into: Cotangent) -> Gradient:
         points = into.points

@@ -11,7 +11,7 @@ import numpy as np
 
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import ResponseError
+from femadj.errors import ComplexStepError, ResponseError, SecondOrderError
 from femadj.problems import AnySolution, Partials, Solution
 
 
@@ -126,6 +126,30 @@ def value_of(response: AnyResponse, solution: AnySolution) -> float:
 
 def partials_of(response: AnyResponse, solution: AnySolution) -> Partials:
     """Value and partial derivatives of a response, checked; a bare response of a chain is one of its last stage."""
+    stage, found = _evaluated(response, solution)
+    plain = _located(response)[1]
+    _checked_value(plain, found.value)
+    return found.named(type(plain).__name__, stage)
+
+
+def partials_in_motion(response: AnyResponse, solution: AnySolution) -> Partials:
+    """Value and partial derivatives of a response at a solution of complex numbers, which carry their rates.
+
+    Raises
+    ------
+    SecondOrderError
+        For a response that drops them.
+    """
+    try:
+        return _evaluated(response, solution)[1]
+    except (ComplexStepError, np.exceptions.ComplexWarning) as cause:
+        raise SecondOrderError(
+            f"{type(_located(response)[1]).__name__} has to be evaluated on complex numbers that carry rates: {cause}. "
+            "Leave out float(...) and conversions to real arrays, and make new arrays with np.zeros_like(solution.u)"
+        ) from cause
+
+
+def _evaluated(response: AnyResponse, solution: AnySolution) -> tuple[str | None, Partials]:
     stage, plain = _located(response)
     here = solution.stage(stage)
     method: Any
@@ -143,8 +167,7 @@ def partials_of(response: AnyResponse, solution: AnySolution) -> Partials:
         raise ResponseError(
             f"{type(plain).__name__}.{name} must return Partials (or an Evaluation), not {type(found).__name__}"
         )
-    _checked_value(plain, found.value)
-    return found.named(type(plain).__name__, stage)
+    return stage, found
 
 
 def _located(response: AnyResponse) -> tuple[str | None, Response]:

@@ -55,15 +55,15 @@ class Displacement(CompleteResponse):
         if self.direction is None and self.reduce == "squared_norm":
             values = solution.u[nodes]
             state[nodes] = 2 * values
-            return Partials(float((values**2).sum()), state=state)
+            return Partials(inner(values, values), state=state)
         direction = self._vector(names)
         values = solution.u[nodes] @ direction
         if self.reduce == "squared_norm":
             state[nodes] = 2 * values[:, None] * direction
-            return Partials(float((values**2).sum()), state=state)
+            return Partials(inner(values, values), state=state)
         weight = 1.0 / len(nodes) if self.reduce == "mean" else 1.0
         state[nodes] = weight * direction
-        return Partials(weight * float(values.sum()), state=state)
+        return Partials(weight * values.sum().item(), state=state)
 
     def _vector(self, names: tuple[str, ...]) -> FloatArray:
         if self.direction is None:
@@ -94,7 +94,7 @@ class FieldNorm(CompleteResponse):
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
-        problem, u, space = solution.problem, solution.u, solution.at.space
+        problem, u, space = solution.problem, np.asarray(solution.u), solution.at.space
         space.require_nodal()
         nc, dim = space.n_components, problem.mesh.dim
         n = nc * (dim + 1)
@@ -102,16 +102,16 @@ class FieldNorm(CompleteResponse):
         of_values[:: dim + 1] = 1.0
         law = TensorLaw(problem.physics.scaled(problem.mesh, lambda: np.diag(of_values)[None]), 0, 1, symmetric=True)
         masses = [
-            IntegralTerm.of(fields, law, symmetric=True).at(solution.points, solution.parameters)
+            IntegralTerm.of(fields, law, symmetric=True).at(solution.at.points, solution.parameters)
             for fields in space.maps("cells", self.group)
         ]
-        mass_u, into = np.zeros_like(u), Cotangent(np.zeros_like(solution.points))
+        mass_u, into = np.zeros_like(u), Cotangent(np.zeros_like(solution.at.points))
         for mass in masses:
             mass.residual(u, mass_u)
             mass.pullback(u, u, into)
 
         def by(name: str) -> FloatArray:
-            slope = np.zeros(solution.parameters.entries[name].shape)
+            slope = np.zeros(solution.parameters.entries[name].shape, dtype=u.dtype)
             for mass in masses:
                 mass.pullback(u, u, Cotangent(None, {name: slope}))
             return slope

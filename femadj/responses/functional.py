@@ -92,9 +92,9 @@ class Functional(CompleteResponse):
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives."""
         parameters = self._all_parameters(solution)
-        slopes = parameters.zeros()
-        state = np.zeros_like(solution.u)
-        nodes = np.zeros_like(solution.points)
+        nodes = np.zeros_like(solution.at.points)
+        slopes = {name: zeros.astype(nodes.dtype) for name, zeros in parameters.zeros().items()}
+        state = np.zeros(solution.u.shape, dtype=nodes.dtype)
         with parameters.explained(solution.problem.mesh):
             total = sum(
                 integrated.add_partials(state, nodes, slopes, partial(_require_one_side, integral, solution))
@@ -121,7 +121,7 @@ class Functional(CompleteResponse):
             if not space.nodal:
                 _require_one_side(integral, solution, {"n", "state.grad"})
             for fields in self._maps(integral, solution):
-                yield integral, PointFunctional(way, fields, solution.points, parameters, solution.u)
+                yield integral, PointFunctional(way, fields, solution.at.points, parameters, np.asarray(solution.u))
 
     def _maps(self, integral: Integral, solution: Solution) -> list[FieldMap]:
         space = solution.at.space
@@ -139,10 +139,10 @@ class Functional(CompleteResponse):
             for fields in self._maps(integral, solution)
             for domain in fields.domains
         ]
-        return total_size(domains, solution.points, gradient=gradient)
+        return total_size(domains, solution.at.points, gradient=gradient)
 
     def _positive(self, integral: float) -> float:
-        if integral <= 0:
+        if not np.real(integral) > 0:
             raise ResponseError(f"{self!r}: the integral is {integral:g}, which has no power {self._power:g}")
         return integral
 

@@ -58,13 +58,14 @@ class Mass(CompleteResponse):
 
 def _integral(solution: Solution, group: str | None, tensor: RegionalTensor) -> Partials:
     """The integral of a number for each region, with all its derivatives."""
-    points, parameters = solution.points, solution.parameters
+    points, parameters = solution.at.points, solution.parameters
     domains = solution.at.space.bodies(group)
     gradient = np.zeros_like(points)
     value = total(domains, points, tensor.at(parameters)[tensor.region], gradient)
 
     def by(name: str) -> FloatArray:
-        slope, volumes = np.zeros(parameters.entries[name].shape), np.zeros(tensor.n_regions)
+        slope = np.zeros(parameters.entries[name].shape, dtype=points.dtype)
+        volumes = np.zeros(tensor.n_regions, dtype=points.dtype)
         for domain in domains:
             np.add.at(volumes, tensor.region[domain.global_cells], frame(domain, points).measure.sum(axis=1))
         tensor.pullback(parameters, volumes, {name: slope})

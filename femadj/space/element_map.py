@@ -94,7 +94,7 @@ class Side:
             gradients = gradients[:, :1]
         j = np.matmul(x[:, None], gradients[domain.local] if domain.is_facet else gradients)
         det = _determinant(j)
-        low = float((det * domain.orientation[domain.cell][:, None]).min(initial=np.inf))
+        low = float((det.real * domain.orientation[domain.cell][:, None]).min(initial=np.inf))
         return j, det, low
 
     def values(self, part: Part, u: FloatArray, points: FloatArray) -> FloatArray:
@@ -123,7 +123,7 @@ class Side:
         m, nq = len(self.domain), self.domain.geometry.n_points
         if not low > 0:
             return np.empty((0, nq, self.n_slots, self.n_functions)), low
-        table = np.zeros((m, nq, self.n_slots, self.n_functions))
+        table = np.zeros((m, nq, self.n_slots, self.n_functions), dtype=points.dtype)
         inverse = _inverse(j, det)
         for part, functions in zip(self.parts, self.functions, strict=True):
             _fill(table, part, functions, self.domain, j, inverse, det)
@@ -174,7 +174,7 @@ def _fill(
     columns = part.local[:, 0]
     sign = np.ones((1, len(columns))) if functions.signs is None else functions.signs[domain.cell]
     if part.kind == "H(div)":
-        scale = sign[:, None] / np.abs(det)[..., None]
+        scale = sign[:, None] / np.where(det.real < 0, -det, det)[..., None]
         mapped = np.matmul(value, j.swapaxes(-1, -2)) * scale[..., None]
         mapped_derivative = derivative * scale[..., None]
     else:
@@ -308,9 +308,14 @@ class ElementFields:
         m, nq, n_slots, n = self.tables[side].shape
         rows = np.moveaxis(force * self.frame.measure, 0, -1).reshape(m, 1, nq * n_slots)
         vectors = np.matmul(rows, self.tables[side].reshape(m, nq * n_slots, n))[:, 0]
-        scatter_vectors(
-            self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(vectors), y.reshape(-1)
-        )  # fmt: skip
+        target = y.reshape(-1)
+        if not np.iscomplexobj(vectors):
+            scatter_vectors(self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(vectors), target)
+            return self.low
+        sums = np.zeros((2, *target.shape))
+        for numbers, into in zip((vectors.real, vectors.imag), sums, strict=True):
+            scatter_vectors(self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(numbers), into)
+        target[...] += sums[0] + 1j * sums[1]
         return self.low
 
     def matrices(self, tensors: Mapping[Sides, PointTensor]) -> FloatArray:

@@ -75,7 +75,7 @@ class PointTensor:
 
     def force(self, shape: tuple[int, ...]) -> FloatArray:
         """A tensor of one index, ``(n, m, nq)``."""
-        result = np.zeros((self.basis.shape[1], *shape))
+        result = np.zeros((self.basis.shape[1], *shape), dtype=self.values.dtype)
         for value, row in zip(self.functions, self.basis, strict=True):
             for slot in np.flatnonzero(row):
                 result[slot] += row[slot] * value
@@ -83,7 +83,7 @@ class PointTensor:
 
     def times(self, slots: FloatArray, *, transpose: bool = False) -> FloatArray:
         """``C`` (or its transpose) times a field ``(n, m, nq)``."""
-        result = np.zeros(slots.shape)
+        result = np.zeros(slots.shape, dtype=np.result_type(slots, self.values))
         for value, matrix in zip(self.functions, self.basis, strict=True):
             rows = matrix.T if transpose else matrix
             for slot in np.flatnonzero(rows.any(axis=1)):

@@ -25,8 +25,8 @@ AnyArray = npt.NDArray[Any]
 Int32Array = npt.NDArray[np.int32]
 
 SPECIALISED_CELLS = 100_000
-"""Blocks with at least this many cells get kernels at quadrature points compiled for their sizes: interpolation takes a
-second to compile, and is then three times as fast."""
+"""Blocks with at least this many cells get kernels at quadrature points, and those of complex numbers, compiled for
+their sizes: interpolation takes a second to compile, and is then three times as fast."""
 
 
 class Tensor(NamedTuple):
@@ -107,7 +107,7 @@ def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries
     """Add the matrix to the entries of the pattern; returns the smallest Jacobian determinant."""
     data = entries.data
     sizes = domain.sizes(c.n_components, c.lo, c.hi, symmetric=c.symmetric, dtype=data.dtype)
-    kernel = passes.assemble(sizes, domain.specialised)
+    kernel = passes.assemble(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     csr = entries.pattern.csr
     position = read_only(entries.pattern.positions[domain.block])
@@ -118,7 +118,7 @@ def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries
 def apply(domain: Domain, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
     """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
-    kernel = passes.apply(sizes, domain.specialised)
+    kernel = passes.apply(sizes, _specialised(domain, sizes))
     geometry, tensor, x = domain.at(_numbers(points, sizes)), _tensor(c, sizes), _numbers(x, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, x, y))
 
@@ -128,7 +128,7 @@ def contract(
 ) -> None:
     """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=gradient.dtype)
-    kernel = passes.contract(sizes, domain.specialised)
+    kernel = passes.contract(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     u, v = _numbers(u, sizes), _numbers(v, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, u, v, scale, gradient))
@@ -137,7 +137,7 @@ def contract(
 def tangent(domain: Domain, points: AnyArray, c: Tensor, velocity: AnyArray, u: AnyArray, y: AnyArray) -> None:
     """Add ``(dK/dX velocity) u`` to ``y``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
-    kernel = passes.tangent(sizes, domain.specialised)
+    kernel = passes.tangent(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     velocity, u = _numbers(velocity, sizes), _numbers(u, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, velocity, u, y))
@@ -169,7 +169,7 @@ def moments(
         The same bit by bit for any number of threads.
     """
     sizes = domain.sizes(u.shape[1], lo, hi, dtype=np.result_type(points, u, v))
-    kernel = passes.moments(sizes, domain.specialised)
+    kernel = passes.moments(sizes, _specialised(domain, sizes))
     geometry, u, v = domain.at(_numbers(points, sizes)), _numbers(u, sizes), _numbers(v, sizes)
     runs = Runs.of(region, n_regions)
     nc, ns = sizes.components, hi - lo
@@ -193,7 +193,7 @@ def prepare_linear(domain: Domain, components: int, lo: int, hi: int, *, varies:
 def load(domain: Domain, points: AnyArray, c: Force, f: AnyArray) -> float:
     """Add the nodal forces to ``f`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=f.dtype)
-    kernel = passes.load(sizes, domain.specialised)
+    kernel = passes.load(sizes, _specialised(domain, sizes))
     geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
     return min(domain.run(lambda share: float(kernel(geometry, domain.tables, force, share, f))))
 
@@ -201,7 +201,7 @@ def load(domain: Domain, points: AnyArray, c: Force, f: AnyArray) -> float:
 def load_contract(domain: Domain, points: AnyArray, c: Force, v: AnyArray, gradient: AnyArray, scale: float) -> Any:
     """Add ``scale * d/dX`` of the integral at fixed v to ``gradient``; returns ``scale`` times the integral."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=gradient.dtype)
-    kernel = passes.load_contract(sizes, domain.specialised)
+    kernel = passes.load_contract(sizes, _specialised(domain, sizes))
     geometry, force, v = domain.at(_numbers(points, sizes)), _force(domain, c, sizes), _numbers(v, sizes)
     value = np.zeros(len(domain), sizes.dtype)
     domain.run(lambda share: kernel(geometry, domain.tables, force, share, v, scale, value, gradient))
@@ -211,7 +211,7 @@ def load_contract(domain: Domain, points: AnyArray, c: Force, v: AnyArray, gradi
 def load_tangent(domain: Domain, points: AnyArray, c: Force, velocity: AnyArray, y: AnyArray) -> None:
     """Add the derivative of the nodal forces along a node velocity to ``y``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=y.dtype)
-    kernel = passes.load_tangent(sizes, domain.specialised)
+    kernel = passes.load_tangent(sizes, _specialised(domain, sizes))
     geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
     velocity = _numbers(velocity, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, force, share, velocity, y))
@@ -240,7 +240,7 @@ def load_moments(
 ) -> LoadMoments:
     """Derivatives of ``int v^ : (F + p n) + c`` by coefficients that are constant in regions, see ``moments``."""
     sizes = domain.sizes(v.shape[1], lo, hi, dtype=np.result_type(points, v))
-    kernel = passes.load_moments(sizes, domain.specialised)
+    kernel = passes.load_moments(sizes, _specialised(domain, sizes))
     geometry, v = domain.at(_numbers(points, sizes)), _numbers(v, sizes)
     runs = Runs.of(region, n_regions)
     sums = LoadMoments(
@@ -283,8 +283,22 @@ class Frame(NamedTuple):
         return self.normal if self.normal.shape[1] else None
 
 
-def frame(domain: Domain, points: FloatArray) -> Frame:
-    """Geometry at the quadrature points of a domain."""
+def frame(domain: Domain, points: AnyArray) -> Frame:
+    """Geometry at the quadrature points of a domain; complex points are a step along a velocity, and so is the frame.
+
+    With ``W = grad V``: ``d(dx) = (tr W) dx`` (less ``n . W n`` on facets), ``d(n) = n (n . W n) - W^T n``.
+    """
+    if np.iscomplexobj(points):
+        at = frame(domain, np.ascontiguousarray(points.real))
+        v, w = interpolate(domain.on_geometry, np.ascontiguousarray(points.real), np.ascontiguousarray(points.imag))
+        n, rate = at.normal, rate_of_measure(w, at.normal_or_none)
+        turned = n
+        if at.normal_or_none is not None:
+            pulled = np.einsum("ieq,ijeq->jeq", n, w)
+            turned = n * (pulled * n).sum(axis=0) - pulled
+        order = domain.dim - 1 if domain.is_facet else domain.dim
+        moved = at.x + 1j * v, at.measure * (1 + 1j * rate), n + 1j * turned, at.size * (1 + 1j * rate / order)
+        return Frame._make(moved)
     m, nq, dim = len(domain), domain.geometry.n_points, domain.dim
     result = Frame(
         np.empty((dim, m, nq)),
@@ -302,12 +316,25 @@ def interpolate(
     """Values ``(nc, m, nq)`` and gradients ``(nc, dim, m, nq)`` of a field ``(n_nodes, nc)``, by slots."""
     m, nq, dim, nc = len(domain), domain.geometry.n_points, domain.dim, u.shape[1]
     top = dim + 1 if hi is None else hi
+    if np.iscomplexobj(points):  # a step along a velocity, with which gradients are transported
+        X, V = np.ascontiguousarray(points.real), np.ascontiguousarray(points.imag)
+        value, gradient = interpolate(domain, X, np.hstack([u.real, u.imag]), lo, hi)
+        carried = np.zeros(gradient[:nc].shape)
+        if top > 1:
+            carried = np.einsum("ikeq,kjeq->ijeq", gradient[:nc], interpolate(domain.on_geometry, X, V, 1, top)[1])
+        return value[:nc] + 1j * value[nc:], gradient[:nc] + 1j * (gradient[nc:] - carried)
     sizes = domain.sizes(nc, lo, top, dtype=np.result_type(points, u))
     value = np.empty((nc, m if lo == 0 else 0, nq), sizes.dtype)
     gradient = np.empty((nc, dim, m if top > 1 else 0, nq), sizes.dtype)
     kernel = passes.interpolate(sizes, _specialised_at_points(domain))
     kernel(domain.at(_numbers(points, sizes)), domain.tables, _numbers(u, sizes), value, gradient)
     return value, gradient
+
+
+def rate_of_measure(w: FloatArray, normal: FloatArray | None) -> FloatArray:
+    """Relative rate of the measure under ``W = grad V``: ``div V`` on cells, ``div V - n . W n`` on facets."""
+    rate: FloatArray = np.einsum("jjeq->eq", w)
+    return rate if normal is None else rate - np.einsum("ieq,ijeq,jeq->eq", normal, w, normal)
 
 
 def scatter(domain: Domain, points: FloatArray, force: FloatArray, y: FloatArray) -> float:
@@ -356,6 +383,12 @@ def total(
         constant = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
         value += load_contract(domain, points, constant, nothing, into, scale)
     return value
+
+
+def _specialised(domain: Domain, sizes: Sizes) -> bool:
+    """Whether kernels are compiled for the sizes of a domain; those of complex numbers, which take several seconds each
+    to compile, for large ones alone."""
+    return _specialised_at_points(domain) if sizes.complex_numbers else domain.specialised
 
 
 def _specialised_at_points(domain: Domain) -> bool:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from femadj.base.arguments import mapping_of, real_array, whole_number
 from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import STEP
 from femadj.base.display import measured, shown
 from femadj.base.pickling import Picklable
 from femadj.errors import FormError, ParameterError, UnknownParameterError
@@ -191,6 +192,14 @@ class Parameters(Picklable):
         for name, array in self.given(values).items():
             entry = entries[name]
             entries[name] = Parameter(entry.kind, entry.shape, array)
+        return Parameters(MappingProxyType(entries))
+
+    def in_motion(self, rates: Mapping[str, FloatArray]) -> Parameters:
+        """The same with a complex step along rates of some parameters; all that have values are then complex."""
+        entries = {}
+        for name, entry in self.entries.items():
+            moved: Any = None if entry.values is None else entry.values + 1j * STEP * rates.get(name, 0.0)
+            entries[name] = Parameter(entry.kind, entry.shape, moved)
         return Parameters(MappingProxyType(entries))
 
     def value(self, name: str) -> FloatArray:
