@@ -8,12 +8,14 @@ import sys
 from importlib import import_module
 
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
+from femadj.algebra.newton import LoadStep, Newton
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
     ComplexStepError,
+    ConvergenceError,
     FemadjError,
     FormError,
     IllConditionedError,
@@ -44,8 +46,19 @@ from femadj.errors import (
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
-from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
-from femadj.problems import Chain, ChainGradient, ChainSolution, Counts, Gradient, LinearStatic, Partials, Solution
+from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral
+from femadj.problems import (
+    Chain,
+    ChainGradient,
+    ChainSolution,
+    Counts,
+    Gradient,
+    LinearStatic,
+    NonlinearSolution,
+    NonlinearStatic,
+    Partials,
+    Solution,
+)
 from femadj.responses import (
     Compliance,
     Displacement,
@@ -97,6 +110,7 @@ __all__ = [
     "ChainSolution",
     "ComplexStepError",
     "Compliance",
+    "ConvergenceError",
     "Cotangent",
     "Counts",
     "Design",
@@ -115,6 +129,7 @@ __all__ = [
     "Gradient",
     "Gravity",
     "GroupRecord",
+    "Hyperelastic",
     "IllConditionedError",
     "IllConditionedWarning",
     "ImportReport",
@@ -126,13 +141,17 @@ __all__ = [
     "LinearSystem",
     "LinearSystemError",
     "LoadError",
+    "LoadStep",
     "Mass",
     "MaterialError",
     "Mesh",
     "MeshFileError",
     "MissingExtraError",
+    "Newton",
     "NodalField",
     "NonFiniteError",
+    "NonlinearSolution",
+    "NonlinearStatic",
     "OnStage",
     "ParameterError",
     "Partials",

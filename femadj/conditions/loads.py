@@ -68,6 +68,7 @@ class NodalForces(_External):
     symmetric: bool = True
     domains: tuple[Domain, ...] = ()
     parameter_names: frozenset[str] = frozenset()
+    linear: bool = True
 
     def prepare(self) -> None:
         """Nothing to compile."""
@@ -102,6 +103,7 @@ class SpreadForce:
     rate: int = 0
     symmetric: bool = True
     parameter_names: frozenset[str] = frozenset()
+    linear: bool = True
 
     @property
     def domains(self) -> tuple[Domain, ...]:

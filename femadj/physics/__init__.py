@@ -5,6 +5,7 @@ from femadj.physics.base import BoundPhysics, Coefficient, CoefficientPhysics, N
 from femadj.physics.diffusion import Diffusion
 from femadj.physics.elasticity import Elasticity
 from femadj.physics.form import Form, Integral, IntegralLike, integrals_of
+from femadj.physics.hyperelastic import Hyperelastic
 
 __all__ = [
     "AdvectionDiffusion",
@@ -14,6 +15,7 @@ __all__ = [
     "Diffusion",
     "Elasticity",
     "Form",
+    "Hyperelastic",
     "Integral",
     "IntegralLike",
     "NullModes",

@@ -3,7 +3,8 @@
 from femadj.algebra.linear_system import Counts
 from femadj.problems.chain import Chain, ChainSolution
 from femadj.problems.gradient import ChainGradient, Gradient, Partials
-from femadj.problems.linear_static import LinearStatic
+from femadj.problems.linear_static import LinearStatic, Static
+from femadj.problems.nonlinear_static import NonlinearSolution, NonlinearStatic
 from femadj.problems.solution import Solution, require_solution
 
 __all__ = [
@@ -13,7 +14,10 @@ __all__ = [
     "Counts",
     "Gradient",
     "LinearStatic",
+    "NonlinearSolution",
+    "NonlinearStatic",
     "Partials",
     "Solution",
+    "Static",
     "require_solution",
 ]

@@ -75,6 +75,16 @@ class FemResidual:
         return self.kind != "general"
 
     @property
+    def linear(self) -> bool:
+        """Whether the residual is linear in the unknowns."""
+        return all(term.linear for term in self.internal) and not self.follows
+
+    @property
+    def follows(self) -> bool:
+        """Whether some loads follow the unknowns."""
+        return not all(term.linear for term in self.external)
+
+    @property
     def structure(self) -> CsrPattern:
         """Structure of the matrix."""
         return self.pattern.csr

@@ -75,24 +75,25 @@ def require_solution(value: Any, taker: str) -> None:
     raise ProblemError(f"{taker} takes a solution of a problem, not {type(value).__name__}{advice}")
 
 
-@dataclass(frozen=True, eq=False)
 class Solution(HoldsSolver):
     """A solved problem at fixed node coordinates.
 
     Attributes
     ----------
-    problem : LinearStatic
+    problem : LinearStatic or NonlinearStatic
     at : FemAtDesign
         The residual at the design, with its products.
-    linear : LinearSolution
-        The same as a linear system: matrix, factor and right-hand side.
     seconds : mapping of phase to seconds
     """
 
     problem: StaticProblem
     at: FemAtDesign
-    linear: LinearSolution
     seconds: Mapping[str, float]
+
+    @property
+    def implicit(self) -> Implicit:
+        """Residual, state and factor: what derivatives are made of."""
+        raise NotImplementedError
 
     @property
     def points(self) -> FloatArray:
@@ -107,7 +108,7 @@ class Solution(HoldsSolver):
     @property
     def u(self) -> FloatArray:
         """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
-        return self._field(self.linear.x)
+        return self._field(self.implicit.state.u[0])
 
     @property
     def load(self) -> FloatArray:
@@ -122,12 +123,7 @@ class Solution(HoldsSolver):
     @property
     def factor(self) -> Factor:
         """The factorised stiffness, supports eliminated."""
-        return self.linear.factor
-
-    @property
-    def implicit(self) -> Implicit:
-        """Residual, state and factor: what derivatives are made of."""
-        return self.linear.implicit
+        return self.implicit.factor
 
     @property
     def stages(self) -> Mapping[str, Solution]:
@@ -138,13 +134,16 @@ class Solution(HoldsSolver):
         space, mesh = self.at.space, self.problem.mesh
         where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
         return shown(
-            f"Solution({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
+            f"{self._head()}({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
             u=measured(self.u, where),
             load=measured(self.load, where),
             factor=repr(self.factor),
             parameters=", ".join(self.parameters),
             seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
         )
+
+    def _head(self) -> str:
+        return "Solution"
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""
@@ -182,14 +181,12 @@ class Solution(HoldsSolver):
         return self.at.space.nodal_values(self._part_name(name), self.u, self.points)
 
     def reactions(self) -> FloatArray:
-        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
-        constraints, condensed = self.at.constraints, self.at.condensed
-        forces = np.zeros(self.linear.x.shape)
-        forces[constraints.unknowns] = condensed.rows @ self.linear.x - self.load.ravel()[constraints.unknowns]
-        return self._field(forces)
+        """Forces that the supports exert on the body, the residual; zero at free unknowns, ``(n_nodes, nc)``."""
+        fixed = self.at.constraints.constrained
+        return self._field(np.where(fixed, self.at.residual(self.implicit.state)[0], 0.0))
 
     def internal_forces(self) -> FloatArray:
-        """``K u`` over all unknowns: the loads plus the reactions."""
+        """Internal forces (``K u``) over all unknowns: the loads plus the reactions."""
         return self.load + self.reactions()
 
     # ------------------------------------------------------------------ derivatives
@@ -207,7 +204,7 @@ class Solution(HoldsSolver):
         block = real_array(rhs, "rhs", ProblemError)
         if block.shape[-2:] != self.u.shape or block.ndim not in (2, 3) or not np.isfinite(block).all():
             raise ProblemError(f"rhs must be finite and of shape {self.u.shape} or (k, *{self.u.shape})")
-        return self.implicit.adjoint(block.reshape(-1, len(self.linear.x))).reshape(block.shape)
+        return self.implicit.adjoint(block.reshape(-1, self.u.size)).reshape(block.shape)
 
     def pullback(self, partials: Sequence[Partials]) -> tuple[Gradient, ...]:
         """Total derivatives of responses from their partial ones: one transposed solve each, as one block.
@@ -297,6 +294,43 @@ class Solution(HoldsSolver):
                 raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
         if partials.adjoint is not None and partials.state is None:
             raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearStaticSolution(Solution):
+    """A solved linear problem at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : LinearStatic
+    at : FemAtDesign
+        The residual at the design, with its products.
+    linear : LinearSolution
+        The same as a linear system: matrix, factor and right-hand side.
+    seconds : mapping of phase to seconds
+    """
+
+    problem: StaticProblem
+    at: FemAtDesign
+    linear: LinearSolution
+    seconds: Mapping[str, float]
+
+    @property
+    def implicit(self) -> Implicit:
+        """Residual, state and factor: what derivatives are made of."""
+        return self.linear.implicit
+
+    @property
+    def u(self) -> FloatArray:
+        """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
+        return self._field(self.linear.x)
+
+    def reactions(self) -> FloatArray:
+        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
+        constraints, condensed = self.at.constraints, self.at.condensed
+        forces = np.zeros(self.linear.x.shape)
+        forces[constraints.unknowns] = condensed.rows @ self.linear.x - self.load.ravel()[constraints.unknowns]
+        return self._field(forces)
 
 
 def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:

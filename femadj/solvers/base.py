@@ -444,6 +444,11 @@ class Factor(HoldsSolver, ABC):
         return self if self._matrix.structure.upper else TransposedFactor(self)
 
     @property
+    def structure(self) -> Structure:
+        """Structure of the matrix."""
+        return self._matrix.structure
+
+    @property
     def statistics(self) -> FactorStatistics:
         """Fill, memory, pivots and solves up to now; still readable after :meth:`close`."""
         report = self._report
