@@ -24,8 +24,8 @@ class Compliance(CompleteResponse):
         residual = solution.at.problem
         if residual.follows:
             raise ResponseError(
-                "Compliance is the work of dead loads, but some of these follow the displacement, and their work depends "
-                "on the way there. Take Displacement, or a Functional"
+                "Compliance is the work of dead loads, but some of these follow the displacement, and their work "
+                "depends on the way there. Take Displacement, or a Functional"
             )
         known = residual.linear and solution.at.symmetric and solution.prescribed.homogeneous
         return Partials(
