@@ -46,7 +46,7 @@ from femadj.errors import (
 from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_report, write_vtu
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
-from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral
+from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral, NonlinearForm
 from femadj.problems import (
     Chain,
     ChainGradient,
@@ -150,6 +150,7 @@ __all__ = [
     "Newton",
     "NodalField",
     "NonFiniteError",
+    "NonlinearForm",
     "NonlinearSolution",
     "NonlinearStatic",
     "OnStage",

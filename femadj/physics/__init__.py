@@ -6,6 +6,7 @@ from femadj.physics.diffusion import Diffusion
 from femadj.physics.elasticity import Elasticity
 from femadj.physics.form import Form, Integral, IntegralLike, integrals_of
 from femadj.physics.hyperelastic import Hyperelastic
+from femadj.physics.nonlinear_form import NonlinearForm
 
 __all__ = [
     "AdvectionDiffusion",
@@ -18,6 +19,7 @@ __all__ = [
     "Hyperelastic",
     "Integral",
     "IntegralLike",
+    "NonlinearForm",
     "NullModes",
     "Physics",
     "integrals_of",
