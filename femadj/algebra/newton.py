@@ -1,8 +1,11 @@
 """Newton's method for residuals whose loads can be applied in part: load steps, line search, errors that keep the path.
 
-A step is accepted where the residual falls clearly, or where the simplified correction (with the factor that is there)
-is shorter than the step: the natural monotonicity test, which no scaling of the equations can mislead and which lets
-residuals of thin bodies rise while they turn (P. Deuflhard, Newton Methods for Nonlinear Problems, 2004, section 3.3).
+Steps are judged by the correction that follows, not by the residual: no scaling of the equations misleads it, and the
+residual of a thin body must rise while it turns. It is the error-oriented view of P. Deuflhard, Newton Methods for
+Nonlinear Problems (2004), section 3.3, with the new tangent in place of the old one, whose corrections are much too
+long where a body turns. A load step must end near what the tangent predicts at its beginning: twice as far at most,
+which is what it takes to reach a limit of the loads (a fold, where the state goes with their square root). What is
+farther away is another branch.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from femadj.solvers.base import UNIT_ROUNDOFF, Factor
 SMALLEST_STEP = 2.0**-10
 """Load step below which the search for an equilibrium is given up."""
 
-_SHORTEST = 2.0**-6  # part of a Newton step that the line search still tries
+_SHORTEST = 2.0**-6  # part of a Newton step that is still tried
+_LONGER = 4.0  # times the step before that a correction may be, before that is shortened
+_FARTHER = 2.1  # times the predicted change of the state that a load step may end at
 _FLOOR = 32 * UNIT_ROUNDOFF  # of |K| |u|: what rounding leaves of a residual
 _QUICK = 6  # iterations up to which the next load step may be longer
 
@@ -41,8 +46,8 @@ class Newton:
     max_iterations : int
         Factorisations for a load step.
     line_search : bool
-        Whether steps are shortened that do not come closer to an equilibrium. Steps to states without a residual (a
-        cell inside out, a form that is NaN) are shortened anyway.
+        Whether a step is shortened that leads to a longer correction, or to a tangent that is of no use. Steps to
+        states without a residual (a cell inside out, a form that is NaN) are shortened anyway.
     load_steps : int or "auto"
         Steps in which loads and prescribed values are applied; "auto" begins with a single one. Steps that fail are
         halved, and grow again where iterations are few.
@@ -128,6 +133,8 @@ class Equilibrium(NamedTuple):
         Of the tangent of the last iteration.
     residual : (n,)
         What is left of it at free unknowns; zero at constrained ones.
+    error : float or None
+        Bound of the relative error that rounding may have left in the state; None where nothing asked for it.
     iterations : int
         Factorisations, those of load steps that failed included.
     path : tuple of LoadStep
@@ -137,6 +144,7 @@ class Equilibrium(NamedTuple):
     u: FloatArray
     factor: Factor
     residual: FloatArray
+    error: float | None
     iterations: int
     path: tuple[LoadStep, ...]
 
@@ -187,6 +195,8 @@ def equilibrium(
         target = 1.0 if level + step > 1.0 - 0.5 * SMALLEST_STEP else level + step
         try:
             found = search.equilibrium(u, target)
+            if _norm(found.u - u) > _FARTHER * search.predicted:
+                raise _FailedError("the state there is on another branch, far from what the tangent predicts")
         except _FailedError as failure:
             step = (target - level) / 2
             if failure.early or step < SMALLEST_STEP:
@@ -206,13 +216,15 @@ class _Search:
     ) -> None:
         self.at, self.newton, self.factorise, self.phases = at, newton, factorise, phases
         self.iterations = 0
-        self.last: tuple[Factor, FloatArray] | None = None
+        self.predicted = 0.0  # length of the first correction of a load step
+        self.last: tuple[_Linearised, FloatArray] | None = None
 
     def result(self, path: list[LoadStep]) -> Equilibrium:
         """What the last load step has found."""
         assert self.last is not None
-        factor, residual = self.last
-        return Equilibrium(path[-1].u, factor, self.at.constraints.restrict(residual), self.iterations, tuple(path))
+        (tangent, residual), u = self.last, path[-1].u
+        left = self.at.constraints.restrict(residual)
+        return Equilibrium(u, tangent.factor, left, tangent.error(u), self.iterations, tuple(path))
 
     def give_up(self, failure: _FailedError, target: float, path: list[LoadStep], where: str) -> NoReturn:
         """Raise the error that says what happened, and keeps the last equilibrium."""
@@ -233,18 +245,29 @@ class _Search:
 
     def equilibrium(self, u: FloatArray, level: float) -> LoadStep:
         """Iterate from a state; at least once, so that there is a factor."""
-        at = self.at
         here = self._tried(u, level)
         reference = here.size or here.norm or 1.0
         history = [here.norm / reference]
-        for number in range(self.newton.max_iterations):
-            held = np.where(at.constraints.constrained, level * at.lifting[0] - here.u, 0.0)
-            tangent = self._linearised(here.u, level, early=number == 0)
-            before, part = here.norm, 1.0
-            here, part = self._shortened(here, held, level, tangent, reference)
+        taken: _Taken | None = None
+        for _ in range(self.newton.max_iterations):
+            try:
+                tangent = self._linearised(here.u, level, early=taken is None)
+                step = self._correction(tangent, here, level)
+                if taken is not None and _norm(step) > _LONGER * _norm(taken.step):
+                    raise _FailedError("corrections grow")
+            except _FailedError as failure:
+                if taken is None or not self.newton.line_search:
+                    raise
+                taken, here = self._taken(taken.begin, taken.step, taken.part / 2, level, failure)
+                history.append(here.norm / (here.size or reference))
+                continue
+            if taken is None:
+                self.predicted = _norm(step)
+            before = here.norm
+            taken, here = self._taken(here, step, 1.0, level)
             history.append(here.norm / (here.size or reference))
-            if part == 1.0 and self._converged(here, before, tangent, reference):
-                self.last = tangent.factor, here.residual
+            if taken.part == 1.0 and self._converged(here, before, tangent, reference):
+                self.last = tangent, here.residual
                 inertia = tangent.factor.statistics.inertia
                 return LoadStep(level, here.u, tuple(history), None if inertia is None else inertia[1])
         raise _FailedError(
@@ -265,36 +288,30 @@ class _Search:
         except SolverError as error:
             raise _FailedError(f"the tangent cannot be solved with ({error})", early) from error
 
-    def _correction(self, tangent: _Linearised, here: _Iterate, held: FloatArray) -> FloatArray:
+    def _correction(self, tangent: _Linearised, here: _Iterate, level: float) -> FloatArray:
+        held = np.where(self.at.constraints.constrained, level * self.at.lifting[0] - here.u, 0.0)
         try:
             with self.phases("solve"):
                 return tangent.correction(here.residual, held)
         except SolverError as error:
             raise _FailedError(f"the tangent cannot be solved with ({error})") from error
 
-    def _shortened(
-        self, here: _Iterate, held: FloatArray, level: float, tangent: _Linearised, reference: float
-    ) -> tuple[_Iterate, float]:
-        """The longest part of a Newton step that comes closer to an equilibrium, and the state there."""
-        step = self._correction(tangent, here, held)
-        length, part, reason = _norm(step), 1.0, ""
-        cause: FormError | None = None
+    def _taken(
+        self, begin: _Iterate, step: FloatArray, part: float, level: float, failure: _FailedError | None = None
+    ) -> tuple[_Taken, _Iterate]:
+        """Take a part of a step, or a shorter one where there is no residual; ``failure``: why it is not the whole."""
         while part >= _SHORTEST:
+            u = begin.u + part * step
+            if part == 1.0:
+                u = np.where(self.at.constraints.constrained, level * self.at.lifting[0], u)
             try:
-                new = self._tried(here.u + part * step, level)
+                return _Taken(begin, step, part), self._tried(u, level)
             except FormError as error:
-                reason, cause = f"there is no residual at states that are tried ({error})", error
+                failure = _FailedError(f"there is no residual at states that are tried ({error})")
+                failure.__cause__ = error
                 part /= 2
-                continue
-            clear = new.norm <= 0.5 * here.norm and not held.any()
-            if clear or not self.newton.line_search or self._small(new, reference) or tangent.rounds_off(new):
-                return new, part
-            again = self._correction(tangent, new, (1.0 - part) * held)
-            if _norm(again) <= (1.0 - part / 4) * length:
-                return new, part
-            reason, cause = "no part of a step comes closer to an equilibrium", None
-            part /= 2
-        raise _FailedError(reason) from cause
+        assert failure is not None
+        raise failure
 
     def _small(self, here: _Iterate, reference: float) -> bool:
         return here.norm <= self.newton.tolerance * (here.size or reference)
@@ -320,6 +337,14 @@ class _Iterate(NamedTuple):
         return cls(u, residual, norm, max(_norm(forces.external), reactions))
 
 
+class _Taken(NamedTuple):
+    """A part of a Newton step, and where it began."""
+
+    begin: _Iterate
+    step: FloatArray
+    part: float
+
+
 class _Linearised(NamedTuple):
     """A tangent with its factor."""
 
@@ -331,7 +356,13 @@ class _Linearised(NamedTuple):
         """Newton's correction; what supports still have to move goes with it, by the tangent and not ahead of it."""
         constraints = self.at.constraints
         rhs = -residual if not held.any() else -residual - self._times(self.condensed, held)
-        return held + constraints.expand(self.factor.solve(constraints.restrict(rhs)))
+        return held + constraints.expand(self.factor.correct(constraints.restrict(rhs)))
+
+    def error(self, u: FloatArray) -> float | None:
+        """Bound of the relative error that rounding may have left in a state, where the factor is a sign of one."""
+        constraints = self.at.constraints
+        self.factor.solve(constraints.restrict(self._times(self.condensed, constraints.restrict(u))))
+        return self.factor.statistics.forward_error
 
     def rounds_off(self, here: _Iterate) -> bool:
         """Whether the residual is no larger than what rounding the state makes of it, from ``|K| |u|``."""

@@ -41,9 +41,9 @@ class Hyperelastic(Body):
     thickness : float
         Of a plane body.
     definite : bool
-        Whether the tangent must be positive definite, as it is along a path that is stable; a load step that meets
-        another one is shortened, so that the path ends at a limit or bifurcation of the loads. False: it may be
-        indefinite, and equilibria unstable (``LoadStep.negative`` tells).
+        Whether the tangent must be positive definite at all states that iterations come by; it is factorised faster.
+        False: it may be indefinite, as it is on the way to large rotations, and at equilibria that are not stable
+        (``LoadStep.negative`` tells).
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Hyperelastic(Body):
     stored: Stored = "neo-Hooke"
     density: Regional | None = None
     thickness: float = 1.0
-    definite: bool = True
+    definite: bool = False
 
     def __post_init__(self) -> None:
         given = tuple(name for name in ("E", "nu", "lame", "mu") if getattr(self, name) is not None)

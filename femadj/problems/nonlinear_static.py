@@ -206,7 +206,7 @@ class NonlinearSolution(Solution):
         for array in (found.u, found.residual):
             array.setflags(write=False)
         path = tuple(replace(step, u=step.u.reshape(shape)) for step in found.path)
-        iterated = Iterated(at, State(found.u[None]), found.factor, found.factor.statistics.forward_error)
+        iterated = Iterated(at, State(found.u[None]), found.factor, found.error)
         return cls(problem, at, iterated, found.residual.reshape(shape), found.iterations, path, seconds)
 
     @property

@@ -62,7 +62,7 @@ class NearbyFactor:
         for _ in range(_STEPS):
             if error <= 0.01 * REFINEMENT_THRESHOLD:
                 break
-            better = x + factor.solve(self._matrix.residual(b, x, transposed=transposed)[0])
+            better = x + factor.correct(self._matrix.residual(b, x, transposed=transposed)[0])
             after = self._matrix.judged(b, better, transposed=transposed).backward_error
             if not after < _CONTRACTION * error:
                 break
