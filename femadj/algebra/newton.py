@@ -28,7 +28,7 @@ SMALLEST_STEP = 2.0**-10
 """Load step below which the search for an equilibrium is given up."""
 
 _SHORTEST = 2.0**-6  # part of a Newton step that is still tried
-_LONGER = 4.0  # times the step before that a correction may be, before that is shortened
+_LONGER = 4.0  # times a whole step that the correction after it may be long, before that step is shortened
 _FARTHER = 2.1  # times the predicted change of the state that a load step may end at
 _FLOOR = 32 * UNIT_ROUNDOFF  # of |K| |u|: what rounding leaves of a residual
 _QUICK = 6  # iterations up to which the next load step may be longer
@@ -217,6 +217,7 @@ class _Search:
         self.at, self.newton, self.factorise, self.phases = at, newton, factorise, phases
         self.iterations = 0
         self.predicted = 0.0  # length of the first correction of a load step
+        self.undefined = ""  # what was wrong at a state without a residual, since the last equilibrium
         self.last: tuple[_Linearised, FloatArray] | None = None
 
     def result(self, path: list[LoadStep]) -> Equilibrium:
@@ -237,7 +238,8 @@ class _Search:
             "for any part of the loads"
         )  # fmt: skip
         raise ConvergenceError(
-            f"Newton's method finds no equilibrium {found}; the last attempt, at {target:.6g}, ended: {failure}. "
+            f"Newton's method finds no equilibrium {found}; the last attempt, at {target:.6g}, ended: "
+            f"{failure}{self.undefined}. "
             "If loads have a limit there (a limit point, buckling), apply less of them or prescribe displacements "
             "instead; else look at material, supports and mesh, or allow for more: Newton(max_iterations=...)",
             level, u, path,
@@ -253,8 +255,8 @@ class _Search:
             try:
                 tangent = self._linearised(here.u, level, early=taken is None)
                 step = self._correction(tangent, here, level)
-                if taken is not None and _norm(step) > _LONGER * _norm(taken.step):
-                    raise _FailedError("corrections grow")
+                if taken is not None and _norm(step) > taken.longest:
+                    raise _FailedError("corrections grow instead of falling")
             except _FailedError as failure:
                 if taken is None or not self.newton.line_search:
                     raise
@@ -267,7 +269,7 @@ class _Search:
             taken, here = self._taken(here, step, 1.0, level)
             history.append(here.norm / (here.size or reference))
             if taken.part == 1.0 and self._converged(here, before, tangent, reference):
-                self.last = tangent, here.residual
+                self.last, self.undefined = (tangent, here.residual), ""
                 inertia = tangent.factor.statistics.inertia
                 return LoadStep(level, here.u, tuple(history), None if inertia is None else inertia[1])
         raise _FailedError(
@@ -307,8 +309,8 @@ class _Search:
             try:
                 return _Taken(begin, step, part), self._tried(u, level)
             except FormError as error:
-                failure = _FailedError(f"there is no residual at states that are tried ({error})")
-                failure.__cause__ = error
+                self.undefined = f"; there is no residual at some of the states that were tried ({error})"
+                failure = _FailedError("steps are too short")
                 part /= 2
         assert failure is not None
         raise failure
@@ -343,6 +345,11 @@ class _Taken(NamedTuple):
     begin: _Iterate
     step: FloatArray
     part: float
+
+    @property
+    def longest(self) -> float:
+        """Length up to which the correction that follows is taken: that of the step, and more where all of it was."""
+        return (_LONGER if self.part == 1.0 else 1.0) * _norm(self.step)
 
 
 class _Linearised(NamedTuple):
