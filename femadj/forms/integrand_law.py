@@ -216,6 +216,11 @@ class FluxLaw(IntegrandLaw):
     symmetric: bool = False
     linear = False
 
+    @property
+    def cost(self) -> str:
+        """What a tangent takes, in words."""
+        return f"{self.parts[-1].slots.stop ** 2} evaluations for a tangent"
+
     def reading(self, at: Quadrature, u: FloatArray) -> Self:
         """The same law with what it reads at a state ``(n_slots, m, nq)``; ``"state.grad"``: gradients of u or v."""
         read: set[str] = set()

@@ -7,6 +7,7 @@ tried until one of them has a value. What a sample tells is looked at again at e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from femadj.forms.pointwise import Quadrature
 from femadj.forms.probing import generic_parameters, probing_quadrature, sampled
 from femadj.space.maps import FieldMap
 from femadj.space.parameters import Parameters
+from femadj.space.parts import Part
 
 _STATES = ((0.0, 1.0), (0.0, 0.1), (0.0, 1e-3), (1.0, 0.1), (300.0, 1.0), (0.0, 0.0))
 """Values about which states are tried, and how far they are from there; gradients are as far from zero."""
@@ -33,8 +35,13 @@ class Tried(NamedTuple):
     hi: int
 
 
-def nonlinear_term(integrand: Integrand, fields: FieldMap, points: FloatArray, parameters: Parameters) -> IntegralTerm:
-    """Try a form ``form(u, v, w)`` and bind it to a field map; symmetric where its tangent is on the sample.
+def flux_law(integrand: Integrand, parts: tuple[Part, ...]) -> FluxLaw:
+    """The law of a form ``form(u, v, w)`` of which nothing is known yet."""
+    return FluxLaw(integrand, parts, 2, frozenset())
+
+
+def nonlinear_term(law: FluxLaw, fields: FieldMap, points: FloatArray, parameters: Parameters) -> IntegralTerm:
+    """Try a law and bind it to a field map; symmetric where its tangent is on the sample.
 
     Raises
     ------
@@ -45,7 +52,7 @@ def nonlinear_term(integrand: Integrand, fields: FieldMap, points: FloatArray, p
     few = fields.selected(sampled(len(fields)))
     quadrature = probing_quadrature(Quadrature(few.domains[0], points, parameters))
     with strict_complex():
-        law, u = _with_value(integrand, few, quadrature)
+        law, u = _with_value(law, few, quadrature)
         law.require_linear_at(quadrature, u)
         symmetric = law.has_symmetric_tangent(quadrature, u)
         if symmetric and any(name in law.read for name in parameters):
@@ -54,20 +61,26 @@ def nonlinear_term(integrand: Integrand, fields: FieldMap, points: FloatArray, p
                 symmetric = law.has_symmetric_tangent(others, u)
             except FormError:
                 pass  # not defined for such parameters; every tangent is looked at again
-    return IntegralTerm.of(fields, FluxLaw(integrand, fields.parts, 2, law.read, symmetric), symmetric=symmetric)
+    return IntegralTerm.of(fields, replace(law, symmetric=symmetric), symmetric=symmetric)
+
+
+def flux_law_of(term: IntegralTerm) -> FluxLaw:
+    """The law of a term that a form has been bound to."""
+    law = term.law
+    assert isinstance(law, FluxLaw)
+    return law
 
 
 def tried(term: IntegralTerm) -> Tried:
     """What a term reads and uses."""
-    law = term.law
-    assert isinstance(law, FluxLaw)
+    law = flux_law_of(term)
     gradient = "state.grad" in law.read or law.parts[0].kind != "H1"
     return Tried(Reads(law.read), 2 if gradient else 1)
 
 
-def _with_value(integrand: Integrand, few: FieldMap, quadrature: Quadrature) -> tuple[FluxLaw, FloatArray]:
+def _with_value(law: FluxLaw, few: FieldMap, quadrature: Quadrature) -> tuple[FluxLaw, FloatArray]:
     """The law with what it reads, and slots of a state at which it has a value."""
-    n, law = few.parts[-1].slots.stop, FluxLaw(integrand, few.parts, 2, frozenset())
+    n = few.parts[-1].slots.stop
     values = np.zeros((n, 1, 1))
     for part in few.parts:
         values[part.value_slots] = 1.0

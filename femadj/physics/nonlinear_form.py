@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from skfem.element import Element
 
 from femadj.errors import FormError
+from femadj.forms.differentiation import energy_law
 from femadj.forms.integral import IntegralTerm
-from femadj.forms.nonlinear import nonlinear_term, tried
+from femadj.forms.integrand import Integrand
+from femadj.forms.integrand_law import FluxLaw
+from femadj.forms.nonlinear import flux_law, flux_law_of, nonlinear_term, tried
 from femadj.mesh import Mesh, require_mesh
 from femadj.physics.base import BoundPhysics
 from femadj.physics.form import Form, Integral, IntegralLike, require_one_side
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import ParameterLike, Parameters
+from femadj.space.parts import Part
 
 
 class NonlinearForm(Form):
@@ -58,6 +62,37 @@ class NonlinearForm(Form):
             nonlinear, linear, element=element, parameters=parameters, definite=definite, symmetric=symmetric,
             names=names,
         )  # fmt: skip
+        self._law: Callable[[Integrand, tuple[Part, ...]], FluxLaw] = flux_law
+
+    @classmethod
+    def energy(
+        cls,
+        density: IntegralLike,
+        linear: IntegralLike = (),
+        *,
+        element: int | Literal["vector"] | Element = 1,
+        parameters: Mapping[str, ParameterLike] | None = None,
+        definite: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> NonlinearForm:
+        """The weak form of an energy ``int density(u, w)``: its first variation, by JAX (the extra ``jax``).
+
+        Parameters
+        ----------
+        density : function, Integral, or a sequence of these
+            ``density(u, w)``, written with ``jax.numpy``; it is evaluated at one point at a time, where every array has
+            the shape ``(..., 1, 1)``.
+        linear, element, parameters, definite, names
+            As of ``NonlinearForm``.
+
+        Raises
+        ------
+        MissingExtraError
+            When the problem is built and JAX is not installed.
+        """
+        form = cls(density, linear, element=element, parameters=parameters, definite=definite, names=names)
+        form._law = energy_law
+        return form
 
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Try the forms and bind them to the discretisation."""
@@ -84,7 +119,8 @@ class NonlinearForm(Form):
             )
         result = []
         for fields in integral.maps(space, order):
-            term = nonlinear_term(integral.integrand, fields, space.mesh.points, parameters)
+            law = self._law(integral.integrand, fields.parts)
+            term = nonlinear_term(law, fields, space.mesh.points, parameters)
             if term.domain.is_facet:
                 found = tried(term)
                 require_one_side(integral, space.mesh, found.reads, found.hi > 1, parameters)
@@ -101,11 +137,10 @@ class NonlinearForm(Form):
             for term in self._internal(integral, space, parameters, None):
                 where = f"{integral.place(mesh)} ({integral.group or 'all'}, {term.domain.geometry.n_points} points)"
                 kind = "symmetric" if term.symmetric else "unsymmetric"
-                n = term.fields.parts[-1].slots.stop
                 reads = tried(term).reads - {"state.grad"}
                 lines.append(
                     f"nonlinear form {integral.integrand.name!r} over {where}: {kind} tangent; reads "
-                    f"{', '.join(sorted(reads)) or 'nothing'}; {n * n} evaluations for a tangent"
+                    f"{', '.join(sorted(reads)) or 'nothing'}; {flux_law_of(term).cost}"
                 )
         return "\n".join(lines)
 
