@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import skfem
 from scipy.sparse import csr_array
-from skfem.helpers import ddot, dot, grad
+from skfem.helpers import ddot, div, dot, grad
 
 import femadj as fa
 from femadj.solvers.nearby import NearbyFactor
@@ -44,17 +44,17 @@ def source(v: Any, w: Any) -> Any:
     return (1 + w.x[0] ** 2) * v
 
 
-def plateau(u: Any, v: Any, w: Any) -> Any:
-    """Like the minimal surface: the flux is bounded."""
-    return dot(grad(u), grad(v)) / np.sqrt(1 + w.a * dot(grad(u), grad(u)))
-
-
 def neo_hooke(u: Any, v: Any, w: Any) -> Any:
-    """In the plane, with ``lame = 1.5 mu``."""
+    """In the plane."""
     F = grad(u) + np.eye(2)[:, :, None, None]
     J = F[0, 0] * F[1, 1] - F[0, 1] * F[1, 0]
     G = np.stack([np.stack([F[1, 1], -F[1, 0]]), np.stack([-F[0, 1], F[0, 0]])]) / J
-    return w.mu * ddot(F - G + 1.5 * np.log(J) * G, grad(v))
+    return ddot(w.mu * (F - G) + w.lame * np.log(J) * G, grad(v))
+
+
+def navier_stokes(u: Any, p: Any, v: Any, q: Any, w: Any) -> Any:
+    inertia = np.einsum("j...,ij...->i...", u, grad(u))
+    return w.nu * ddot(grad(u), grad(v)) + dot(inertia, v) - p * div(v) - q * div(u)
 
 
 # ---------------------------------------------------------------------- what is combined
@@ -88,6 +88,16 @@ def conducting(cell: str, element: Any = 1) -> fa.NonlinearStatic:
     return fa.NonlinearStatic(mesh, form, [fa.Fixed("left", None, lambda x: 0.2 * x[1])], loads)
 
 
+def flow() -> fa.NonlinearStatic:
+    """Steady Navier-Stokes with Taylor and Hood's element."""
+    element = skfem.ElementVector(skfem.ElementTriP2()) * skfem.ElementTriP1()
+    form = fa.NonlinearForm(
+        navier_stokes, lambda v, q, w: v[0] * w.x[1], element=element, parameters={"nu": 0.05}, names=("u", "p")
+    )
+    inflow = fa.Fixed("boundary", "u", lambda x: [-(x[1] + 2) * (x[1] + 1), 0.3 * (x[0] - 3)])
+    return fa.NonlinearStatic(mesh_of("triangle"), form, [inflow, fa.Fixed("corner", "p")])
+
+
 PROBLEMS: dict[str, Callable[[], fa.NonlinearStatic]] = {
     "neo-Hooke, quad": lambda: hyperelastic("quad", "neo-Hooke", "dead"),
     "neo-Hooke, triangle6, definite": lambda: hyperelastic("triangle6", "neo-Hooke", "dead", definite=True),
@@ -98,6 +108,7 @@ PROBLEMS: dict[str, Callable[[], fa.NonlinearStatic]] = {
     "conduction, quad9": lambda: conducting("quad9"),
     "conduction, tetra": lambda: conducting("tetra"),
     "conduction, P2 on triangles": lambda: conducting("triangle", skfem.ElementTriP2()),
+    "Navier-Stokes": flow,
 }
 
 
@@ -264,6 +275,55 @@ def test_errors_follow_the_residual() -> None:
     assert (corrected < 0.1 * plain).all()
     assert (stale[1:] > 5 * sharp[1:]).all()
     assert solution_of("neo-Hooke, quad").path[-1].residuals[-1] < 1e-12
+
+
+def test_a_form_gives_what_the_built_in_material_gives() -> None:
+    """Neo-Hooke as a weak form: state and gradients, symmetric as it is."""
+    mesh = mesh_of("quad8")
+    loads: Any = [fa.BodyForce((0.05, -0.12)), fa.Pressure("top", 0.1, follower=True)]
+    weak = fa.NonlinearForm(
+        fa.Integral(neo_hooke, order=mesh.blocks[0].reference.stiffness_order), element="vector",
+        parameters={"lame": 1.5, "mu": 0.8},
+    )  # fmt: skip
+    assert "'neo_hooke' over cells (all, 9 points): symmetric tangent; reads lame, mu; 36" in weak.explain(mesh)
+    solved = [
+        fa.NonlinearStatic(mesh, physics, [fa.Fixed("left")], loads).solve()
+        for physics in (weak, fa.Hyperelastic(lame=1.5, mu=0.8))
+    ]
+    mine, known = (fa.value_and_gradient(solution, fa.FieldNorm())[1] for solution in solved)
+    assert solved[0].u == pytest.approx(solved[1].u, abs=1e-12)
+    assert mine.points == pytest.approx(known.points, abs=1e-11)
+    assert mine.parameters["lame"] == pytest.approx(known.parameters["lame"], abs=1e-11)
+
+
+def test_chains_take_nonlinear_stages() -> None:
+    """Conduction that depends on temperature feeds a body whose stiffness depends on it, under large displacements."""
+    mesh = mesh_of("quad")
+
+    def softer(u: Any, v: Any, w: Any) -> Any:
+        F = grad(u) + np.eye(2)[:, :, None, None]
+        E = 0.5 * (np.einsum("ki...,kj...->ij...", F, F) - np.eye(2)[:, :, None, None])
+        return 2 * ddot(np.einsum("ij...,jk...->ik...", F, E) / (1 + w.heat**2), grad(v))
+
+    heat = fa.NonlinearForm(lambda u, v, w: w.k * (1 + u**2) * dot(grad(u), grad(v)), parameters={"k": 1.3})
+    body = fa.NonlinearForm(softer, element="vector", parameters={"heat": fa.NodalField()})
+    chain = fa.Chain({
+        "heat": fa.NonlinearStatic(mesh, heat, [fa.Fixed("left")], [fa.Source(1.0)]),
+        "body": fa.NonlinearStatic(mesh, body, [fa.Fixed("left")], [fa.BodyForce((0.0, -0.1))]),
+    })  # fmt: skip
+    gradient: Any = fa.value_and_gradient(chain.solve(), fa.FieldNorm())[1]
+    rng = np.random.default_rng(2)
+    V = rng.uniform(-1, 1, mesh.points.shape)
+
+    def moved(t: float) -> float:
+        solution = chain.solve(mesh.points + t * V, {"heat.k": 1.3 + t})
+        return fa.FieldNorm().value(solution.last)
+
+    h = 2e-3
+    slope = sum(c * (moved(k * h) - moved(-k * h)) for k, c in ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))) / h
+    exact = (gradient.points * V).sum() + gradient.parameters["heat.k"]
+    assert exact == pytest.approx(slope, rel=1e-9)
+    assert chain.counts.factorisations > 6
 
 
 def test_a_linear_problem_takes_one_iteration() -> None:

@@ -158,7 +158,10 @@ class HyperelasticLaw(RegionalLaw):
 
     def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
         """The stress, in the slots of gradients."""
-        stress = self._combined(at, keep, STORED[self.stored][0](self._deformed(at, u)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            stress = self._combined(at, keep, STORED[self.stored][0](self._deformed(at, u)))
+        if not np.isfinite(stress).all():
+            raise FormError(f"{self.stored}: the stress is too large for a floating-point number")
         return self._in_slots(stress, at)
 
     def _in_slots(self, stress: FloatArray, at: Quadrature) -> FloatArray:
