@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
-from skfem.helpers import dot, grad
+from skfem.helpers import ddot, dot, grad
 
 import femadj as fa
 from tests.meshes import box_mesh, dim_of, rotation
@@ -271,3 +271,58 @@ def test_a_form_without_a_value_at_rest_says_so() -> None:
     with pytest.raises(fa.FormError, match="NaN or infinite"):
         problem.solve()
     assert problem.solve(start=np.full((mesh.n_nodes, 1), 2.3)).u == pytest.approx(2.0, rel=1e-12)
+
+
+# ---------------------------------------------------------------------- rounding
+@pytest.mark.parametrize("stored", MATERIALS)
+def test_small_loads_give_linear_elasticity(stored: Any) -> None:
+    """All digits of displacements and gradients, where strains are as small as 1e-9."""
+    mesh = box_mesh("triangle6", (2, 1), distortion=0.1)
+    given: Any = [fa.Fixed("left")], [fa.Traction("right", (0.0, 1e-9))]
+    solution = fa.NonlinearStatic(mesh, fa.Hyperelastic(1.0, 0.3, stored=stored), *given).solve()
+    linear = fa.LinearStatic(mesh, fa.Elasticity(1.0, 0.3), *given).solve()
+    assert solution.iterations <= 3
+    assert solution.u == pytest.approx(linear.u, rel=1e-7)
+    assert solution.residuals[-1] < 1e-12
+    (_, mine), (_, known) = (fa.value_and_gradient(s, fa.FieldNorm()) for s in (solution, linear))
+    assert np.abs(mine.points - known.points).max() < 1e-7 * np.abs(known.points).max()
+
+
+def test_rounding_inside_of_a_form_ends_iterations() -> None:
+    """``F = I + grad u`` has lost the digits of small strains: what is left of the residual is told."""
+    mesh = box_mesh("quad", (2, 1))
+
+    def kirchhoff(u: Any, v: Any, w: Any) -> Any:
+        F = grad(u) + np.eye(2)[:, :, None, None]
+        E = 0.5 * (np.einsum("ki...,kj...->ij...", F, F) - np.eye(2)[:, :, None, None])
+        return ddot(np.einsum("ij...,jk...->ik...", F, E), grad(v))
+
+    form = fa.NonlinearForm(kirchhoff, element="vector")
+    solution = fa.NonlinearStatic(mesh, form, [fa.Fixed("left")], [fa.Traction("right", (0.0, 1e-6))]).solve()
+    assert 1e-12 < solution.residuals[-1] < 1e-8
+    _, gradient = fa.value_and_gradient(solution, fa.Displacement("right", "y"))
+    assert gradient.value_error != 0.0
+
+
+def test_a_law_that_is_stiff_at_rest_is_no_jump() -> None:
+    """The tangent at rest predicts next to nothing, that at the end three times too much."""
+    mesh = box_mesh("quad", (3, 2))
+
+    def shear_thinning(u: Any, v: Any, w: Any) -> Any:
+        return (1e-4 + dot(grad(u), grad(u))) ** (-1 / 3) * dot(grad(u), grad(v))
+
+    problem = fa.NonlinearStatic(mesh, fa.NonlinearForm(shear_thinning), [fa.Fixed("left")], [fa.Flux("right", 1.0)])
+    solution = problem.solve()
+    assert solution.u[mesh.nodes_of("right")] == pytest.approx(1.0, rel=1e-3)  # |u'|^(1/3) = 1
+    assert len(solution.path) < 8
+
+
+def test_errors_of_the_machine_are_not_taken_for_those_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = arch_problem([fa.PointLoad("crown", (0.0, -1e-6))])
+
+    def full(values: FloatArray) -> Any:
+        raise fa.SolverMemoryError("no memory left")
+
+    monkeypatch.setattr(problem, "_factor", full)
+    with pytest.raises(fa.SolverMemoryError):
+        problem.solve()

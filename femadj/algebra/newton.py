@@ -3,9 +3,9 @@
 Steps are judged by the correction that follows, not by the residual: no scaling of the equations misleads it, and the
 residual of a thin body must rise while it turns. It is the error-oriented view of P. Deuflhard, Newton Methods for
 Nonlinear Problems (2004), section 3.3, with the new tangent in place of the old one, whose corrections are much too
-long where a body turns. A load step must end near what the tangent predicts at its beginning: twice as far at most,
-which is what it takes to reach a limit of the loads (a fold, where the state goes with their square root). What is
-farther away is another branch.
+long where a body turns. A load step must end near what the tangents at its beginning or its end predict: twice as far
+at most, which is what it takes to reach a limit of the loads (a fold, where the state goes with their square root).
+What is farther away is another branch.
 """
 
 from __future__ import annotations
@@ -20,17 +20,28 @@ from femadj.algebra.constraints import Condensed
 from femadj.algebra.residual import AtDesign
 from femadj.base.arguments import described, flag, whole_number
 from femadj.base.arrays import FloatArray, inner
-from femadj.errors import ConvergenceError, FormError, ProblemError, SolverError
+from femadj.errors import (
+    ConvergenceError,
+    FormError,
+    IllConditionedError,
+    IndefiniteSystemError,
+    NonFiniteError,
+    ProblemError,
+    ResidualError,
+    SingularSystemError,
+)
 from femadj.progress import Phases
 from femadj.solvers.base import UNIT_ROUNDOFF, Factor
 
 SMALLEST_STEP = 2.0**-10
 """Load step below which the search for an equilibrium is given up."""
 
+_USELESS = (SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError)
 _SHORTEST = 2.0**-6  # part of a Newton step that is still tried
 _LONGER = 4.0  # times a whole step that the correction after it may be long, before that step is shortened
 _FARTHER = 2.1  # times the predicted change of the state that a load step may end at
 _FLOOR = 32 * UNIT_ROUNDOFF  # of |K| |u|: what rounding leaves of a residual
+_STAGNANT = 1e-8  # residual below which one that no longer falls is rounding inside of a form
 _QUICK = 6  # iterations up to which the next load step may be longer
 
 
@@ -195,8 +206,8 @@ def equilibrium(
         target = 1.0 if level + step > 1.0 - 0.5 * SMALLEST_STEP else level + step
         try:
             found = search.equilibrium(u, target)
-            if _norm(found.u - u) > _FARTHER * search.predicted:
-                raise _FailedError("the state there is on another branch, far from what the tangent predicts")
+            if search.jumps(u, level, found):
+                raise _FailedError("the state there is on another branch, far from what the tangents predict")
         except _FailedError as failure:
             step = (target - level) / 2
             if failure.early or step < SMALLEST_STEP:
@@ -227,10 +238,21 @@ class _Search:
         left = self.at.constraints.restrict(residual)
         return Equilibrium(u, tangent.factor, left, tangent.error(u), self.iterations, tuple(path))
 
+    def jumps(self, u: FloatArray, level: float, found: LoadStep) -> bool:
+        """Whether a load step has ended on another branch than it began on."""
+        length = _norm(found.u - u)
+        if length <= _FARTHER * self.predicted:
+            return False
+        assert self.last is not None
+        (tangent, _), at = self.last, self.at
+        held = np.where(at.constraints.constrained, at.lifting[0], 0.0)
+        step = (found.level - level) * tangent.correction(-at.forces(found.u, 1.0).external, held)
+        return length > _FARTHER * _norm(step)
+
     def give_up(self, failure: _FailedError, target: float, path: list[LoadStep], where: str) -> NoReturn:
         """Raise the error that says what happened, and keeps the last equilibrium."""
         cause = failure.__cause__
-        if failure.early and not path and isinstance(cause, SolverError):
+        if failure.early and not path and isinstance(cause, _USELESS):
             raise cause
         level, u = (path[-1].level, path[-1].u) if path else (0.0, None)
         found = where or (
@@ -287,7 +309,7 @@ class _Search:
         try:
             with self.phases("factorise"):
                 return _Linearised(self.at, condensed, self.factorise(condensed.values))
-        except SolverError as error:
+        except _USELESS as error:
             raise _FailedError(f"the tangent cannot be solved with ({error})", early) from error
 
     def _correction(self, tangent: _Linearised, here: _Iterate, level: float) -> FloatArray:
@@ -295,7 +317,7 @@ class _Search:
         try:
             with self.phases("solve"):
                 return tangent.correction(here.residual, held)
-        except SolverError as error:
+        except _USELESS as error:
             raise _FailedError(f"the tangent cannot be solved with ({error})") from error
 
     def _taken(
@@ -320,7 +342,10 @@ class _Search:
 
     def _converged(self, here: _Iterate, before: float, tangent: _Linearised, reference: float) -> bool:
         """Whether the residual is small, or falls no further because of rounding."""
-        return self._small(here, reference) or (here.norm > 0.1 * before and tangent.rounds_off(here))
+        if self._small(here, reference):
+            return True
+        stagnant = here.norm > 0.9 * before and here.norm <= _STAGNANT * (here.size or reference)
+        return stagnant or (here.norm > 0.1 * before and tangent.rounds_off(here))
 
 
 class _Iterate(NamedTuple):

@@ -30,32 +30,47 @@ Stored = Literal["neo-Hooke", "St. Venant-Kirchhoff"]
 
 
 class Deformation(NamedTuple):
-    """Deformation gradients ``(dim, dim, ...)`` with what laws are made of.
+    """Displacement gradients ``H`` with what laws are made of, to all digits where they are small.
 
     Attributes
     ----------
-    F, cofactor : (dim, dim, ...)
-    J : (...)
+    H, F, cofactor : (dim, dim, ...)
+        ``F = I + H`` and its cofactors ``J F^-T``.
+    growth : (...)
+        ``J - 1``.
+    change : (dim, dim, ...)
+        Cofactors less the identity.
     """
 
+    H: FloatArray
     F: FloatArray
     cofactor: FloatArray
-    J: FloatArray
+    growth: FloatArray
+    change: FloatArray
+
+    @property
+    def J(self) -> FloatArray:
+        """``det F``."""
+        return 1.0 + self.growth
 
     @classmethod
     def of(cls, gradient: FloatArray) -> Deformation:
-        """From displacement gradients ``(dim, dim, ...)``."""
+        """From displacement gradients, by the invariants of ``H``."""
         dim = len(gradient)
-        F = gradient + np.eye(dim).reshape(dim, dim, *(1,) * (gradient.ndim - 2))
-        cofactor = cofactors(F)
-        return cls(F, cofactor, (F[0] * cofactor[0]).sum(axis=0))
+        identity = np.eye(dim).reshape(dim, dim, *(1,) * (gradient.ndim - 2))
+        trace = np.einsum("ii...->...", gradient)
+        change = trace * identity - gradient.swapaxes(0, 1)
+        if dim == 2:
+            growth = trace + gradient[0, 0] * gradient[1, 1] - gradient[0, 1] * gradient[1, 0]
+        else:
+            own = _cofactors(gradient)
+            growth = trace + np.einsum("ii...->...", own) + (gradient[0] * own[0]).sum(axis=0)
+            change += own
+        return cls(gradient, gradient + identity, change + identity, growth, change)
 
 
-def cofactors(F: FloatArray) -> FloatArray:
-    """``J F^-T`` of matrices ``(dim, dim, ...)``."""
-    if len(F) == 2:
-        return np.array([[F[1, 1], -F[1, 0]], [-F[0, 1], F[0, 0]]])
-    return np.array([_cross(F[1], F[2]), _cross(F[2], F[0]), _cross(F[0], F[1])])
+def _cofactors(H: FloatArray) -> FloatArray:
+    return np.array([_cross(H[1], H[2]), _cross(H[2], H[0]), _cross(H[0], H[1])])
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -64,14 +79,14 @@ def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
 
 # ------------------------------------------------------------------ the two materials: what lame and mu multiply
 def _neo_hooke(at: Deformation) -> tuple[FloatArray, FloatArray]:
-    G = at.cofactor / at.J
-    return np.log(at.J) * G, at.F - G
+    spherical = at.growth * _spread(np.eye(len(at.F)), at)
+    return np.log1p(at.growth) / at.J * at.cofactor, at.H + (spherical - at.change) / at.J
 
 
 def _neo_hooke_slope(at: Deformation) -> tuple[FloatArray, FloatArray]:
     G, d = at.cofactor / at.J, np.eye(len(at.F))
     swapped = np.einsum("kj...,il...->ijkl...", G, G)
-    by_lame = np.einsum("ij...,kl...->ijkl...", G, G) - np.log(at.J) * swapped
+    by_lame = np.einsum("ij...,kl...->ijkl...", G, G) - np.log1p(at.growth) * swapped
     return by_lame, swapped + _spread(np.einsum("ik,jl->ijkl", d, d), at)
 
 
@@ -90,11 +105,11 @@ def _kirchhoff_slope(at: Deformation) -> tuple[FloatArray, FloatArray]:
 
 
 def _green(at: Deformation) -> FloatArray:
-    return 0.5 * (np.einsum("ki...,kj...->ij...", at.F, at.F) - _spread(np.eye(len(at.F)), at))
+    return 0.5 * (at.H + at.H.swapaxes(0, 1) + np.einsum("ki...,kj...->ij...", at.H, at.H))
 
 
 def _spread(tensor: FloatArray, at: Deformation) -> FloatArray:
-    return tensor.reshape(*tensor.shape, *(1,) * at.J.ndim)
+    return tensor.reshape(*tensor.shape, *(1,) * at.growth.ndim)
 
 
 Parts = Callable[[Deformation], tuple[FloatArray, FloatArray]]
