@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import skfem
 from scipy.sparse import csr_array
-from skfem.helpers import ddot, div, dot, grad
+from skfem.helpers import ddot, div, dot, grad, sym_grad
 
 import femadj as fa
 from femadj.solvers.nearby import NearbyFactor
@@ -198,6 +198,24 @@ def test_forward_and_backward_are_transposed(name: str) -> None:
         assert np.abs(expected - du).max() <= 1e-8 * np.abs(du).max()
 
 
+def test_derivatives_by_prescribed_values_and_nodal_forces() -> None:
+    mesh, material = mesh_of("quad8"), fa.Hyperelastic(2.0, 0.3)
+    response = fa.FieldNorm()
+
+    def solve(t: float, start: Any = None) -> fa.NonlinearSolution:
+        supports = [fa.Fixed("left"), fa.Fixed("right", "x", 0.2 + t)]
+        loads = [fa.PointLoad("opposite", (0.0, -0.1 + 2 * t)), fa.Pressure("bottom", 0.2, follower=True)]
+        return fa.NonlinearStatic(mesh, material, supports, loads).solve(start=start)
+
+    solution = solve(0.0)
+    _, gradient = fa.value_and_gradient(solution, response)
+    exact = gradient.supports[mesh.nodes_of("right"), 0].sum() + 2 * gradient.loads[mesh.nodes_of("opposite"), 1].sum()
+    h = 2e-3
+    weights = ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))
+    values = {k: response.value(solve(k * h, solution)) for k in (-3, -2, -1, 1, 2, 3)}
+    assert exact == pytest.approx(sum(c * (values[k] - values[-k]) for k, c in weights) / h, rel=1e-8)
+
+
 def test_verify_takes_nonlinear_problems() -> None:
     """Order 2 of the Taylor remainders along nodes, and derivatives by E, nu and thickness."""
     checked = fa.verify(problem_of("Kirchhoff, quad+triangle, follower"), fa.FieldNorm(), components=1, show=False)
@@ -326,11 +344,15 @@ def test_chains_take_nonlinear_stages() -> None:
     assert chain.counts.factorisations > 6
 
 
-def test_a_linear_problem_takes_one_iteration() -> None:
-    mesh = mesh_of("quad")
-    given: Any = (
-        mesh, fa.Elasticity(2.0, 0.3, thickness=0.4), [fa.Fixed("left", value=lambda x: x)], [fa.Pressure("top", 0.3)]
-    )  # fmt: skip
+def elastic(u: Any, v: Any, w: Any) -> Any:
+    return w.nu * div(u) * div(v) + 2 * ddot(sym_grad(u), sym_grad(v)) * w.x[0]
+
+
+@pytest.mark.parametrize(
+    "physics", [fa.Elasticity(2.0, 0.3, thickness=0.4), fa.Form(elastic, element="vector", parameters={"nu": 0.3})]
+)
+def test_a_linear_problem_takes_one_iteration(physics: Any) -> None:
+    given: Any = mesh_of("quad"), physics, [fa.Fixed("left", value=lambda x: x)], [fa.Pressure("top", 0.3)]
     linear, problem = fa.LinearStatic(*given).solve(), fa.NonlinearStatic(*given)
     solution = problem.solve()
     assert solution.iterations == 1
@@ -493,9 +515,9 @@ def test_a_factor_near_by_is_refined_or_refused() -> None:
     factor = fa.get_solver("auto").analyse(pattern, "general").factor(matrix.data)
     other = dense + rng.uniform(-0.5, 0.5, dense.shape)
     b = rng.uniform(-1, 1, (30, 3))
-    near = NearbyFactor(factor, other.ravel(), 2.0**-53)
+    near = NearbyFactor.of(factor, other.ravel(), 2.0**-53)
     assert near.solve(b) == pytest.approx(np.linalg.solve(other, b), rel=1e-13)
     assert near.T.solve(b[:, 0]) == pytest.approx(np.linalg.solve(other.T, b[:, 0]), rel=1e-13)
     assert near.T.T.solve(b) == pytest.approx(near.solve(b), rel=1e-14)
     with pytest.raises(fa.ConvergenceError, match="smaller tolerance"):
-        NearbyFactor(factor, 5 * other.ravel(), 2.0**-53).solve(b)
+        NearbyFactor.of(factor, 5 * other.ravel(), 2.0**-53).solve(b)

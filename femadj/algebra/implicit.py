@@ -151,7 +151,7 @@ class Iterated(Implicit):
     @cached_property
     def solver(self) -> NearbyFactor:
         """Refinement with the tangent at the state."""
-        return NearbyFactor(self.factor, self.tangent.values, 16 * UNIT_ROUNDOFF)
+        return NearbyFactor.of(self.factor, self.tangent.values, 16 * UNIT_ROUNDOFF)
 
 
 def _solved(factor: Factor | TransposedFactor | NearbyFactor, rhs: FloatArray) -> FloatArray:

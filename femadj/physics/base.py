@@ -103,7 +103,7 @@ class BoundPhysics:
 
 
 class Physics(Protocol):
-    """A linear physics on a mesh.
+    """A physics on a mesh, linear in the unknowns or not.
 
     A physics is its terms; assembly and derivatives need nothing else from it.
     """

@@ -6,7 +6,7 @@ import numpy as np
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ConvergenceError
-from femadj.solvers.base import REFINEMENT_THRESHOLD, RESIDUAL_TOLERANCE, Factor
+from femadj.solvers.base import REFINEMENT_THRESHOLD, RESIDUAL_TOLERANCE, Factor, TransposedFactor
 from femadj.solvers.matrix import Matrix
 
 _STEPS = 60
@@ -21,23 +21,28 @@ class NearbyFactor:
 
     Parameters
     ----------
-    factor : Factor
+    factor : Factor or TransposedFactor
         Of a matrix near by.
-    values : (nnz,)
-        Of the matrix.
-    rounding : float
-        Relative error of the values.
+    matrix : Matrix
+        The matrix itself, on the same structure.
+    transposed : bool
+        Whether solves are those with the transposed matrices.
     """
 
-    def __init__(self, factor: Factor, values: FloatArray, rounding: float, *, transposed: bool = False) -> None:
+    def __init__(self, factor: Factor | TransposedFactor, matrix: Matrix, *, transposed: bool = False) -> None:
         self._factor = factor
-        self._matrix = Matrix(factor.structure, values, rounding)
+        self._matrix = matrix
         self._transposed = transposed
+
+    @classmethod
+    def of(cls, factor: Factor, values: FloatArray, rounding: float) -> NearbyFactor:
+        """By a factor; the entries of the matrix ``(nnz,)`` have a relative error."""
+        return cls(factor, Matrix(factor.structure, values, rounding))
 
     @property
     def T(self) -> NearbyFactor:
         """The same with the transposed matrix."""
-        return NearbyFactor(self._factor, self._matrix.values, self._matrix.rounding, transposed=not self._transposed)
+        return NearbyFactor(self._factor.T, self._matrix, transposed=not self._transposed)
 
     def solve(self, b: FloatArray) -> FloatArray:
         """Solve for ``b`` ``(n,)`` or ``(n, k)``, one right-hand side a column.
@@ -49,14 +54,13 @@ class NearbyFactor:
         SolverError
             As ``Factor.solve``.
         """
-        factor = self._factor.T if self._transposed else self._factor
         if b.ndim == 1:
-            return self._refined(b, factor.solve(b))
-        block = factor.solve(b)
+            return self._refined(b, self._factor.solve(b))
+        block = self._factor.solve(b)
         return np.stack([self._refined(row, x) for row, x in zip(b.T, block.T, strict=True)], axis=1)
 
     def _refined(self, b: FloatArray, x: FloatArray) -> FloatArray:
-        factor, transposed = self._factor.T if self._transposed else self._factor, self._transposed
+        factor, transposed = self._factor, self._transposed
         b = np.ascontiguousarray(b)
         error = self._matrix.judged(b, x, transposed=transposed).backward_error
         for _ in range(_STEPS):
