@@ -221,6 +221,12 @@ class FemAtDesign:
         """A state with the prescribed values, zero elsewhere, ``(n_cases, n)``."""
         return self.prescribed.values.reshape(1, -1)
 
+    def reactions(self, state: State) -> FloatArray:
+        """``K u - f`` at unknowns with supports, zero at the others, ``(n_cases, n)``."""
+        fixed, forces = self.constraints.unknowns, np.zeros(state.u.shape)
+        forces[:, fixed] = (self.condensed.rows @ state.u.T).T - self.load.ravel()[fixed]
+        return forces
+
     # ------------------------------------------------------------------ the residual and its products
     def residual(self, state: State) -> FloatArray:
         """``K u - f``, supports not applied, ``(n_cases, n)``."""

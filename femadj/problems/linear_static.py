@@ -64,12 +64,7 @@ class Static(HoldsSolver):
     ) -> None:
         require_mesh(mesh, ProblemError)
         notified(progress, ProblemError)
-        if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
-            advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
-            raise ProblemError(
-                "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-                f"{physics!r}{advice}"
-            )
+        require_physics(physics)
         for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
             if value is not None:
                 whole_number(value, 1, what, ProblemError)
@@ -188,28 +183,6 @@ class Static(HoldsSolver):
             loads="; ".join(one_line(load, 50) for load in self._loads),
             parameters=", ".join(self.parameters),
         )
-
-    def _located(
-        self, error: SingularSystemError | IndefiniteSystemError | IllConditionedError
-    ) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
-        """The same error with nodes and components for numbers of unknowns."""
-        if error.equation is None:
-            return error
-        names = self._physics.components(self._mesh.dim)
-        unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
-        where = "; ".join(unknown_name(self._residual.space, names, unknown) for unknown in unknowns)
-        causes = (
-            "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
-            "material constants that differ by too many orders of magnitude"
-        )
-        if isinstance(error, IndefiniteSystemError) and isinstance(self._physics, Form):
-            causes = (
-                "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
-                + causes
-            )
-        located = copy(error)
-        located.args = (f"{error}: {where}. Likely causes: {causes}",)
-        return located
 
     def _put(
         self, points: npt.ArrayLike | None, parameters: Mapping[str, npt.ArrayLike] | None, phases: Phases
@@ -330,10 +303,43 @@ class LinearStatic(Static):
         try:
             solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
-            raise self._located(error) from error
+            raise located(error, self._residual.space, self._physics) from error
         solution = LinearStaticSolution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
+
+
+def located(
+    error: SingularSystemError | IndefiniteSystemError | IllConditionedError, space: Discretisation, physics: Physics
+) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
+    """The same error with nodes and components for numbers of unknowns."""
+    if error.equation is None:
+        return error
+    names = physics.components(space.mesh.dim)
+    unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
+    where = "; ".join(unknown_name(space, names, unknown) for unknown in unknowns)
+    causes = (
+        "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
+        "material constants that differ by too many orders of magnitude"
+    )
+    if isinstance(error, IndefiniteSystemError) and isinstance(physics, Form):
+        causes = (
+            "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
+            + causes
+        )
+    named = copy(error)
+    named.args = (f"{error}: {where}. Likely causes: {causes}",)
+    return named
+
+
+def require_physics(physics: Any) -> None:
+    """ProblemError for what is no physics."""
+    if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
+        advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
+        raise ProblemError(
+            "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
+            f"{physics!r}{advice}"
+        )
 
 
 def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:

@@ -97,6 +97,10 @@ class NonlinearAtDesign(FemAtDesign):
         found = [self.forces(u, 1.0) for u in state.u]
         return np.array([forces.internal - forces.external for forces in found])
 
+    def reactions(self, state: State) -> FloatArray:
+        """``r - f`` at unknowns with supports, zero at the others, ``(n_cases, n)``."""
+        return np.where(self.constraints.constrained, self.residual(state), 0.0)
+
     def jacobian(self, state: State) -> Condensed:
         """``dR/du``, with the supports applied."""
         (u,) = state.u

@@ -29,7 +29,7 @@ from femadj.mesh import Mesh
 from femadj.physics import BoundPhysics, Physics
 from femadj.problems.fem import FemResidual
 from femadj.problems.gradient import Gradient, Partials
-from femadj.problems.linear_static import Static
+from femadj.problems.linear_static import Static, located
 from femadj.problems.nonlinear_fem import NonlinearAtDesign, NonlinearResidual
 from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
@@ -151,7 +151,7 @@ class NonlinearStatic(Static):
         try:
             found = equilibrium(put, self._newton, self._factor, phases, begin)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
-            raise self._located(error) from error
+            raise located(error, put.space, self._physics) from error
         except ConvergenceError as error:
             u = None if error.u is None else error.u.reshape(shape)
             path = [replace(step, u=step.u.reshape(shape)) for step in error.path]

@@ -181,9 +181,8 @@ class Solution(HoldsSolver):
         return self.at.space.nodal_values(self._part_name(name), self.u, self.points)
 
     def reactions(self) -> FloatArray:
-        """Forces that the supports exert on the body, the residual; zero at free unknowns, ``(n_nodes, nc)``."""
-        fixed = self.at.constraints.constrained
-        return self._field(np.where(fixed, self.at.residual(self.implicit.state)[0], 0.0))
+        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
+        return self._field(self.at.reactions(self.implicit.state)[0])
 
     def internal_forces(self) -> FloatArray:
         """Internal forces (``K u``) over all unknowns: the loads plus the reactions."""
@@ -324,13 +323,6 @@ class LinearStaticSolution(Solution):
     def u(self) -> FloatArray:
         """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
         return self._field(self.linear.x)
-
-    def reactions(self) -> FloatArray:
-        """Forces that the supports exert on the body, ``K u - f``; zero at free unknowns, shape ``(n_nodes, nc)``."""
-        constraints, condensed = self.at.constraints, self.at.condensed
-        forces = np.zeros(self.linear.x.shape)
-        forces[constraints.unknowns] = condensed.rows @ self.linear.x - self.load.ravel()[constraints.unknowns]
-        return self._field(forces)
 
 
 def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
