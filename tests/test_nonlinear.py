@@ -314,6 +314,21 @@ def test_a_form_gives_what_the_built_in_material_gives() -> None:
     assert mine.parameters["lame"] == pytest.approx(known.parameters["lame"], abs=1e-11)
 
 
+def test_a_definite_form_is_factorised_as_one() -> None:
+    mesh = mesh_of("quad")
+
+    def solve(**options: Any) -> fa.NonlinearSolution:
+        form = fa.NonlinearForm(lambda u, v, w: dot(grad(u), grad(v)) + u**3 * v, [source], **options)
+        return fa.NonlinearStatic(mesh, form, [fa.Fixed("left")]).solve()
+
+    definite, indefinite, general = solve(definite=True), solve(), solve(symmetric=False)
+    assert [s.at.problem.kind for s in (definite, indefinite, general)] == ["spd", "symmetric", "general"]
+    for other in (indefinite, general):
+        assert other.u == pytest.approx(definite.u, abs=1e-13)
+        one, two = (fa.value_and_gradient(s, fa.FieldNorm())[1].points for s in (definite, other))
+        assert one == pytest.approx(two, abs=1e-11)
+
+
 def test_chains_take_nonlinear_stages() -> None:
     """Conduction that depends on temperature feeds a body whose stiffness depends on it, under large displacements."""
     mesh = mesh_of("quad")

@@ -143,20 +143,22 @@ class NonlinearStatic(Static):
         FormError, InvalidMeshError, TangledMeshError
             For forms without a value at rest, forms that are not linear in v, and unusable coordinates.
         """
-        phases = Phases(self._progress)
-        put = self._put(points, parameters, phases)
+        outer, phases = Phases(self._progress), Phases()
+        put = self._put(points, parameters, outer)
         assert isinstance(put, NonlinearAtDesign)
         shape = put.space.shape
         begin = None if start is None else _state(start, shape).ravel()
         try:
-            found = equilibrium(put, self._newton, self._factor, phases, begin)
+            with outer("iterate"):  # shown as one phase, measured as three
+                found = equilibrium(put, self._newton, self._factor, phases, begin)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
             raise located(error, put.space, self._physics) from error
         except ConvergenceError as error:
             u = None if error.u is None else error.u.reshape(shape)
             path = [replace(step, u=step.u.reshape(shape)) for step in error.path]
             raise ConvergenceError(str(error), error.level, u, path) from error
-        solution = NonlinearSolution.of(self, put, found, phases.seconds)
+        spent = {name: seconds + outer.seconds.get(name, 0.0) for name, seconds in phases.seconds.items()}
+        solution = NonlinearSolution.of(self, put, found, spent)
         put.require_linear_at(solution.u)
         return solution
 
