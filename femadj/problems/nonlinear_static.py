@@ -205,7 +205,7 @@ class NonlinearSolution(Solution):
     ) -> NonlinearSolution:
         """What Newton's method has found."""
         shape = at.space.shape
-        for array in (found.u, found.residual):
+        for array in (found.residual, *(step.u for step in found.path)):
             array.setflags(write=False)
         path = tuple(replace(step, u=step.u.reshape(shape)) for step in found.path)
         iterated = Iterated(at, State(found.u[None]), found.factor, found.error)
