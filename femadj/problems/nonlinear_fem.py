@@ -106,11 +106,11 @@ class NonlinearAtDesign(FemAtDesign):
         (u,) = state.u
         return self.tangent(u, 1.0)
 
-    def jvp(self, state: State, du: FloatArray, rate: int = 0) -> FloatArray:
+    def jvp(self, state: State, du: FloatArray) -> FloatArray:
         """``(dR/du) du`` ``(..., n)``, supports not applied."""
         return self._product(state, du, lambda term, u, x, into: term.jvp(u, x, into))
 
-    def vjp(self, state: State, lam: FloatArray, rate: int = 0) -> FloatArray:
+    def vjp(self, state: State, lam: FloatArray) -> FloatArray:
         """``(dR/du)^T lam`` ``(..., n)``, supports not applied."""
         return self._product(state, lam, lambda term, u, x, into: term.vjp(u, x, into))
 

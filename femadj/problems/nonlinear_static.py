@@ -199,6 +199,8 @@ class NonlinearSolution(Solution):
     path: tuple[LoadStep, ...]
     seconds: Mapping[str, float]
 
+    _name = "NonlinearSolution"
+
     @classmethod
     def of(
         cls, problem: NonlinearStatic, at: NonlinearAtDesign, found: Equilibrium, seconds: Mapping[str, float]
@@ -233,8 +235,11 @@ class NonlinearSolution(Solution):
         there = self.points if points is None else points
         return self.problem.rebuilt(there).solve(parameters=parameters, start=self)
 
-    def _head(self) -> str:
-        return f"NonlinearSolution: {len(self.path)} load step(s), {self.iterations} iterations "
+    def _told(self) -> dict[str, str]:
+        negative = self.path[-1].negative
+        inertia = "" if negative is None else f", {negative} negative eigenvalues"
+        steps = f"{len(self.path)} load step(s), {self.iterations} iterations"
+        return {"newton": f"{steps}, residual {self.residuals[-1]:.0e} of the loads{inertia}"}
 
     def _gradient(self, partials: Partials, seed: Seed, weights: Weights, into: Cotangent) -> Gradient:
         lam = weights.internal if seed.internal is None else weights.internal + seed.internal

@@ -134,16 +134,20 @@ class Solution(HoldsSolver):
         space, mesh = self.at.space, self.problem.mesh
         where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
         return shown(
-            f"{self._head()}({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
+            f"{self._name}({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
             u=measured(self.u, where),
             load=measured(self.load, where),
             factor=repr(self.factor),
+            **self._told(),
             parameters=", ".join(self.parameters),
             seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
         )
 
-    def _head(self) -> str:
-        return "Solution"
+    _name = "Solution"
+
+    def _told(self) -> dict[str, str]:
+        """What else ``repr`` tells."""
+        return {}
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""
