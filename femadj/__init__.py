@@ -9,6 +9,7 @@ from importlib import import_module
 
 from femadj.algebra.implicit_system import ImplicitGradient, ImplicitSolution, ImplicitSystem
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
+from femadj.algebra.newton import LoadStep, Newton
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.conditions.supports import Fixed
@@ -50,7 +51,7 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.ode import OdeGradient, OdeSolution, odeint
-from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
+from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral, NonlinearForm
 from femadj.problems import (
     Buckling,
     BucklingSolution,
@@ -63,6 +64,8 @@ from femadj.problems import (
     Modal,
     ModalSolution,
     ModePartials,
+    NonlinearSolution,
+    NonlinearStatic,
     Partials,
     Solution,
 )
@@ -148,6 +151,7 @@ __all__ = [
     "Gravity",
     "GroupRecord",
     "Hessian",
+    "Hyperelastic",
     "IllConditionedError",
     "IllConditionedWarning",
     "ImplicitGradient",
@@ -163,6 +167,7 @@ __all__ = [
     "LinearSystem",
     "LinearSystemError",
     "LoadError",
+    "LoadStep",
     "Mass",
     "MaterialError",
     "MeanEigenvalue",
@@ -173,8 +178,12 @@ __all__ = [
     "ModalSolution",
     "ModePartials",
     "ModeShape",
+    "Newton",
     "NodalField",
     "NonFiniteError",
+    "NonlinearForm",
+    "NonlinearSolution",
+    "NonlinearStatic",
     "OdeError",
     "OdeGradient",
     "OdeSolution",

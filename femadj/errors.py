@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 LISTED = 40
 """How many names a message lists."""
@@ -229,10 +230,6 @@ class IllConditionedWarning(UserWarning):
     """A solution of which rounding may have taken more than a few digits; the message bounds its error."""
 
 
-class ConvergenceError(SolverError):
-    """An iteration that has not come to a solution."""
-
-
 class SolverMemoryError(SolverError, MemoryError):
     """Not enough memory for a factorisation; the message says how much was needed where the solver tells.
 
@@ -244,6 +241,26 @@ class SolverMemoryError(SolverError, MemoryError):
     def __init__(self, message: str, needed_bytes: int | None = None) -> None:
         super().__init__(message)
         self.needed_bytes = needed_bytes
+
+
+class ConvergenceError(FemadjError, RuntimeError):
+    """Iterations that did not reach their tolerance. What was found until then is kept.
+
+    Attributes
+    ----------
+    level : float
+        Part of the loads and prescribed values at the last equilibrium that was found, 0 to 1.
+    u : array or None
+        The state there; None where there is none.
+    path : tuple of LoadStep
+        All equilibria that were found on the way.
+    """
+
+    def __init__(self, message: str, level: float = 0.0, u: Any = None, path: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.level = level
+        self.u = u
+        self.path = tuple(path)
 
 
 class VerificationError(FemadjError, AssertionError):

@@ -342,3 +342,25 @@ def test_cantilever_bends_like_a_beam() -> None:
     expected += weight * (length**4 / (8 * bending) + length**2 / (2 * shear))
     assert -value == pytest.approx(expected, rel=0.04)  # the root is held against contraction too
     assert np.abs(solution.u[:, 1]).max() < 0.1 * abs(value)
+
+
+def test_arch_ends_at_its_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gradients below the limit; the message and the path of what is borne; a wrong number of cells in words."""
+    module = script("hyperelastic_arch")
+    assert module.main(["--cells", "8", "--load", "0.02", "--out", str(tmp_path), "--no-picture"]) == 0
+    data = summary_of(tmp_path)
+    for response, value, norm in (
+        ("depth of the crown", 2.139646804974182, 0.8184011499459646),
+        ("work of the load", 0.040653289294509454, 0.015549621848976652),
+    ):
+        assert data["responses"][response]["value"] == pytest.approx(value, rel=1e-6)
+        assert data["responses"][response]["gradient norm"] == pytest.approx(norm, rel=1e-5)
+    assert data["counts"] == {"analyses": 1, "factorisations": data["figures"]["iterations"]}
+    assert "the whole load is borne" in capsys.readouterr().out
+    limit, path, words = module.borne(6, 0.04)
+    assert "no equilibrium beyond 0." in words
+    assert "(a limit point, buckling)" in words
+    assert path[-1].level == pytest.approx(limit / 0.04)
+    assert limit == pytest.approx(max(module.pressed(module.arch(6), [5.5, 6.0, 6.5])), rel=5e-3)
+    assert module.main(["--cells", "3", "--out", str(tmp_path)]) == 2
+    assert "even number" in capsys.readouterr().err

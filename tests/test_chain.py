@@ -443,7 +443,7 @@ def test_stages_that_are_none() -> None:
             fa.Chain(stages)
     wrong: Any
     for wrong in (fa.Diffusion(1.0), heat.solve(), None, fa.Chain({"heat": heat, "body": body})):
-        with pytest.raises(fa.ProblemError, match=f"stage 'body' must be a LinearStatic, not {type(wrong).__name__}"):
+        with pytest.raises(fa.ProblemError, match=f"stage 'body' must be a LinearStatic or .*{type(wrong).__name__}"):
             fa.Chain({"heat": heat, "body": wrong})
     for name in ("my heat", "1", "a.b", 3):
         with pytest.raises(fa.ProblemError, match="name of a Python variable"):

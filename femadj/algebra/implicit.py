@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from femadj.algebra.constraints import Condensed
 from femadj.algebra.residual import AtDesign, State, Weights
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.progress import Phases
-from femadj.solvers.base import Factor, TransposedFactor
+from femadj.solvers.base import UNIT_ROUNDOFF, Factor, TransposedFactor
+from femadj.solvers.nearby import NearbyFactor
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +83,20 @@ class Implicit:
         error = factor.statistics.forward_error
         return cls(at, State(_frozen(start.u + at.constraints.expand(q))), factor, error)
 
+    @cached_property
+    def tangent(self) -> Condensed:
+        """``R_u`` at the state."""
+        return self.at.jacobian(self.state)
+
+    @property
+    def solver(self) -> Factor | NearbyFactor:
+        """What solves with the tangent."""
+        return self.factor
+
     def adjoint(self, rhs: FloatArray) -> FloatArray:
         """``T lam`` with ``(T^T R_u T)^T lam = T^T rhs``, for ``rhs`` ``(k, n)``."""
         constraints = self.at.constraints
-        return constraints.expand(_solved(self.factor.T, constraints.restrict(rhs)))
+        return constraints.expand(_solved(self.solver.T, constraints.restrict(rhs)))
 
     def weights(self, seeds: Sequence[Seed], phases: Phases) -> list[Weights]:
         """Adjoint states of all responses, solved as one block, and what they make of the weights."""
@@ -102,7 +115,7 @@ class Implicit:
         lam = np.zeros(self.state.u.shape) if known is None else constraints.expand(known)
         prescribed = None
         if seed.state is not None:
-            reaction = self.at.jacobian(self.state).columns.T @ lam.T
+            reaction = self.tangent.columns.T @ lam.T
             prescribed = np.zeros_like(lam)
             prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction.T
         return weights_of(seed, lam, prescribed)
@@ -119,7 +132,7 @@ class Implicit:
             rates = rates + self.at.jvp(self.state, moved)
         constraints = self.at.constraints
         rhs = constraints.restrict(-rates).reshape(-1, rates.shape[-1])
-        return moved + constraints.expand(_solved(self.factor, rhs)).reshape(rates.shape)
+        return moved + constraints.expand(_solved(self.solver, rhs)).reshape(rates.shape)
 
 
 def weights_of(seed: Seed, lam: FloatArray, prescribed: FloatArray | None) -> Weights:
@@ -136,7 +149,22 @@ def adjoint_of(weights: Weights, seed: Seed) -> FloatArray:
     return weights.internal if seed.internal is None else weights.internal + seed.internal
 
 
-def _solved(factor: Factor | TransposedFactor, rhs: FloatArray) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class Iterated(Implicit):
+    """A residual whose state was found by iterations.
+
+    The factor is that of the last iteration, whose state was another one: with it alone, derivatives would have the
+    square root of the accuracy of the state. Solves are refined with the tangent at the state itself; no further
+    factorisation is needed.
+    """
+
+    @cached_property
+    def solver(self) -> NearbyFactor:
+        """Refinement with the tangent at the state."""
+        return NearbyFactor.of(self.factor, self.tangent.values, 16 * UNIT_ROUNDOFF)
+
+
+def _solved(factor: Factor | TransposedFactor | NearbyFactor, rhs: FloatArray) -> FloatArray:
     """Solve for the rows of ``(k, n)``; a single one goes as a vector."""
     if len(rhs) == 1:
         return factor.solve(rhs[0])[None]

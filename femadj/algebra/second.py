@@ -61,7 +61,7 @@ class Motion:
         left = seed.state - self.at.vjp(self.state, lam)
         expand = self.at.constraints.expand
         rates = self.implicit.adjoint(rate(left)) if seed.adjoint is None else rate(expand(seed.adjoint))
-        columns = self.implicit.at.jacobian(self.implicit.state).columns
+        columns = self.implicit.tangent.columns
         fixed = self.at.constraints.constrained
         prescribed = np.zeros(left.shape, dtype=complex)
         prescribed[:, fixed] = left[:, fixed] - 1j * STEP * (columns.T @ rates.T).T

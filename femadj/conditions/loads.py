@@ -12,10 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arguments import flag
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import FieldLike, constant_components, slopes_at, values_at
 from femadj.base.design import Cotangent, Design
 from femadj.errors import LoadError, MaterialError
+from femadj.forms.follower_law import FollowerLaw
 from femadj.forms.integral import IntegralAt, IntegralTerm
 from femadj.forms.law import LoadLaw, PositionData
 from femadj.forms.regional import RegionalTensor
@@ -68,6 +70,7 @@ class NodalForces(_External):
     symmetric: bool = True
     domains: tuple[Domain, ...] = ()
     parameter_names: frozenset[str] = frozenset()
+    linear: bool = True
 
     def prepare(self) -> None:
         """Nothing to compile."""
@@ -104,6 +107,7 @@ class SpreadForce:
     rate: int = 0
     symmetric: bool = True
     parameter_names: frozenset[str] = frozenset()
+    linear: bool = True
 
     @property
     def domains(self) -> tuple[Domain, ...]:
@@ -288,10 +292,14 @@ class Pressure:
         Facet group on the boundary.
     value : number or function of x
         [force/length^2].
+    follower : bool
+        Whether area and normal are those of the surface as the displacement deforms it, for a ``NonlinearStatic``; the
+        tangent is then not symmetric. A function of x stays one of the undeformed place. False: those of the mesh.
     """
 
     group: str
     value: FieldLike
+    follower: bool = False
 
     def bind(self, space: Discretisation, physics: Physics) -> Sequence[Term]:
         """Bind to a displacement field."""
@@ -302,8 +310,18 @@ class Pressure:
                 f"Pressure({self.group!r}): {int(facets.interior.sum())} facets lie between two cells and have no "
                 "outward normal; use Traction there"
             )
+        flag(self.follower, f"follower of Pressure({self.group!r})", LoadError)
         what = f"value of Pressure({self.group!r})"
-        return _value_terms(space, physics, self.value, space.maps("facets", self.group), what, along_normal=True)
+        maps = space.maps("facets", self.group)
+        return _value_terms(
+            space,
+            physics,
+            self.value,
+            maps,
+            what,
+            FollowerLaw if self.follower else LoadLaw,
+            along_normal=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -387,6 +405,7 @@ def _value_terms(
     value: Any,
     maps: Sequence[FieldMap],
     what: str,
+    kind: type[LoadLaw] = LoadLaw,
     *,
     along_normal: bool = False,
 ) -> list[IntegralTerm]:
@@ -408,5 +427,5 @@ def _value_terms(
     if along_normal:
         given = -given
     tensor = physics.scaled(space.mesh, lambda: given[None])
-    law = LoadLaw(tensor, nc, along_normal, position, what)
+    law = kind(tensor, nc, along_normal, position, what)
     return [IntegralTerm.of(fields, law) for fields in maps]

@@ -9,8 +9,10 @@ from typing import Literal, get_args
 from femadj.base.arguments import one_of
 from femadj.errors import FormError, MissingExtraError
 from femadj.forms.integrand import Integrand
+from femadj.forms.integrand_law import FluxLaw
 from femadj.forms.pointwise import Quadrature, Slots, argument_slopes, explicit_force, parameter_slopes
 from femadj.forms.slopes import Differentiable, PointSlopes
+from femadj.space.parts import Part
 
 Differentiation = Literal["complex step", "jax"]
 
@@ -48,10 +50,22 @@ def differentiable(integrand: Integrand, way: Differentiation) -> Differentiable
     one_of(way, get_args(Differentiation), f"form {integrand.name!r}: differentiation", FormError)
     if way == "complex step":
         return ComplexStep(integrand)
-    try:
-        import jax  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("JAX", "jax", "differentiation='jax'") from error
+    _require_jax("differentiation='jax'")
     from femadj.forms.automatic import Automatic
 
     return Automatic(integrand)
+
+
+def energy_law(density: Integrand, parts: tuple[Part, ...]) -> FluxLaw:
+    """The law of an energy density; MissingExtraError where JAX is not installed."""
+    _require_jax("an energy")
+    from femadj.forms.energy import EnergyLaw
+
+    return EnergyLaw.of(density, parts)
+
+
+def _require_jax(purpose: str) -> None:
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("JAX", "jax", purpose) from error

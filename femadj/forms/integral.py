@@ -103,6 +103,11 @@ class IntegralTerm:
         """Parameters that it reads."""
         return parameters_read(self.reads)
 
+    @property
+    def linear(self) -> bool:
+        """Whether the tangent does not depend on the field; of an external term: whether the force does not."""
+        return all(law.linear for law in self.laws.values())
+
     def prepare(self) -> None:
         """Compile the kernels; those of field maps other than nodal are few, and compiled by the first use."""
         if not isinstance(self.fields, NodalMap):
@@ -379,10 +384,13 @@ class IntegralAt:
         return float(worst)
 
     def require_linear_at(self, u: FloatArray) -> None:
-        """FormError where the term is said to be linear and is not at a field; looks at a few entities."""
+        """FormError where the term is said to be linear and is not at a field; looks at a few entities.
+
+        Where it is nonlinear in u, it must be linear in v, and differentiable.
+        """
         fields = self.term.fields
         law = self.term.law
-        if len(fields) == 0 or not law.linear or law.noted is None:
+        if len(fields) == 0 or (law.linear and law.noted is None):
             return
         few = fields.selected(notable(fields.rows, u.reshape(-1, fields.n_components)))
         here = _Piece(few.at(self.points), self.term, self.points, self.parameters, lambda _, compute: compute())
@@ -399,8 +407,7 @@ class IntegralAt:
         if points is not None and law is not None and law.complete(self.parameters):
             self._compiled_pullback(u, v, points, scale)
             points = None
-        linear = self.term.law
-        if wanted and linear.linear and not linear.varies(self.parameters):
+        if wanted and self.term.law.constant_in_regions(self.parameters):
             self._by_moments(u, v, {name: into.parameters[name] for name in wanted}, scale)
             wanted = frozenset()
         if points is not None or wanted:
@@ -462,7 +469,7 @@ class IntegralAt:
             law.pull_constants(at, self.kept, moments, into, scale)
 
     def _moments(self, u: FloatArray, v: FloatArray) -> dict[Sides, FloatArray]:
-        """Integrals over the regions of each law: of ``v^ (x) u^``, or of what a load is paired with."""
+        """Integrals over the regions of each law: of ``v^ (x) u^``, or of what its coefficients multiply."""
         law = self.compiled
         if law is not None and law.arity == 2 and not np.iscomplexobj(self.points):
             (sides,) = self.term.laws
@@ -479,11 +486,11 @@ class IntegralAt:
             slots, result = piece.slots(joined), {}
             for sides in self.term.laws:
                 law = self.term.laws[sides]
-                at, at_v = piece.quadrature(sides), slots[sides[-1]][1]
-                if law.arity == 1:
-                    by_entity = (law.paired(at, piece.kept(sides), at_v) * at.frame.measure).sum(axis=-1).T
+                at, at_u, at_v = piece.quadrature(sides), slots[sides[0]][0], slots[sides[-1]][1]
+                if law.arity == 2 and law.linear:
+                    by_entity = np.einsum("aeq,beq->eab", at_v * at.frame.measure, at_u)
                 else:
-                    by_entity = np.einsum("aeq,beq->eab", at_v * at.frame.measure, slots[sides[0]][0])
+                    by_entity = (law.paired(at, piece.kept(sides), at_u, at_v) * at.frame.measure).sum(axis=-1).T
                 result[sides] = (by_entity, *law.regions(at.domain))
             return result
 

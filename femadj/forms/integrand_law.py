@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -11,17 +11,27 @@ import numpy.typing as npt
 
 from femadj.base import jet
 from femadj.base.arrays import FloatArray
+from femadj.base.calls import samples
 from femadj.base.complex_step import derivative, seed
+from femadj.errors import FormError
+from femadj.forms.integral import SYMMETRY
 from femadj.forms.integrand import Integrand
 from femadj.forms.law import Keep, Law
 from femadj.forms.noted import Noted
 from femadj.forms.pointwise import Quadrature, argument_slopes, explicit_force, parameter_slopes, reads_geometry
 from femadj.forms.probing import Probe
-from femadj.forms.sampling import Picked
+from femadj.forms.sampling import Picked, pick_points, require_differentiable
 from femadj.forms.slotted import arguments_of, dual_of, fields_of, slots_read
+from femadj.forms.tensors import asymmetric
 from femadj.space.maps import PointTensor
 from femadj.space.parameters import Parameters
 from femadj.space.parts import Part
+
+LINEAR = 1e-9
+"""How far a nonlinear form may be from linear in v, relative to the terms that are added."""
+
+SCALES = (2.0**10, -(2.0**10), 2.0**-10)
+"""Factors of v that are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +211,60 @@ class FormLaw(IntegrandLaw):
 
 @dataclass(frozen=True, eq=False)
 class FluxLaw(IntegrandLaw):
-    """A form ``form(u, v, w)`` that may be nonlinear in u: flux by unit test functions, tangent by complex step."""
+    """A form ``form(u, v, w)`` that may be nonlinear in u: flux by unit test functions, tangent by complex step.
 
+    Attributes
+    ----------
+    symmetric : bool
+        Whether the tangent is said to be symmetric in u and v.
+    """
+
+    symmetric: bool = False
     linear = False
+
+    @property
+    def cost(self) -> str:
+        """What a tangent takes, in words."""
+        return f"{self.parts[-1].slots.stop ** 2} evaluations for a tangent"
+
+    def reading(self, at: Quadrature, u: FloatArray) -> Self:
+        """The same law with what it reads at a state ``(n_slots, m, nq)``; ``"state.grad"``: gradients of u or v."""
+        read: set[str] = set()
+        both = (arguments_of(self.parts, slots, lambda: read.add("state.grad")) for slots in (u, np.ones_like(u)))
+        at.evaluate_real(self.integrand, [argument.field for each in both for argument in each])
+        return replace(self, read=frozenset({*at.reads, *read}))
+
+    def has_symmetric_tangent(self, at: Quadrature, u: FloatArray) -> bool:
+        """Whether the tangent at a state is symmetric in u and v."""
+        n = len(u)
+        return not asymmetric(self.tangent(at, _unkept, u).values.reshape(n, n, -1).transpose(2, 0, 1))
+
+    def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
+        """FormError where it is not linear in v at a state, mixes points, or has a derivative that differences deny."""
+        rng = samples(len(u), *at.shape)
+        v = rng.choice([-1.0, 1.0], u.shape) * rng.uniform(0.5, 1.5, u.shape)
+        arguments = self.arguments(u, v)
+        found = at.evaluate_real(self.integrand, [a.field for a in arguments])
+        flux = self.flux(at, _unkept, u)
+        size = (np.abs(flux) * np.abs(v)).sum(axis=0)
+        wrong = np.abs(found - (flux * v).sum(axis=0)) > LINEAR * (size + np.abs(found))
+        for factor in SCALES:
+            scaled = at.evaluate_real(self.integrand, [a.field for a in self.arguments(u, factor * v)])
+            wrong |= np.abs(scaled - factor * found) > LINEAR * abs(factor) * (size + np.abs(found))
+        if wrong.any():
+            raise FormError(
+                f"form {self.name!r} is not linear in v: every term must have v, or its gradient, as a factor once"
+            )
+        unknown = sorted(name for name in at.reads - self.read if not name.startswith("idx"))
+        if unknown:
+            raise FormError(
+                f"form {self.name!r} reads {' and '.join(f'w.{name}' for name in unknown)} here, which it did not read "
+                "where it was tried when the problem was built: read it before any `if`, and choose by np.where"
+            )
+        picked = pick_points(at, self.integrand, arguments, found)
+        require_differentiable(
+            picked, self.integrand, [picked.slots(a) for a in arguments], self.read, by_arguments=True, both_sides=True
+        )
 
     @property
     def slots(self) -> tuple[int, int]:
@@ -235,9 +296,18 @@ class FluxLaw(IntegrandLaw):
                 for number, part in enumerate(self.parts)
             ]
             values[test] = dual_of(self.parts, slopes)
+        if self.symmetric and asymmetric(values.reshape(n, n, -1).transpose(2, 0, 1), SYMMETRY):
+            raise FormError(
+                f"the tangent of form {self.name!r} is symmetric in u and v where it was tried, but not here; tell "
+                "NonlinearForm(..., symmetric=False)"
+            )
         basis = np.eye(n * n).reshape(n * n, n, n)
         region = np.arange(m, dtype=np.int32)
-        return PointTensor(values.reshape(n * n, m, nq), basis, region, 0, at.domain.dim + 1)
+        return PointTensor(values.reshape(n * n, m, nq), basis, region, 0, at.domain.dim + 1, self.symmetric)
+
+
+def _unkept(name: str, compute: Callable[[], Any]) -> Any:
+    return compute()
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,8 +139,12 @@ class Law:
         """Range of slots outside of which moments do not matter to ``pull_constants``."""
         return 0, dim + 1
 
-    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
-        """What coefficients of an external force multiply at the points, ``(k, m, nq)``."""
+    def constant_in_regions(self, parameters: Parameters) -> bool:
+        """Whether derivatives by parameters are those of coefficients that are constant in regions."""
+        return self.linear and not self.varies(parameters)
+
+    def paired(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
+        """What coefficients multiply at the points, ``(k, m, nq)``; not asked of linear internal laws."""
         return v
 
     def pull_constants(
@@ -167,7 +171,7 @@ class Law:
         """FormError where ``v^ : P`` has no derivative by what is wanted of what it reads at the noted points."""
 
     def require_linear_at(self, at: Quadrature, u: FloatArray) -> None:
-        """FormError where a law that is said to be linear is not at a field."""
+        """FormError where a law that is said to be linear is not at a field; a nonlinear one must be so in v."""
 
 
 # ------------------------------------------------------------------ tensors and forces of regions
@@ -333,7 +337,7 @@ class LoadLaw(RegionalLaw):
         values = np.ascontiguousarray(np.broadcast_to(force, (nc, m, nq)))
         return PointTensor(values, np.eye(nc * stride)[::stride], region, 0, 1)
 
-    def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
+    def paired(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
         """``v``, and ``v . n``, times the function of position."""
         value = v[:: at.domain.dim + 1]
         result: npt.NDArray[Any] = np.zeros((self.n_components + 1, *at.shape), dtype=at.dtype)

@@ -371,8 +371,8 @@ class Probe:
         if (np.abs(found - expected) > 1e-9 * size + 1e-9 * np.abs(found)).any():
             raise FormError(
                 f"form {self.integrand.name!r} is not linear in u at the solution, though it was for the numbers with "
-                "which it was tried: a problem is linear, and so must its bilinear forms be for all u (no "
-                "maximum, clip or where of u). Make what depends on u a parameter, and iterate"
+                "which it was tried: a Form is linear, and so must its bilinear forms be for all u (no "
+                "maximum, clip or where of u). What is nonlinear in u is a NonlinearForm, for NonlinearStatic"
             )
 
     def _not_linear(self, quadrature: Quadrature) -> str:
@@ -403,7 +403,10 @@ class Probe:
         return f"{used}reads {self.reads}; {how}"
 
 
-_HINT = {1: "terms without v belong nowhere", 2: "a bilinear form must be linear in both, at all sizes of u and v"}
+_HINT = {
+    1: "terms without v belong nowhere",
+    2: "a bilinear form must be linear in both, at all sizes of u and v; what is nonlinear in u is a NonlinearForm",
+}
 
 
 def _flat(values: FloatArray) -> FloatArray:

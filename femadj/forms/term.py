@@ -2,7 +2,7 @@
 
 A residual is a sum of terms, ``R(u; d) = sum_internal r_t(u; d) - sum_external r_t(u; d)``. A term is bound to its
 region once for a topology; put at a design it owns what it computes there, and knows its value and all products of its
-derivatives. A load is an external term that does not depend on ``u``.
+derivatives. A load is an external term; most do not depend on ``u``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TermAt(Protocol):
     """A term at a design; frozen. Fields ``u``, ``v``, ... are ``(n, nc)`` arrays in the shape of the unknowns.
 
     Coefficients that are functions of position or parameters are computed once, when they are first needed, and kept
-    within a budget of memory. External terms ignore ``u``.
+    within a budget of memory. External terms ignore ``u``, those excepted that follow it.
     """
 
     def residual(self, u: FloatArray, into: FloatArray) -> float:
@@ -112,6 +112,11 @@ class Term(Protocol):
     @property
     def parameter_names(self) -> frozenset[str]:
         """Parameters that it reads."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """Whether the derivative by the unknowns does not depend on them; an external term: whether it is zero."""
         ...
 
     def prepare(self) -> None:

@@ -5,6 +5,8 @@ from femadj.physics.base import BoundPhysics, Coefficient, CoefficientPhysics, N
 from femadj.physics.diffusion import Diffusion
 from femadj.physics.elasticity import Elasticity
 from femadj.physics.form import Form, Integral, IntegralLike, integrals_of
+from femadj.physics.hyperelastic import Hyperelastic
+from femadj.physics.nonlinear_form import NonlinearForm
 
 __all__ = [
     "AdvectionDiffusion",
@@ -14,8 +16,10 @@ __all__ = [
     "Diffusion",
     "Elasticity",
     "Form",
+    "Hyperelastic",
     "Integral",
     "IntegralLike",
+    "NonlinearForm",
     "NullModes",
     "Physics",
     "integrals_of",

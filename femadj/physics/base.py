@@ -104,7 +104,7 @@ class BoundPhysics:
 
 
 class Physics(Protocol):
-    """A linear physics on a mesh.
+    """A physics on a mesh, linear in the unknowns or not.
 
     A physics is its terms; assembly and derivatives need nothing else from it.
     """
@@ -319,3 +319,27 @@ def for_each(value: Regional | None, check: Callable[[Any, str], Any], what: str
             check(entry, f"{what} of {group!r}")
     else:
         check(value, what)
+
+
+def checked_nu(value: Any, what: str) -> float:
+    """A possible Poisson's ratio."""
+    number = finite(value, what)
+    if not -1.0 < number < 0.5:
+        raise MaterialError(f"{what} must lie between -1 and 0.5 (both excluded), not {number:g}")
+    return number
+
+
+def rigid_motions(points: FloatArray) -> NullModes:
+    """Translations and infinitesimal rotations."""
+    n, dim = points.shape
+    names = [f"translation along {c}" for c in "xyz"[:dim]]
+    fields = [np.tile(np.eye(dim)[i], (n, 1)) for i in range(dim)]
+    x = points - points.mean(axis=0)
+    size = float(np.abs(x).max(initial=0.0)) or 1.0
+    for i, j, axis in ((0, 1, "z"),) if dim == 2 else ((1, 2, "x"), (2, 0, "y"), (0, 1, "z")):
+        rotation = np.zeros((n, dim))
+        rotation[:, i] = -x[:, j] / size
+        rotation[:, j] = x[:, i] / size
+        names.append(f"rotation about {axis}")
+        fields.append(rotation)
+    return NullModes(tuple(names), np.array(fields))

@@ -15,7 +15,15 @@ from femadj.base.arrays import FloatArray
 from femadj.errors import MaterialError
 from femadj.forms.law import TensorLaw
 from femadj.mesh import Mesh
-from femadj.physics.base import Body, CoefficientPhysics, NullModes, finite, for_each, positive
+from femadj.physics.base import (
+    Body,
+    CoefficientPhysics,
+    NullModes,
+    checked_nu,
+    for_each,
+    positive,
+    rigid_motions,
+)
 from femadj.physics.material import (
     VOIGT,
     Regional,
@@ -69,7 +77,7 @@ class Elasticity(Body, CoefficientPhysics):
             if self.E is None or self.nu is None:
                 raise MaterialError("give E and nu, or stiffness")
             for_each(self.E, positive, "E")
-            for_each(self.nu, _checked_nu, "nu")
+            for_each(self.nu, checked_nu, "nu")
         if self.density is not None:
             for_each(self.density, positive, "density")
         one_of(self.plane, ("strain", "stress"), "plane", MaterialError)
@@ -122,25 +130,7 @@ class Elasticity(Body, CoefficientPhysics):
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """Translations and infinitesimal rotations."""
-        n, dim = points.shape
-        names = [f"translation along {c}" for c in "xyz"[:dim]]
-        fields = [np.tile(np.eye(dim)[i], (n, 1)) for i in range(dim)]
-        x = points - points.mean(axis=0)
-        size = float(np.abs(x).max(initial=0.0)) or 1.0
-        for i, j, axis in ((0, 1, "z"),) if dim == 2 else ((1, 2, "x"), (2, 0, "y"), (0, 1, "z")):
-            rotation = np.zeros((n, dim))
-            rotation[:, i] = -x[:, j] / size
-            rotation[:, j] = x[:, i] / size
-            names.append(f"rotation about {axis}")
-            fields.append(rotation)
-        return NullModes(tuple(names), np.array(fields))
-
-
-def _checked_nu(value: Any, what: str) -> float:
-    number = finite(value, what)
-    if not -1.0 < number < 0.5:
-        raise MaterialError(f"{what} must lie between -1 and 0.5 (both excluded), not {number:g}")
-    return number
+        return rigid_motions(points)
 
 
 def _checked_stiffness(value: Any, what: str) -> FloatArray:

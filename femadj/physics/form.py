@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -16,7 +16,6 @@ from femadj.errors import FormError, MaterialError, ParameterError, ProblemError
 from femadj.forms.integral import IntegralTerm
 from femadj.forms.integrand import Integrand
 from femadj.forms.probed import as_general, form_term, probe_of
-from femadj.forms.probing import Probe
 from femadj.mesh import Mesh, require_mesh
 from femadj.mesh.reference import skfem_element
 from femadj.physics.base import BoundPhysics, NullModes, Unscaled
@@ -269,7 +268,7 @@ class Form(Unscaled):
         """Probe the forms and bind them to the discretisation."""
         with parameters.explained(space.mesh):
             internal = [(i, term) for i in self._bilinear for term in _terms(i, space, parameters, 2, order)]
-            external = [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
+            external = self._external(space, parameters, order)
         definite = all(term.fields.compiled and probe_of(term).definite for _, term in internal)
         unequal = [integral for integral, term in internal if not term.symmetric]
         if self._symmetric and unequal:
@@ -280,6 +279,10 @@ class Form(Unscaled):
             definite = self._definite
         terms = [as_general(term) if self._symmetric is False else term for _, term in internal]
         return BoundPhysics(tuple(terms), tuple(external), symmetric, symmetric and definite)
+
+    def _external(self, space: Discretisation, parameters: Parameters, order: int | None) -> list[IntegralTerm]:
+        """The linear forms."""
+        return [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
 
     def explain(self, mesh: Mesh) -> str:
         """Which way each form goes on a mesh, and why."""
@@ -327,7 +330,7 @@ def _terms(
         if fields.compiled:
             found, domain = probe_of(term), term.domain
             if domain.is_facet:
-                _require_one_side(integral, space.mesh, found, parameters)
+                require_one_side(integral, space.mesh, found.reads, found.hi > 1, parameters)
             if arity == 2 and found.lo > 0 and not found.varies_within(parameters):
                 # products of gradients with constant coefficients: the rule of the stiffness
                 rule = integral.maps(space, order, gradients=True)
@@ -337,18 +340,20 @@ def _terms(
     return result
 
 
-def _require_one_side(integral: Integral, mesh: Mesh, found: Probe, parameters: Parameters) -> None:
-    """Normals, gradients and cell fields have two values on facets between cells."""
+def require_one_side(
+    integral: Integral, mesh: Mesh, reads: Collection[str], gradients: bool, parameters: Parameters
+) -> None:
+    """FormError for normals, gradients and cell fields on facets between cells, where they have two values."""
     inside = 0 if integral.group is None else int(mesh.facets(integral.group).interior.sum())
     if not inside:
         return
-    sided = ["the normal"] if "n" in found.reads else []
-    if found.hi > 1 or any(f"{name}.grad" in found.reads for name in parameters):
+    sided = ["the normal"] if "n" in reads else []
+    if gradients or any(f"{name}.grad" in reads for name in parameters):
         sided.append("gradients")
     sided += [
         f"the cell field {name!r}"
         for name, entry in parameters.entries.items()
-        if entry.kind == "cell" and name in found.reads
+        if entry.kind == "cell" and name in reads
     ]
     if sided:
         raise FormError(

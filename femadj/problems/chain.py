@@ -17,7 +17,7 @@ from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
 from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials, all_partials
-from femadj.problems.linear_static import LinearStatic
+from femadj.problems.linear_static import Static
 from femadj.problems.solution import Solution
 from femadj.progress import Progress
 from femadj.space.parameters import Parameters
@@ -33,7 +33,7 @@ class Chain(HoldsSolver):
 
     Parameters
     ----------
-    stages : mapping of name to LinearStatic
+    stages : mapping of name to LinearStatic or NonlinearStatic
         In the order in which they are solved; all on the same nodes.
 
     Raises
@@ -42,12 +42,14 @@ class Chain(HoldsSolver):
         For stages on different meshes, a stage that feeds nothing, and fields that do not fit the parameter they feed.
     """
 
-    def __init__(self, stages: Mapping[str, LinearStatic]) -> None:
+    def __init__(self, stages: Mapping[str, Static]) -> None:
         if not isinstance(stages, Mapping) or len(stages) < 2:
             raise ProblemError("a chain needs a mapping of at least two names to problems, in the order of solution")
         for name, problem in stages.items():
-            if not isinstance(problem, LinearStatic):
-                raise ProblemError(f"stage {name!r} must be a LinearStatic, not {type(problem).__name__}")
+            if not isinstance(problem, Static):
+                raise ProblemError(
+                    f"stage {name!r} must be a LinearStatic or NonlinearStatic, not {type(problem).__name__}"
+                )
             if not isinstance(name, str) or not name.isidentifier():
                 raise ProblemError(f"a stage must have the name of a Python variable, not {name!r}")
         first = next(iter(stages.values()))
@@ -93,7 +95,7 @@ class Chain(HoldsSolver):
         return tuple(found)
 
     @property
-    def stages(self) -> Mapping[str, LinearStatic]:
+    def stages(self) -> Mapping[str, Static]:
         """The problems by name, in the order of solution."""
         return self._stages
 
@@ -266,7 +268,7 @@ class ChainSolution(HoldsSolver):
         )
 
 
-def _head(stage: LinearStatic | Solution) -> str:
+def _head(stage: Static | Solution) -> str:
     return repr(stage).partition("\n")[0]
 
 
@@ -278,7 +280,7 @@ def _same_nodes(a: Mesh, b: Mesh) -> bool:
     return a is b or (a.points.shape == b.points.shape and bool(np.array_equal(a.points, b.points)))
 
 
-def _field_shape(problem: LinearStatic) -> tuple[int, ...]:
+def _field_shape(problem: Static) -> tuple[int, ...]:
     n, nc = problem.residual.space.mesh.n_nodes, problem.residual.space.n_components
     return (n,) if nc == 1 else (n, nc)
 

@@ -77,6 +77,16 @@ class FemResidual:
         return self.kind != "general"
 
     @property
+    def linear(self) -> bool:
+        """Whether the residual is linear in the unknowns."""
+        return all(term.linear for term in self.internal) and not self.follows
+
+    @property
+    def follows(self) -> bool:
+        """Whether some loads follow the unknowns."""
+        return not all(term.linear for term in self.external)
+
+    @property
     def structure(self) -> CsrPattern:
         """Structure of the matrix."""
         return self.pattern.csr
@@ -351,26 +361,34 @@ class FemInMotion(FemAtDesign):
         return np.where(self.constraints.constrained, self.residual(state), 0.0)
 
     def residual(self, state: State) -> FloatArray:
-        """``R``, by one pass over the mesh."""
+        """``R``, by one pass over the mesh; external terms may follow the state."""
         result = np.zeros(state.u.shape, dtype=complex)
-        for case, y in enumerate(result):
+        for case, y in enumerate(result.reshape(-1, *self.space.shape)):
+            for term in self._terms[1]:
+                term.residual(state.u[case].reshape(y.shape), y)
+            np.negative(y, out=y)
             for rate, term in self._internal:
                 if (field := state.derivative(rate)) is not None:
-                    term.residual(field[case].reshape(self.space.shape), y.reshape(self.space.shape))
-        return result - self.load.ravel()
+                    term.residual(field[case].reshape(y.shape), y)
+        return result
 
     def jvp(self, state: State, du: FloatArray, rate: int = 0) -> FloatArray:
-        """``K du`` ``(n_cases, n)``, or with the matrix of a time derivative, by one pass over the mesh."""
+        """``(dR/du) du`` ``(n_cases, n)``, or by a time derivative, by one pass over the mesh."""
         return self._product("jvp", state, du, rate)
 
     def vjp(self, state: State, lam: FloatArray, rate: int = 0) -> FloatArray:
-        """``K^T lam`` ``(n_cases, n)``, or with the matrix of a time derivative, by one pass over the mesh."""
+        """``(dR/du)^T lam`` ``(n_cases, n)``, or by a time derivative, by one pass over the mesh."""
         return self._product("vjp", state, lam, rate)
 
     def _product(self, name: Literal["jvp", "vjp"], state: State, x: FloatArray, rate: int) -> FloatArray:
         shape, result = self.space.shape, np.zeros(state.u.shape, dtype=complex)
-        for case, (given, y) in enumerate(zip(x, result, strict=True)):
+        fields = state.derivative(rate)
+        for case, (given, flat) in enumerate(zip(x, result, strict=True)):
+            field, y = np.zeros(shape) if fields is None else fields[case].reshape(shape), flat.reshape(shape)
+            for term in self._terms[1] if rate == 0 else ():
+                getattr(term, name)(field, given.reshape(shape), y)
+            np.negative(y, out=y)
             for order, term in self._internal:
-                if order == rate and (field := state.derivative(rate)) is not None:
-                    getattr(term, name)(field[case].reshape(shape), given.reshape(shape), y.reshape(shape))
+                if order == rate:
+                    getattr(term, name)(field, given.reshape(shape), y)
         return result

@@ -139,6 +139,9 @@ class Gradient(Picklable):
     forward_error : float or None
         Bound of the relative errors of the fields that the derivatives are made of, solution and adjoint states; None
         where no sign of a large condition asked for it.
+    value_error : float or None
+        Of solutions found by iterations: estimate of the error of the response itself, ``lam . R`` with what these left
+        of the residual. Less this, the response is right to the square of the residual.
     """
 
     points: FloatArray
@@ -147,6 +150,7 @@ class Gradient(Picklable):
     adjoint_solves: int
     parameters: Mapping[str, FloatArray] = field(default_factory=_none)
     forward_error: float | None = None
+    value_error: float | None = None
 
     def __repr__(self) -> str:
         return shown(

@@ -25,46 +25,30 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
+from femadj.forms.term import Term
 from femadj.mesh import Mesh, checked_points, require_mesh
-from femadj.physics import Form, Physics
-from femadj.problems.fem import FemResidual
-from femadj.problems.solution import Solution
+from femadj.physics import BoundPhysics, Form, Physics
+from femadj.problems.fem import FemAtDesign, FemResidual
+from femadj.problems.solution import LinearStaticSolution, Solution
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Solver
+from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
 
-class LinearStatic(HoldsSolver):
-    """``K(X) u = f(X)`` with supports, for node coordinates ``X`` of a fixed topology.
+class Static(HoldsSolver):
+    """What static problems share: input and its checks, binding, and errors that name nodes; see ``LinearStatic``."""
 
-    Building the problem resolves groups, checks materials, supports and loads, compiles the kernels and analyses the
-    sparsity pattern; ``solve`` may then be called any number of times.
+    def rebuilt(self, points: npt.ArrayLike) -> Static:
+        """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
+        raise NotImplementedError
 
-    Parameters
-    ----------
-    mesh : Mesh
-        Topology, groups and reference coordinates.
-    physics : Physics
-        ``Elasticity``, ``Diffusion``.
-    supports : sequence of Fixed
-        May be left out where the physics holds the body itself (a Robin boundary, a reaction).
-    loads : sequence of loads
-    solver : str or Solver
-        ``"auto"``, a name of ``available_solvers()``, or a solver object.
-    threads : int, optional
-        Threads of the element kernels, and of a solver given by name (a solver object has its own); all cores when
-        left out.
-    quadrature_order : int, optional
-        Degree of the quadrature of the stiffness; the cell type's own when left out.
-    progress : Progress, optional
-        Notified of every phase, here and in ``solve``.
-
-    Raises
-    ------
-    FemadjError
-        Whatever is wrong with the input, before anything is computed.
-    """
+    def solve(
+        self, points: npt.ArrayLike | None = None, parameters: Mapping[str, npt.ArrayLike] | None = None
+    ) -> Solution:
+        """Solve at the given node coordinates (the mesh's own when left out)."""
+        raise NotImplementedError
 
     def __init__(
         self,
@@ -99,8 +83,12 @@ class LinearStatic(HoldsSolver):
         with phases("prepare kernels"):
             self._residual.prepare()
         with phases("analyse"):
-            self._linear = LinearSystem.over(self._residual, POINTS, self._solver, name_of=self._name_of)
+            self._analyse()
         self._seconds = phases.seconds
+
+    def _analyse(self) -> None:
+        """Analyse the structure of the matrix."""
+        raise NotImplementedError
 
     def _bound(self, parameters: Parameters) -> FemResidual:
         """Physics, loads and supports on the mesh."""
@@ -116,7 +104,18 @@ class LinearStatic(HoldsSolver):
             raise ProblemError("a form with a rate multiplies a time derivative, which a static problem does not have")
         supports = Supports.of(space, physics, self._supports)
         terms = [term for load in self._loads for term in load.bind(space, physics)]
-        return FemResidual.of(space, bound, terms, supports, parameters)
+        return self._residual_of(space, bound, terms, supports, parameters)
+
+    def _residual_of(
+        self,
+        space: Discretisation,
+        physics: BoundPhysics,
+        loads: Sequence[Term],
+        supports: Supports,
+        parameters: Parameters,
+    ) -> FemResidual:
+        """The residual that the terms make; ProblemError where they do not suit the problem."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ what it consists of
     @property
@@ -150,15 +149,6 @@ class LinearStatic(HoldsSolver):
         return self._residual
 
     @property
-    def linear_system(self) -> LinearSystem:
-        """The problem as ``A(X) x = b(X)``.
-
-        It gives tangents, derivatives by the matrix entries, and responses that are plain functions of the unknowns;
-        ``solution.linear`` is a solution of it. ``x`` is the field, flattened.
-        """
-        return self._linear
-
-    @property
     def n_unknowns(self) -> int:
         """Number of unknowns, prescribed ones included."""
         return self._residual.space.n_dofs
@@ -181,6 +171,99 @@ class LinearStatic(HoldsSolver):
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        supports, counts = self._residual.supports, self.counts
+        return shown(
+            f"{type(self).__name__}({self._residual.space.n_dofs} unknowns, {int(supports.fixed.sum())} prescribed, "
+            f"solver {self.solver_name}, analyses: {counts.analyses}, factorisations: {counts.factorisations})",
+            mesh=repr(self._mesh),
+            physics=repr(self._physics),
+            supports="; ".join(map(supports.described, self._supports)),
+            loads="; ".join(one_line(load, 50) for load in self._loads),
+            parameters=", ".join(self.parameters),
+        )
+
+    def _name_of(self, unknown: int) -> str:
+        """Location and component of an unknown."""
+        return unknown_name(self._residual.space, self._physics.components(self._mesh.dim), unknown)
+
+    def _put(
+        self, points: npt.ArrayLike | None, parameters: Mapping[str, npt.ArrayLike] | None, phases: Phases
+    ) -> FemAtDesign:
+        """Put the problem at node coordinates and parameters, and assemble what does not depend on the state."""
+        mesh = self._mesh
+        x = mesh.points if points is None else checked_points(points, mesh.points.shape)
+        if points is not None:
+            x = x.copy()
+            x.setflags(write=False)
+        with phases("assemble"):
+            at = self._residual.at(Design(x, self.parameters.given(parameters)))
+            at.assemble()
+        return at
+
+
+class LinearStatic(Static):
+    """``K(X) u = f(X)`` with supports, for node coordinates ``X`` of a fixed topology.
+
+    Building the problem resolves groups, checks materials, supports and loads, compiles the kernels and analyses the
+    sparsity pattern; ``solve`` may then be called any number of times.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Topology, groups and reference coordinates.
+    physics : Physics
+        ``Elasticity``, ``Diffusion``.
+    supports : sequence of Fixed
+        May be left out where the physics holds the body itself (a Robin boundary, a reaction).
+    loads : sequence of loads
+    solver : str or Solver
+        ``"auto"``, a name of ``available_solvers()``, or a solver object.
+    threads : int, optional
+        Threads of the element kernels, and of a solver given by name (a solver object has its own); all cores when
+        left out.
+    quadrature_order : int, optional
+        Degree of the quadrature of the stiffness; the cell type's own when left out.
+    progress : Progress, optional
+        Notified of every phase, here and in ``solve``.
+
+    Raises
+    ------
+    FemadjError
+        Whatever is wrong with the input, before anything is computed.
+    """
+
+    def _analyse(self) -> None:
+        self._linear = LinearSystem.over(self._residual, POINTS, self._solver, name_of=self._name_of)
+
+    def _residual_of(
+        self,
+        space: Discretisation,
+        physics: BoundPhysics,
+        loads: Sequence[Term],
+        supports: Supports,
+        parameters: Parameters,
+    ) -> FemResidual:
+        residual = FemResidual.of(space, physics, loads, supports, parameters)
+        if not residual.linear:
+            what = "a load follows the displacement" if all(t.linear for t in physics.internal) else repr(self._physics)
+            raise ProblemError(f"{what}, which makes the problem nonlinear: NonlinearStatic(mesh, physics, ...)")
+        return residual
+
+    @property
+    def linear_system(self) -> LinearSystem:
+        """The problem as ``A(X) x = b(X)``.
+
+        It gives tangents, derivatives by the matrix entries, and responses that are plain functions of the unknowns;
+        ``solution.linear`` is a solution of it. ``x`` is the field, flattened.
+        """
+        return self._linear
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations so far."""
         return self._linear.counts
 
     def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
@@ -194,18 +277,6 @@ class LinearStatic(HoldsSolver):
             solver=self._solver_choice,
             threads=self._threads,
             quadrature_order=self._quadrature_order,
-        )
-
-    def __repr__(self) -> str:
-        supports, counts = self._residual.supports, self.counts
-        return shown(
-            f"LinearStatic({self._residual.space.n_dofs} unknowns, {int(supports.fixed.sum())} prescribed, "
-            f"solver {self.solver_name}, analyses: {counts.analyses}, factorisations: {counts.factorisations})",
-            mesh=repr(self._mesh),
-            physics=repr(self._physics),
-            supports="; ".join(map(supports.described, self._supports)),
-            loads="; ".join(one_line(load, 50) for load in self._loads),
-            parameters=", ".join(self.parameters),
         )
 
     # ------------------------------------------------------------------ solving
@@ -232,47 +303,38 @@ class LinearStatic(HoldsSolver):
         SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution; the message names node and component where known.
         """
-        mesh = self._mesh
-        x = mesh.points if points is None else checked_points(points, mesh.points.shape)
-        if points is not None:
-            x = x.copy()
-            x.setflags(write=False)
         phases = Phases(self._progress)
-        with phases("assemble"):
-            at = self._residual.at(Design(x, self.parameters.given(parameters)))
-            at.assemble()
+        at = self._put(points, parameters, phases)
         try:
             solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
-            raise self._located(error) from error
-        solution = Solution(self, at, solved, phases.seconds)
+            raise located(error, self._residual.space, self._physics) from error
+        solution = LinearStaticSolution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
 
-    def _located(
-        self, error: SingularSystemError | IndefiniteSystemError | IllConditionedError
-    ) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
-        """The same error with nodes and components for numbers of unknowns."""
-        if error.equation is None:
-            return error
-        unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
-        named = "" if isinstance(error, IllConditionedError) else f": {'; '.join(map(self._name_of, unknowns))}"
-        causes = (
-            "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
-            "material constants that differ by too many orders of magnitude"
-        )
-        if isinstance(error, IndefiniteSystemError) and isinstance(self._physics, Form):
-            causes = (
-                "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
-                + causes
-            )
-        located = copy(error)
-        located.args = (f"{str(error).removesuffix('.')}{named}. Likely causes: {causes}",)
-        return located
 
-    def _name_of(self, unknown: int) -> str:
-        """Location and component of an unknown."""
-        return unknown_name(self._residual.space, self._physics.components(self._mesh.dim), unknown)
+def located(
+    error: SingularSystemError | IndefiniteSystemError | IllConditionedError, space: Discretisation, physics: Physics
+) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
+    """The same error with likely causes, and with nodes and components for numbers of unknowns."""
+    if error.equation is None:
+        return error
+    unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
+    names = "; ".join(unknown_name(space, physics.components(space.mesh.dim), unknown) for unknown in unknowns)
+    where = "" if isinstance(error, IllConditionedError) else f": {names}"  # which names its unknown itself
+    causes = (
+        "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
+        "material constants that differ by too many orders of magnitude"
+    )
+    if isinstance(error, IndefiniteSystemError) and isinstance(physics, Form):
+        causes = (
+            "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
+            + causes
+        )
+    named = copy(error)
+    named.args = (f"{str(error).removesuffix('.')}{where}. Likely causes: {causes}",)
+    return named
 
 
 def require_physics(physics: Any) -> None:

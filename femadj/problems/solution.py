@@ -80,24 +80,25 @@ def require_solution(value: Any, taker: str) -> None:
     raise ProblemError(f"{taker} takes a solution of a problem, not {type(value).__name__}{advice}")
 
 
-@dataclass(frozen=True, eq=False)
 class Solution(HoldsSolver):
     """A solved problem at fixed node coordinates.
 
     Attributes
     ----------
-    problem : LinearStatic
+    problem : LinearStatic or NonlinearStatic
     at : FemAtDesign
         The residual at the design, with its products.
-    linear : LinearSolution
-        The same as a linear system: matrix, factor and right-hand side.
     seconds : mapping of phase to seconds
     """
 
     problem: StaticProblem
     at: FemAtDesign
-    linear: LinearSolution
     seconds: Mapping[str, float]
+
+    @property
+    def implicit(self) -> Implicit:
+        """Residual, state and factor: what derivatives are made of."""
+        raise NotImplementedError
 
     @property
     def points(self) -> FloatArray:
@@ -112,7 +113,7 @@ class Solution(HoldsSolver):
     @property
     def u(self) -> FloatArray:
         """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
-        return self._field(self.linear.x)
+        return self._field(self.implicit.state.u[0])
 
     @property
     def load(self) -> FloatArray:
@@ -127,12 +128,7 @@ class Solution(HoldsSolver):
     @property
     def factor(self) -> Factor:
         """The factorised stiffness, supports eliminated."""
-        return self.linear.factor
-
-    @property
-    def implicit(self) -> Implicit:
-        """Residual, state and factor: what derivatives are made of."""
-        return self.linear.implicit
+        return self.implicit.factor
 
     @property
     def stages(self) -> Mapping[str, Solution]:
@@ -146,20 +142,26 @@ class Solution(HoldsSolver):
 
     def shifted(self, at: FemAtDesign, u: FloatArray) -> Solution:
         """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
-        implicit = replace(self.implicit, at=at, state=State(u))
-        return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=u[0]))
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         space, mesh = self.at.space, self.problem.mesh
         where = partial(unknown_name, space, self.problem.physics.components(mesh.dim))
         return shown(
-            f"Solution({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
+            f"{self._name}({space.n_dofs} unknowns on {mesh.n_nodes} nodes, solver {self.problem.solver_name})",
             u=measured(self.u, where),
             load=measured(self.load, where),
             factor=repr(self.factor),
+            **self._told(),
             parameters=", ".join(self.parameters),
             seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
         )
+
+    _name = "Solution"
+
+    def _told(self) -> dict[str, str]:
+        """What else ``repr`` tells."""
+        return {}
 
     def stage(self, name: str | None) -> Solution:
         """Itself; ResponseError for the name of a stage, which only chains have."""
@@ -203,7 +205,7 @@ class Solution(HoldsSolver):
         return self._field(self.at.reactions(self.implicit.state)[0])
 
     def internal_forces(self) -> FloatArray:
-        """``K u`` over all unknowns: the loads plus the reactions."""
+        """Internal forces (``K u``) over all unknowns: the loads plus the reactions."""
         return self.load + self.reactions()
 
     # ------------------------------------------------------------------ derivatives
@@ -221,7 +223,7 @@ class Solution(HoldsSolver):
         block = real_array(rhs, "rhs", ProblemError)
         if block.shape[-2:] != self.u.shape or block.ndim not in (2, 3) or not np.isfinite(block).all():
             raise ProblemError(f"rhs must be finite and of shape {self.u.shape} or (k, *{self.u.shape})")
-        return self.implicit.adjoint(block.reshape(-1, len(self.linear.x))).reshape(block.shape)
+        return self.implicit.adjoint(block.reshape(-1, self.u.size)).reshape(block.shape)
 
     def pullback(self, partials: Sequence[Partials]) -> tuple[Gradient, ...]:
         """Total derivatives of responses from their partial ones: one transposed solve each, as one block.
@@ -333,6 +335,41 @@ def by_parameters(at: FemAtDesign, state: State, weights: Weights | None, partia
     sources = {name: partial(by, name, entry.shape) for name, entry in at.parameters.entries.items()}
     own = {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
     return OnDemand(sources | own)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearStaticSolution(Solution):
+    """A solved linear problem at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : LinearStatic
+    at : FemAtDesign
+        The residual at the design, with its products.
+    linear : LinearSolution
+        The same as a linear system: matrix, factor and right-hand side.
+    seconds : mapping of phase to seconds
+    """
+
+    problem: StaticProblem
+    at: FemAtDesign
+    linear: LinearSolution
+    seconds: Mapping[str, float]
+
+    @property
+    def implicit(self) -> Implicit:
+        """Residual, state and factor: what derivatives are made of."""
+        return self.linear.implicit
+
+    @property
+    def u(self) -> FloatArray:
+        """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
+        return self._field(self.linear.x)
+
+    def shifted(self, at: FemAtDesign, u: FloatArray) -> LinearStaticSolution:
+        """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
+        implicit = replace(self.implicit, at=at, state=State(u))
+        return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=u[0]))
 
 
 def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:

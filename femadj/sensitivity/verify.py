@@ -20,7 +20,7 @@ from rich.console import Console
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.design import Design
 from femadj.errors import ProblemError
-from femadj.problems import AnyProblem, ChainGradient, Gradient
+from femadj.problems import AnyProblem, AnySolution, ChainGradient, Gradient
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
@@ -76,7 +76,8 @@ def verify(
 
     Parameters
     ----------
-    problem : LinearStatic, Chain, Modal or Buckling
+    problem : LinearStatic, NonlinearStatic, Chain, Modal or Buckling
+        The problems built anew of a nonlinear one are solved from its solution on.
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
@@ -106,9 +107,10 @@ def verify(
     rng = np.random.default_rng(seed)
     base = problem if points is None else problem.rebuilt(points)
     with phases("solve"):
-        value, gradient = value_and_gradient(base.solve(), response)
+        solution = base.solve()
+        value, gradient = value_and_gradient(solution, response)
     brief = directions is None and not thorough and base.n_unknowns >= BRIEF
-    rebuilt = _Rebuilt(base, response, value, gradient, phases, rng, brief)
+    rebuilt = _Rebuilt(base, solution, response, value, gradient, phases, rng, brief)
     left_out = ["interior and boundary by themselves", "each parameter by itself"] if brief else []
     left_out += ["components"] if brief and components is None else []
     taylor = (rebuilt.everything(),) if brief else rebuilt.taylor(1 if directions is None else directions)
@@ -139,6 +141,7 @@ class _Rebuilt:
     def __init__(
         self,
         problem: AnyProblem,
+        solution: AnySolution,
         response: Response | OnStage,
         value: float,
         gradient: Gradient | ChainGradient,
@@ -148,6 +151,7 @@ class _Rebuilt:
     ) -> None:
         self.problem, self.response, self.gradient, self.phases = problem, response, gradient, phases
         self.value, self.rng = value, rng
+        self.again = getattr(solution, "again", None)  # where a search from rest may end at another solution
         self.sizes = local_sizes(problem.mesh)
         self.solves = 0
         self.parts = np.linalg.norm(gradient.points, axis=1) * self.sizes
@@ -163,9 +167,11 @@ class _Rebuilt:
         """The response of a problem built at a design ``t`` further along a direction."""
         self.solves += 1
         points, values = self.problem.mesh.points, self.problem.parameters
-        rebuilt = self.problem.rebuilt(points if direction.points is None else points + t * direction.points)
+        there = points if direction.points is None else points + t * direction.points
         moved = {name: values.value(name) + t * rate for name, rate in direction.parameters.items()}
-        return value_of(self.response, rebuilt.solve(parameters=moved))
+        if self.again is not None:
+            return value_of(self.response, self.again(there, moved))
+        return value_of(self.response, self.problem.rebuilt(there).solve(parameters=moved))
 
     def random(self, factors: FloatArray | float) -> FloatArray:
         """Random moves of the nodes, a half to one of the sizes of their cells times some factors."""

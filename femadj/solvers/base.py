@@ -447,10 +447,19 @@ class Factor(HoldsSolver, ABC):
         """
         return self._checked_solve(b, transposed=False)
 
+    def correct(self, b: FloatArray) -> FloatArray:
+        """Solve ``A x = b`` for a correction of an iteration that judges itself: without bounds of forward errors."""
+        return self._checked_solve(b, transposed=False, bound=False)
+
     @property
     def T(self) -> Factor | TransposedFactor:
         """View on this factor that solves with the transposed matrix; symmetric: the factor itself."""
         return self if self._matrix.structure.upper else TransposedFactor(self)
+
+    @property
+    def structure(self) -> Structure:
+        """Structure of the matrix."""
+        return self._matrix.structure
 
     @property
     def statistics(self) -> FactorStatistics:
@@ -514,7 +523,7 @@ class Factor(HoldsSolver, ABC):
 
     # ------------------------------------------------------------------------------------- shared behaviour
 
-    def _checked_solve(self, b: FloatArray, *, transposed: bool) -> FloatArray:
+    def _checked_solve(self, b: FloatArray, *, transposed: bool, bound: bool = True) -> FloatArray:
         if self._closed:
             raise SolverError("this factor has been closed")
         n = self._matrix.structure.n
@@ -541,7 +550,7 @@ class Factor(HoldsSolver, ABC):
             self._forward_error = None
         if not worst <= self.tolerances.residual:
             raise self._failure(worst)
-        if self._suspicious(judged, transposed):
+        if bound and self._suspicious(judged, transposed):
             self._bound(block, x, judged, transposed)
         return x[0] if b.ndim == 1 else x.T
 
@@ -741,6 +750,10 @@ class TransposedFactor:
     def solve(self, b: FloatArray) -> FloatArray:
         """Solve ``A^T x = b``; arguments, result and errors as in :meth:`Factor.solve`."""
         return self._factor._checked_solve(b, transposed=True)
+
+    def correct(self, b: FloatArray) -> FloatArray:
+        """Solve ``A^T x = b`` for a correction, as :meth:`Factor.correct`."""
+        return self._factor._checked_solve(b, transposed=True, bound=False)
 
     @property
     def T(self) -> Factor:
