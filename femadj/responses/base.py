@@ -11,7 +11,7 @@ import numpy as np
 
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import ResponseError
+from femadj.errors import ComplexStepError, ResponseError, SecondOrderError
 from femadj.problems import ChainSolution, Partials, Solution
 
 
@@ -133,8 +133,20 @@ def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Pa
 
 
 def partials_in_motion(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
-    """Value and partial derivatives of a response at a solution of complex numbers, which carry their rates."""
-    return _evaluated(response, solution)[1]
+    """Value and partial derivatives of a response at a solution of complex numbers, which carry their rates.
+
+    Raises
+    ------
+    SecondOrderError
+        For a response that drops them.
+    """
+    try:
+        return _evaluated(response, solution)[1]
+    except (ComplexStepError, np.exceptions.ComplexWarning) as cause:
+        raise SecondOrderError(
+            f"{type(_located(response)[1]).__name__} has to be evaluated on complex numbers that carry rates: {cause}. "
+            "Leave out float(...) and conversions to real arrays, and make new arrays with np.zeros_like(solution.u)"
+        ) from cause
 
 
 def _evaluated(response: AnyResponse, solution: Solution | ChainSolution) -> tuple[str | None, Partials]:

@@ -79,6 +79,10 @@ class Backwards:
         fed: dict[str, FloatArray] = {}
         for name in reversed(list(self.stages)):
             here = self.stages[name]
+            if name == stage:
+                for source in self.links[name]:
+                    if source in partials.parameters:
+                        fed[source] = np.asarray(partials.parameters[source]).reshape(1, -1)
             seed = here.seed(partials) if name == stage else Seed(state=fed.get(name))
             if not seed.depends:
                 continue
