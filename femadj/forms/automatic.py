@@ -196,17 +196,19 @@ class Automatic:
             finite = [np.isfinite(a).all(axis=tuple(range(a.ndim - 2))) for d in found.values() for a in d.values()]
             return np.where(np.logical_and.reduce(finite), values, np.nan)
 
-        value = real_part(Integrand(swept, self._original.name)([], w, shape))
-        places = samples(value.size, key_of(value)).choice(value.size, min(value.size, CHECKED), replace=False)
-        if self._outdated(w.where, leaves, value.ravel(), places):
-            self._compile()
-            value = real_part(Integrand(swept, self._original.name)([], w, shape))
-        picked = Picked.of(quadrature, places)
-        local = [picked.slots(argument) for argument in arguments]
-        require_differentiable(picked, self.integrand, local, reads, by_arguments=True, both_sides=True)
+        value = Integrand(swept, self._original.name)([], w, shape)
+        if not quadrature.moving:  # then it has been looked at before
+            value = real_part(value)
+            places = samples(value.size, key_of(value)).choice(value.size, min(value.size, CHECKED), replace=False)
+            if self._outdated(w.where, leaves, value.ravel(), places):
+                self._compile()
+                value = real_part(Integrand(swept, self._original.name)([], w, shape))
+            picked = Picked.of(quadrature, places)
+            local = [picked.slots(argument) for argument in arguments]
+            require_differentiable(picked, self.integrand, local, reads, by_arguments=True, both_sides=True)
 
         def of_slots(name: str, nc: int, here: range) -> FloatArray:
-            result = np.empty((nc, len(here), *shape))
+            result = np.empty((nc, len(here), *shape), dtype=quadrature.dtype)
             by_value = found["values"][name].reshape(nc, *shape)
             by_gradient = found["gradients"][name].reshape(nc, dim, *shape) if here.stop > 1 else None
             for k, slot in enumerate(here):
@@ -223,7 +225,7 @@ class Automatic:
             of_part(str(number), argument, here)
             for number, (argument, here) in enumerate(zip(arguments, slots, strict=True))
         ]
-        force = np.zeros((dim, dim + 1, *shape))
+        force = np.zeros((dim, dim + 1, *shape), dtype=quadrature.dtype)
         if "x" in reads:
             force[:, 0] = found["values"]["x"]
         if "n" in reads:
@@ -306,11 +308,26 @@ class Automatic:
     def _swept(
         self, where: str, leaves: Leaves, shape: tuple[int, ...]
     ) -> tuple[FloatArray, Leaves, Mapping[str, Any]]:
-        """Values, derivatives and names of what is read."""
+        """Values, derivatives and names of what is read; of complex leaves, which carry a step, with their rates."""
         with _double():
-            (values, reads), slopes = self._sweep(where, leaves)
+            if any(map(np.iscomplexobj, jax.tree_util.tree_leaves(leaves))):
+                values, slopes, reads = self._swept_along(where, leaves)
+            else:
+                (values, reads), slopes = self._sweep(where, leaves)
         by_leaf = jax.tree_util.tree_map(lambda a: np.asarray(a).reshape(*a.shape[:-1], *shape), slopes)
         return np.asarray(values).reshape(shape), by_leaf, reads
+
+    def _swept_along(self, where: str, leaves: Leaves) -> tuple[Any, Any, Mapping[str, Any]]:
+        """Values and derivatives with their rates along complex steps: forward over reverse."""
+
+        def both(leaves: Leaves) -> Any:
+            (values, reads), slopes = self._sweep(where, leaves)
+            return (values, slopes), reads
+
+        at, along = (jax.tree_util.tree_map(part, leaves) for part in (real_part, derivative))
+        found, rates, reads = jax.jvp(both, (at,), (along,), has_aux=True)
+        moved = jax.tree_util.tree_map(lambda a, rate: np.asarray(a) + 1j * STEP * np.asarray(rate), found, rates)
+        return *moved, reads
 
     def _at_point(self, where: str, leaves: Leaves) -> tuple[Any, dict[str, None]]:
         """The integrand at one point, and what it reads: names without values, a result that compiled code keeps."""
