@@ -49,7 +49,7 @@ class Motion:
             raise SecondOrderError(f"{type(implicit.at).__name__} does not tell its second derivatives")
         at = cast(MovingAtDesign, implicit.at).in_motion(direction)
         (du,) = implicit.pushforward([direction])
-        return cls(implicit, at, State(implicit.state.u + 1j * STEP * du))
+        return cls(implicit, at, State(stepped(implicit.state.u, du)))
 
     def weights(self, seed: Seed, lam: FloatArray) -> Weights:
         """``lam + i STEP dlam`` of a response with the adjoint state ``lam``, as weights of the gradient.
@@ -57,15 +57,21 @@ class Motion:
         ``seed`` has its partial derivatives in motion. One transposed solve, or none where the adjoint state is known.
         """
         if seed.state is None:
-            return weights_of(seed, lam + 0j, None)
+            return weights_of(seed, stepped(lam, 0.0), None)
         left = seed.state - self.at.vjp(self.state, lam)
-        known = seed.adjoint is not None
-        rates = rate(self.at.constraints.expand(seed.adjoint)) if known else self.implicit.adjoint(rate(left))
+        expand = self.at.constraints.expand
+        rates = self.implicit.adjoint(rate(left)) if seed.adjoint is None else rate(expand(seed.adjoint))
         columns = self.implicit.at.jacobian(self.implicit.state).columns
         fixed = self.at.constraints.constrained
         prescribed = np.zeros(left.shape, dtype=complex)
         prescribed[:, fixed] = left[:, fixed] - 1j * STEP * (columns.T @ rates.T).T
-        return weights_of(seed, lam + 1j * STEP * rates, prescribed)
+        return weights_of(seed, stepped(lam, rates), prescribed)
+
+
+def stepped(numbers: FloatArray, rates: FloatArray | float) -> FloatArray:
+    """Numbers that carry rates along a complex step."""
+    moved: FloatArray = numbers + 1j * STEP * rates  # type: ignore[assignment]
+    return moved
 
 
 def rate(numbers: FloatArray) -> FloatArray:

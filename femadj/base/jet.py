@@ -130,7 +130,7 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
     def __float__(self) -> float:
         raise ComplexStepError("float(...) of an argument drops its derivative")
 
-    __int__ = __complex__ = __float__  # type: ignore[assignment]
+    __int__ = __complex__ = __float__
 
     @property
     def real(self) -> Any:

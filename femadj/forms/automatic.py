@@ -208,7 +208,7 @@ class Automatic:
             require_differentiable(picked, self.integrand, local, reads, by_arguments=True, both_sides=True)
 
         def of_slots(name: str, nc: int, here: range) -> FloatArray:
-            result = np.empty((nc, len(here), *shape), dtype=quadrature.dtype)
+            result: AnyArray = np.empty((nc, len(here), *shape), dtype=quadrature.dtype)
             by_value = found["values"][name].reshape(nc, *shape)
             by_gradient = found["gradients"][name].reshape(nc, dim, *shape) if here.stop > 1 else None
             for k, slot in enumerate(here):
@@ -225,7 +225,7 @@ class Automatic:
             of_part(str(number), argument, here)
             for number, (argument, here) in enumerate(zip(arguments, slots, strict=True))
         ]
-        force = np.zeros((dim, dim + 1, *shape), dtype=quadrature.dtype)
+        force: AnyArray = np.zeros((dim, dim + 1, *shape), dtype=quadrature.dtype)
         if "x" in reads:
             force[:, 0] = found["values"]["x"]
         if "n" in reads:

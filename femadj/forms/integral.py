@@ -49,7 +49,6 @@ SYMMETRY = 1e-11
 """Largest distance of an entry from its transpose that counts as symmetric, relative to its row and column."""
 
 T = TypeVar("T")
-ComplexArray = npt.NDArray[np.complex128]
 Product = Literal["flux", "jvp", "vjp"]
 
 
@@ -122,7 +121,7 @@ class IntegralTerm:
         laws = {sides: law.at_design() for sides, law in self.laws.items()}
         return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
 
-    def in_motion(self, points: ComplexArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
+    def in_motion(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
         """Put the term at a design that carries a complex step: products of complex fields carry their rates."""
         laws = {sides: law.in_motion() for sides, law in self.laws.items()}
         return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from femadj.base import jet
 from femadj.base.arrays import FloatArray
@@ -265,7 +266,7 @@ class MovingLaw(IntegrandLaw):
     def flux(self, at: Quadrature, keep: Keep, u: FloatArray, tangent: PointTensor | None = None) -> FloatArray:
         """One evaluation for each test slot."""
         known = [] if self.arity == 1 else fields_of(self.parts, u)
-        result = np.empty((self.parts[-1].slots.stop, *at.shape), dtype=at.dtype)
+        result: npt.NDArray[Any] = np.empty((self.parts[-1].slots.stop, *at.shape), dtype=at.dtype)
         for slot in range(len(result)):
             result[slot] = at.evaluate_real(self.integrand, [*known, *self.unit_fields(slot, at.shape)])
         return result
@@ -273,7 +274,7 @@ class MovingLaw(IntegrandLaw):
     def pushed(self, at: Quadrature, keep: Keep, u: FloatArray, du: FloatArray) -> FloatArray:
         """One evaluation for each test slot."""
         moved = fields_of(self.parts, jet.seed(np.asarray(u, dtype=complex), du))
-        result = np.empty(u.shape, dtype=at.dtype)
+        result: npt.NDArray[Any] = np.empty(u.shape, dtype=at.dtype)
         for slot in range(len(result)):
             result[slot] = at.slope(self.integrand, [*moved, *self.unit_fields(slot, at.shape)])
         return result

@@ -336,7 +336,7 @@ class LoadLaw(RegionalLaw):
     def paired(self, at: Quadrature, keep: Keep, v: FloatArray) -> FloatArray:
         """``v``, and ``v . n``, times the function of position."""
         value = v[:: at.domain.dim + 1]
-        result = np.zeros((self.n_components + 1, *at.shape), dtype=at.dtype)
+        result: npt.NDArray[Any] = np.zeros((self.n_components + 1, *at.shape), dtype=at.dtype)
         result[:-1] = value
         if self.pressure:
             result[-1] = (value * at.frame.normal).sum(axis=0)

@@ -25,7 +25,16 @@ from femadj.base.arrays import FloatArray
 from femadj.base.calls import read_only
 from femadj.base.jet import seed
 from femadj.errors import FormError
-from femadj.forms.integrand import AnyArray, Environment, Field, Integrand, SidesRead, field_with, guarded, strict_complex
+from femadj.forms.integrand import (
+    AnyArray,
+    Environment,
+    Field,
+    Integrand,
+    SidesRead,
+    field_with,
+    guarded,
+    strict_complex,
+)
 from femadj.space.nodal import Frame, frame, interpolate, rate_of_measure, scatter
 from femadj.space.parameters import Parameters
 from femadj.space.region import Domain
@@ -189,9 +198,7 @@ class Quadrature:
         """Of values and derivatives."""
         return complex if self.moving else float
 
-    def slope(
-        self, integrand: Integrand, arguments: Sequence[Any], seeds: Mapping[str, Any] | None = None
-    ) -> AnyArray:
+    def slope(self, integrand: Integrand, arguments: Sequence[Any], seeds: Mapping[str, Any] | None = None) -> AnyArray:
         """Derivative of an integrand along the steps of its arguments and seeds, ``(m, nq)``."""
         return jet.derivative(self.evaluate(integrand, arguments, seeds), moving=self.moving)
 
@@ -260,7 +267,7 @@ def argument_slopes(
     """Derivatives of an integrand by the slots of one argument, shape ``(nc, n_slots, m, nq)``."""
     here = arguments[number]
     nc = here.value.shape[0] or here.gradient.shape[0]
-    result = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
+    result: AnyArray = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
     fields = [a.field for a in arguments]
     for i in range(nc):
         for k, slot in enumerate(slots):
@@ -281,7 +288,7 @@ def explicit_force(
     """
     dim = quadrature.domain.dim
     fields = [a.field for a in arguments]
-    force = np.zeros((dim, dim + 1, *quadrature.shape), dtype=quadrature.dtype)
+    force: AnyArray = np.zeros((dim, dim + 1, *quadrature.shape), dtype=quadrature.dtype)
     at = quadrature.frame
 
     def slope(**seeds: Any) -> AnyArray:
@@ -344,7 +351,7 @@ def _nodal_slopes(
     """Derivatives by the slots of a nodal parameter, shape ``(nc, n_slots, m, nq)``."""
     slots_of = Slots(*quadrature.nodal(name))
     nc = slots_of.value.shape[0]
-    result = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
+    result: AnyArray = np.empty((nc, len(slots), *quadrature.shape), dtype=quadrature.dtype)
     for i in range(nc):
         for k, slot in enumerate(slots):
             result[i, k] = quadrature.slope(integrand, fields, {name: slots_of.seeded(i, slot)})
@@ -440,7 +447,7 @@ def parameter_slopes(
             continue
         value = quadrature.environment()[name]
         shape = entry.item_shape
-        slopes = np.empty((*shape, *quadrature.shape), dtype=quadrature.dtype)
+        slopes: AnyArray = np.empty((*shape, *quadrature.shape), dtype=quadrature.dtype)
         for index in np.ndindex(*shape):
             if shape:
                 direction = np.zeros((*shape, 1, 1))

@@ -11,9 +11,6 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.space.parameters import Parameters
@@ -129,9 +126,7 @@ class Term(Protocol):
 class MovingTerm(Term, Protocol):
     """A term that also knows its second derivatives."""
 
-    def in_motion(
-        self, points: npt.NDArray[np.complex128], parameters: Parameters, budget: Budget | None = None
-    ) -> TermAt:
+    def in_motion(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> TermAt:
         """Put the term at a design that carries a complex step, ``d + i STEP (rate of d)``.
 
         What is returned takes complex fields and adds to complex arrays, and everything that it adds carries its rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -296,7 +296,7 @@ class FemAtDesign:
                     "in_motion(points, parameters, budget) (femadj.forms.term.MovingTerm), or write it as a form"
                 )
         velocity = np.zeros_like(self.points) if direction.points is None else direction.points
-        points = np.ascontiguousarray(self.points + 1j * STEP * velocity)
+        points: Any = np.ascontiguousarray(self.points + 1j * STEP * velocity)
         parameters = self.parameters.in_motion(direction.parameters)
         values = {name: entry.values for name, entry in parameters.entries.items() if entry.values is not None}
         return FemInMotion(self.problem, Design(points, values), points, parameters)

@@ -73,7 +73,7 @@ class Backwards:
         return Design(along.get(POINTS), own | {name: rate.reshape(entries[name].shape) for name, rate in fed.items()})
 
     def gradient(self, stage: str, partials: Partials, weigh: Weigh, wanted: Collection[str]) -> Variables:
-        """Derivatives of a response of a stage by some variables; ``weigh`` is called once for each stage that matters."""
+        """Derivatives of a response of a stage by some variables; ``weigh`` is called once a stage that matters."""
         dtype = self.stages[stage].points.dtype
         total = {name: np.zeros(shape, dtype) for name, shape in self.shapes.items() if name in wanted}
         fed: dict[str, FloatArray] = {}
@@ -92,10 +92,10 @@ class Backwards:
             here.at.pullback(here.implicit.state, [weigh(name, seed)], [cotangent])
             for source in self.links[name]:
                 fed[source] = fed.get(source, 0.0) + into[source].reshape(1, -1)
-        for variable, array in total.items():
-            own = partials.points if variable == POINTS else partials.parameters.get(_own_name(stage, variable))
+        for name in total:
+            own = partials.points if name == POINTS else partials.parameters.get(_own_name(stage, name))
             if own is not None:
-                array += own
+                total[name] += own
         return total
 
 

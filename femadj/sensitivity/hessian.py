@@ -27,12 +27,13 @@ from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, UnknownParameterError
 from femadj.problems import ChainSolution, Solution, require_solution
-from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, OnStage, partials_in_motion, partials_of
+from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 from femadj.sensitivity.neighbours import Neighbours
 
 Direction = npt.ArrayLike | Design | Mapping[str, npt.ArrayLike]
+
 
 def hessian(solution: Solution | ChainSolution, response: AnyResponse, *, check: bool = True) -> Hessian:
     """The second derivatives of a response at a solution.
@@ -97,7 +98,9 @@ class Hessian(HoldsSolver):
         self.products = 0
 
     def __repr__(self) -> str:
-        return shown(f"Hessian({type(self._plain).__name__}, products: {self.products})", variables=", ".join(self.gradient))
+        return shown(
+            f"Hessian({type(self._plain).__name__}, products: {self.products})", variables=", ".join(self.gradient)
+        )
 
     @property
     def _plain(self) -> Any:

@@ -17,9 +17,9 @@ from femadj.algebra.implicit import Seed, weights_of
 from femadj.algebra.residual import Weights
 from femadj.base.arrays import FloatArray
 from femadj.errors import SecondOrderError
-from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 from femadj.problems import Solution
 from femadj.responses.base import Response, partials_of
+from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 
 STEP = 1e-4
 """How far designs are away: nodes as a part of their cells, parameters as a part of their largest value."""
@@ -84,20 +84,22 @@ class Neighbours:
         for stage, solution in self.here.stages.items():
             at, state = solution.at, solution.implicit.state
             where = f" of stage {stage!r}" if stage else ""
-            left = before.state[stage], after.state[stage]
-            _compare(f"the state{where}", np.zeros_like(left[0]), left, t, (at.jvp(state, self.du[stage]), at.jvp(state, state.u)))
+            nothing, pair = np.zeros_like(state.u), (before.state[stage], after.state[stage])
+            sizes = at.jvp(state, self.du[stage]), at.jvp(state, state.u)
+            _compare(f"the state{where}", nothing, pair, t, sizes)
             if stage in after.adjoint:
-                left = before.adjoint[stage], after.adjoint[stage]
+                pair = before.adjoint[stage], after.adjoint[stage]
                 sizes = at.vjp(state, self.dlam[stage]), at.vjp(state, self.adjoint[stage])
-                _compare(f"the adjoint state{where}", np.zeros_like(left[0]), left, t, sizes)
-        sizes = self._scales
-        energy = max(abs(self.value), *(float(np.abs(g * sizes[name]).max()) for name, g in self.gradient.items()))
+                _compare(f"the adjoint state{where}", nothing, pair, t, sizes)
+        energies = (np.abs(g * self._large[name]).max(initial=0.0) for name, g in self.gradient.items())
+        energy = float(max(abs(self.value), *energies))
         for name, found in product.items():
             pair = before.gradient[name], after.gradient[name]
-            _compare(f"the product by {name}", found, pair, t, (found, energy / sizes[name] * np.ones(found.shape)))
+            noise = energy / self._large[name] * np.ones(found.shape)
+            _compare(f"the product by {name}", found, pair, t, (found, noise))
 
     @cached_property
-    def _scales(self) -> Mapping[str, FloatArray | float]:
+    def _large(self) -> Mapping[str, FloatArray | float]:
         """What is a large change of a variable."""
         values = self.here.values.items()
         scales = {name: float(np.abs(array).max(initial=0.0)) or 1.0 for name, array in values}
@@ -105,7 +107,7 @@ class Neighbours:
 
     def _step(self) -> float:
         """Of the direction; zero for one that moves nothing."""
-        speed = max(float(np.abs(rates / self._scales[name]).max(initial=0.0)) for name, rates in self.along.items())
+        speed = max(float(np.abs(rates / self._large[name]).max(initial=0.0)) for name, rates in self.along.items())
         return STEP / speed if speed > 0 else 0.0
 
     def _near(self, t: float, wanted: Variables) -> Near:
@@ -141,7 +143,8 @@ def _compare(
     scale = max(scale, float(np.linalg.norm(difference)))
     if not gap <= TOLERANCE * scale + noise:
         raise SecondOrderError(
-            f"second derivatives: {what} is {gap / (scale or 1.0):.1e} (relative) away from a difference of first derivatives. "
-            "Somewhere a function is evaluated on complex numbers that is not made of smooth operations, or that reads "
-            "something which has changed; where a function has a kink close by, hessian(..., check=False) does not look"
+            f"second derivatives: {what} is {gap / (scale or 1.0):.1e} (relative) away from a difference of first "
+            "derivatives. Somewhere a function is evaluated on complex numbers that is not smooth, or "
+            "that reads something which has changed; where a function has a kink close by, hessian(..., check=False) "
+            "does not look"
         )

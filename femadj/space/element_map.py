@@ -312,10 +312,10 @@ class ElementFields:
         if not np.iscomplexobj(vectors):
             scatter_vectors(self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(vectors), target)
             return self.low
-        for numbers, into in ((vectors.real, target.real), (vectors.imag, target.imag)):
-            sums = np.zeros(into.shape)
-            scatter_vectors(self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(numbers), sums)
-            into += sums
+        sums = np.zeros((2, *target.shape))
+        for numbers, into in zip((vectors.real, vectors.imag), sums, strict=True):
+            scatter_vectors(self.map.sides[side].rows, self.map.n_components, np.ascontiguousarray(numbers), into)
+        target[...] += sums[0] + 1j * sums[1]
         return self.low
 
     def matrices(self, tensors: Mapping[Sides, PointTensor]) -> FloatArray:

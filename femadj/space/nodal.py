@@ -297,7 +297,8 @@ def frame(domain: Domain, points: AnyArray) -> Frame:
             pulled = np.einsum("ieq,ijeq->jeq", n, w)
             turned = n * (pulled * n).sum(axis=0) - pulled
         order = domain.dim - 1 if domain.is_facet else domain.dim
-        return Frame(at.x + 1j * v, at.measure * (1 + 1j * rate), n + 1j * turned, at.size * (1 + 1j * rate / order))
+        moved = at.x + 1j * v, at.measure * (1 + 1j * rate), n + 1j * turned, at.size * (1 + 1j * rate / order)
+        return Frame._make(moved)
     m, nq, dim = len(domain), domain.geometry.n_points, domain.dim
     result = Frame(
         np.empty((dim, m, nq)),

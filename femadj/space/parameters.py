@@ -198,7 +198,7 @@ class Parameters(Picklable):
         """The same with a complex step along rates of some parameters; all that have values are then complex."""
         entries = {}
         for name, entry in self.entries.items():
-            moved = None if entry.values is None else entry.values + 1j * STEP * rates.get(name, 0.0)
+            moved: Any = None if entry.values is None else entry.values + 1j * STEP * rates.get(name, 0.0)
             entries[name] = Parameter(entry.kind, entry.shape, moved)
         return Parameters(MappingProxyType(entries))
 
