@@ -95,7 +95,7 @@ class Backwards:
         for name in total:
             own = partials.points if name == POINTS else partials.parameters.get(_own_name(stage, name))
             if own is not None:
-                total[name] += own
+                total[name] += np.asarray(own)
         return total
 
 

@@ -9,6 +9,7 @@ transposed solve on the factor that the solution owns, and no factorisation.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, UnknownParameterError
 from femadj.problems import ChainSolution, Solution, require_solution
+from femadj.problems.gradient import OnDemand
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, OnStage, partials_in_motion, partials_of
 from femadj.sensitivity.backwards import POINTS, Backwards, Variables
@@ -74,7 +76,7 @@ class Hessian(HoldsSolver):
     value : float
         Of the response.
     gradient : mapping of name to array
-        Derivatives by ``"points"`` and all parameters.
+        Derivatives by ``"points"`` and all parameters; those by parameters are computed when they are first read.
     products : int
         Products so far.
     """
@@ -85,15 +87,23 @@ class Hessian(HoldsSolver):
         self.value = float(partials.value)
         self._stage = partials.stage or list(solution.stages)[-1]
         self._here = Backwards(solution.stages, solution.links)
+        if POINTS in self._here.values:
+            raise ParameterError(f"a parameter is called {POINTS!r}, as the node coordinates are: give it another name")
         self._adjoint: dict[str, FloatArray] = {}
+        known: dict[str, Weights] = {}
         phases = Phases(solution.problem.progress)
 
         def weigh(stage: str, seed: Seed) -> Weights:
-            (weights,) = solution.stages[stage].implicit.weights([seed], phases)
-            self._adjoint[stage] = adjoint_of(weights, seed)
-            return weights
+            if stage not in known:
+                (known[stage],) = solution.stages[stage].implicit.weights([seed], phases)
+                self._adjoint[stage] = adjoint_of(known[stage], seed)
+            return known[stage]
 
-        self.gradient = self._here.gradient(self._stage, partials, weigh, self._here.shapes)
+        def by(name: str) -> FloatArray:
+            return self._here.gradient(self._stage, partials, weigh, [name])[name]
+
+        self.gradient = OnDemand({name: partial(by, name) for name in self._here.shapes})
+        _ = self.gradient[POINTS]  # with it the adjoint states
         self._check = check
         self.products = 0
 
@@ -132,7 +142,7 @@ class Hessian(HoldsSolver):
         def product(vector: FloatArray) -> FloatArray:
             parts = np.split(np.asarray(vector, dtype=float).ravel(), ends[:-1])
             given = {name: part.reshape(shapes[name]) for name, part in zip(variables, parts, strict=True)}
-            return np.concatenate([self._product(given)[name].ravel() for name in variables])
+            return np.concatenate([array.ravel() for array in self._product(given).values()])
 
         n = int(ends[-1])
         return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=np.float64)
@@ -196,7 +206,7 @@ class Hessian(HoldsSolver):
             chosen = tuple(along) if wanted is None else tuple(wanted)
             found = Backwards(stages, links).gradient(self._stage, partials, weigh, chosen)
         self.products += 1
-        result = {name: rate(array) for name, array in found.items()}
+        result = {name: rate(found[name]) for name in chosen}
         if self._check:
             neighbours = Neighbours(
                 self._here, self._plain, self._stage, along, self.value, self.gradient, self._adjoint,

@@ -70,7 +70,7 @@ class Neighbours:
     stage: str
     along: Variables
     value: float
-    gradient: Variables
+    gradient: Mapping[str, FloatArray]
     adjoint: Mapping[str, FloatArray]
     du: Mapping[str, FloatArray]
     dlam: Mapping[str, FloatArray]
@@ -91,7 +91,8 @@ class Neighbours:
                 pair = before.adjoint[stage], after.adjoint[stage]
                 sizes = at.vjp(state, self.dlam[stage]), at.vjp(state, self.adjoint[stage])
                 _compare(f"the adjoint state{where}", nothing, pair, t, sizes)
-        energies = (np.abs(g * self._large[name]).max(initial=0.0) for name, g in self.gradient.items())
+        read = (POINTS, *product)
+        energies = (np.abs(self.gradient[name] * self._large[name]).max(initial=0.0) for name in read)
         energy = float(max(abs(self.value), *energies))
         for name, found in product.items():
             pair = before.gradient[name], after.gradient[name]

@@ -107,7 +107,7 @@ def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries
     """Add the matrix to the entries of the pattern; returns the smallest Jacobian determinant."""
     data = entries.data
     sizes = domain.sizes(c.n_components, c.lo, c.hi, symmetric=c.symmetric, dtype=data.dtype)
-    kernel = passes.assemble(sizes, domain.specialised)
+    kernel = passes.assemble(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     csr = entries.pattern.csr
     position = read_only(entries.pattern.positions[domain.block])
@@ -118,7 +118,7 @@ def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries
 def apply(domain: Domain, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
     """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
-    kernel = passes.apply(sizes, domain.specialised)
+    kernel = passes.apply(sizes, _specialised(domain, sizes))
     geometry, tensor, x = domain.at(_numbers(points, sizes)), _tensor(c, sizes), _numbers(x, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, x, y))
 
@@ -128,7 +128,7 @@ def contract(
 ) -> None:
     """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=gradient.dtype)
-    kernel = passes.contract(sizes, domain.specialised)
+    kernel = passes.contract(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     u, v = _numbers(u, sizes), _numbers(v, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, u, v, scale, gradient))
@@ -137,7 +137,7 @@ def contract(
 def tangent(domain: Domain, points: AnyArray, c: Tensor, velocity: AnyArray, u: AnyArray, y: AnyArray) -> None:
     """Add ``(dK/dX velocity) u`` to ``y``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
-    kernel = passes.tangent(sizes, domain.specialised)
+    kernel = passes.tangent(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
     velocity, u = _numbers(velocity, sizes), _numbers(u, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, tensor, share, velocity, u, y))
@@ -169,7 +169,7 @@ def moments(
         The same bit by bit for any number of threads.
     """
     sizes = domain.sizes(u.shape[1], lo, hi, dtype=np.result_type(points, u, v))
-    kernel = passes.moments(sizes, domain.specialised)
+    kernel = passes.moments(sizes, _specialised(domain, sizes))
     geometry, u, v = domain.at(_numbers(points, sizes)), _numbers(u, sizes), _numbers(v, sizes)
     runs = Runs.of(region, n_regions)
     nc, ns = sizes.components, hi - lo
@@ -193,7 +193,7 @@ def prepare_linear(domain: Domain, components: int, lo: int, hi: int, *, varies:
 def load(domain: Domain, points: AnyArray, c: Force, f: AnyArray) -> float:
     """Add the nodal forces to ``f`` ``(n_nodes, nc)``; returns the smallest Jacobian determinant."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=f.dtype)
-    kernel = passes.load(sizes, domain.specialised)
+    kernel = passes.load(sizes, _specialised(domain, sizes))
     geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
     return min(domain.run(lambda share: float(kernel(geometry, domain.tables, force, share, f))))
 
@@ -201,7 +201,7 @@ def load(domain: Domain, points: AnyArray, c: Force, f: AnyArray) -> float:
 def load_contract(domain: Domain, points: AnyArray, c: Force, v: AnyArray, gradient: AnyArray, scale: float) -> Any:
     """Add ``scale * d/dX`` of the integral at fixed v to ``gradient``; returns ``scale`` times the integral."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=gradient.dtype)
-    kernel = passes.load_contract(sizes, domain.specialised)
+    kernel = passes.load_contract(sizes, _specialised(domain, sizes))
     geometry, force, v = domain.at(_numbers(points, sizes)), _force(domain, c, sizes), _numbers(v, sizes)
     value = np.zeros(len(domain), sizes.dtype)
     domain.run(lambda share: kernel(geometry, domain.tables, force, share, v, scale, value, gradient))
@@ -211,7 +211,7 @@ def load_contract(domain: Domain, points: AnyArray, c: Force, v: AnyArray, gradi
 def load_tangent(domain: Domain, points: AnyArray, c: Force, velocity: AnyArray, y: AnyArray) -> None:
     """Add the derivative of the nodal forces along a node velocity to ``y``."""
     sizes = domain.sizes(c.n_components, c.lo, c.hi, varies=c.force_x is not None, dtype=y.dtype)
-    kernel = passes.load_tangent(sizes, domain.specialised)
+    kernel = passes.load_tangent(sizes, _specialised(domain, sizes))
     geometry, force = domain.at(_numbers(points, sizes)), _force(domain, c, sizes)
     velocity = _numbers(velocity, sizes)
     domain.run(lambda share: kernel(geometry, domain.tables, force, share, velocity, y))
@@ -240,7 +240,7 @@ def load_moments(
 ) -> LoadMoments:
     """Derivatives of ``int v^ : (F + p n) + c`` by coefficients that are constant in regions, see ``moments``."""
     sizes = domain.sizes(v.shape[1], lo, hi, dtype=np.result_type(points, v))
-    kernel = passes.load_moments(sizes, domain.specialised)
+    kernel = passes.load_moments(sizes, _specialised(domain, sizes))
     geometry, v = domain.at(_numbers(points, sizes)), _numbers(v, sizes)
     runs = Runs.of(region, n_regions)
     sums = LoadMoments(
@@ -383,6 +383,12 @@ def total(
         constant = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
         value += load_contract(domain, points, constant, nothing, into, scale)
     return value
+
+
+def _specialised(domain: Domain, sizes: Sizes) -> bool:
+    """Whether kernels are compiled for the sizes of a domain: not for complex numbers, which take longest to compile
+    and are a small part of what they serve."""
+    return domain.specialised and not sizes.complex_numbers
 
 
 def _specialised_at_points(domain: Domain) -> bool:
