@@ -77,3 +77,15 @@ def test_checks_of_solves_are_measured() -> None:
         assert 0 < line["part of design"] < line["part of factorisation"]
         assert line["seconds"] > 0
         assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely
+
+
+def test_products_of_hessians_are_measured() -> None:
+    script = ROOT / "bench" / "hessian_product.py"
+    command = [sys.executable, "-W", "error", str(script), "--cases", "sq16", "--repeat", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["factorisations"] == 0
+    assert line["unknowns"] == 17 * 17
+    assert line["product"] > 0
+    assert line["product/factorisation"] == pytest.approx(line["product"] / line["factorisation"], rel=0.2)

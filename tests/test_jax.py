@@ -238,6 +238,23 @@ def test_whole_gradients_against_differences(cell: str, dialect: Dialect) -> Non
     assert_exact(solution.problem, functionals)
 
 
+def test_products_of_hessians_agree(jax: ModuleType) -> None:
+    """Forward over reverse sweeps, and dual numbers over complex steps."""
+    mesh = mesh_of("quad")
+    problem = fa.LinearStatic(mesh, fa.Elasticity(2.0, 0.3), [fa.Fixed("left")], [fa.Traction("top", (0.3, -1.0))])
+    solution, field = problem.solve(), {"q": fa.NodalField(mesh.points[:, 0] ** 2)}
+
+    def integrand(np: Any, w: Any) -> Any:
+        return np.exp(w.u[0]) * w.u.grad[0, 1] ** 2 * w.E**2 + np.sin(w.u[1] * w.x[0]) * w.q.grad[0] ** 2 / w.h
+
+    along = {"points": 0.1 * mesh.points, "E": np.array(0.7)}
+    by_step = fa.hessian(solution, fa.Functional(lambda w: integrand(np, w), parameters=field)) @ along
+    automatic = fa.Functional(lambda w: integrand(jax.numpy, w), parameters=field, differentiation="jax")
+    by_sweeps = fa.hessian(solution, automatic) @ along
+    for name, expected in by_step.items():
+        np.testing.assert_allclose(by_sweeps[name], expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_many_chunks(threads: int, dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "CHUNK_POINTS", 50)

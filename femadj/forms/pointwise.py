@@ -45,6 +45,11 @@ T = TypeVar("T")
 
 def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1) -> Iterator[tuple[P, T]]:
     """Evaluate something on every piece, in some threads; results come in the order of the pieces."""
+
+    def strictly(piece: P) -> T:
+        with strict_complex():  # is kept by every thread on its own
+            return evaluate(piece)
+
     with strict_complex():
         if threads == 1:
             for piece in pieces:
@@ -53,7 +58,7 @@ def evaluated(pieces: Iterable[P], evaluate: Callable[[P], T], threads: int = 1)
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[tuple[P, Future[T]]] = deque()
             for piece in pieces:
-                waiting.append((piece, pool.submit(evaluate, piece)))
+                waiting.append((piece, pool.submit(strictly, piece)))
                 if len(waiting) == 2 * threads:
                     first, result = waiting.popleft()
                     yield first, result.result()
