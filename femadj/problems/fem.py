@@ -319,6 +319,14 @@ class FemInMotion(FemAtDesign):
         """``K u - f`` at unknowns with supports."""
         return np.where(self.constraints.constrained, self.residual(state), 0.0)
 
+    def residual(self, state: State) -> FloatArray:
+        """``R``, by one pass over the mesh."""
+        result = np.zeros(state.u.shape, dtype=complex)
+        for u, y in zip(state.u, result, strict=True):
+            for term in self._terms[0]:
+                term.residual(u.reshape(self.space.shape), y.reshape(self.space.shape))
+        return result - self.load.ravel()
+
     def jvp(self, state: State, du: FloatArray) -> FloatArray:
         """``K du`` ``(n_cases, n)``, by one pass over the mesh."""
         return self._product("jvp", state, du)

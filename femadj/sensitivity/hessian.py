@@ -194,8 +194,9 @@ class Hessian(HoldsSolver):
         links = self.solution.links
         with steps_kept():
             motions = self._motions(along)
-            stages = {name: MovingSolution.of(self.solution.stages[name], motion) for name, motion in motions.items()}
-            partials = partials_in_motion(self._plain, stages[self._stage])
+            stages = {name: _moved(self.solution.stages[name], motion) for name, motion in motions.items()}
+            seen: Any = Seen(stages[self._stage])
+            partials = partials_in_motion(self._plain, seen)
             adjoint: dict[str, FloatArray] = {}
 
             def weigh(stage: str, seed: Seed) -> Weights:
@@ -227,22 +228,36 @@ class Hessian(HoldsSolver):
         return motions
 
 
-class MovingSolution(Solution):
-    """A solution of complex numbers, as a response sees it: guarded, for one of the user's own."""
+def _moved(solution: Solution, motion: Motion) -> Solution:
+    """A solution of complex numbers, along a direction."""
+    at: Any = motion.at
+    return solution.shifted(at, motion.state.u)
 
-    @classmethod
-    def of(cls, solution: Solution, motion: Motion) -> MovingSolution:
-        """A solution along a direction."""
-        at: Any = motion.at
-        shifted = solution.shifted(at, motion.state.u)
-        return cls(shifted.problem, at, shifted.linear, shifted.seconds)
+
+class Seen:
+    """A solution of complex numbers as a response sees it: where it is and its field are guarded.
+
+    Parameters
+    ----------
+    solution : Solution
+    """
+
+    def __init__(self, solution: Solution) -> None:
+        self._solution = solution
 
     @property
     def points(self) -> FloatArray:
         """Node coordinates."""
-        return self.at.points.view(Guarded)
+        return self._solution.points.view(Guarded)
 
     @property
     def u(self) -> FloatArray:
         """The field."""
-        return super().u.view(Guarded)
+        return self._solution.u.view(Guarded)
+
+    def stage(self, name: str | None) -> Seen:
+        """Itself."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._solution, name)
