@@ -25,8 +25,8 @@ AnyArray = npt.NDArray[Any]
 Int32Array = npt.NDArray[np.int32]
 
 SPECIALISED_CELLS = 100_000
-"""Blocks with at least this many cells get kernels at quadrature points compiled for their sizes: interpolation takes a
-second to compile, and is then three times as fast."""
+"""Blocks with at least this many cells get kernels at quadrature points, and those of complex numbers, compiled for their
+sizes: interpolation takes a second to compile, and is then three times as fast."""
 
 
 class Tensor(NamedTuple):
@@ -386,9 +386,9 @@ def total(
 
 
 def _specialised(domain: Domain, sizes: Sizes) -> bool:
-    """Whether kernels are compiled for the sizes of a domain: not for complex numbers, which take longest to compile
-    and are a small part of what they serve."""
-    return domain.specialised and not sizes.complex_numbers
+    """Whether kernels are compiled for the sizes of a domain; those of complex numbers, which take several seconds each
+    to compile, for large ones alone."""
+    return _specialised_at_points(domain) if sizes.complex_numbers else domain.specialised
 
 
 def _specialised_at_points(domain: Domain) -> bool:
