@@ -150,10 +150,12 @@ CELLS = ("quad", "triangle6", "tetra", "hexahedron")
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_elasticity(cell: str) -> None:
-    responses = [
-        fa.Compliance(), fa.StrainEnergy(), fa.Displacement("top", "y"), fa.Displacement("top", reduce="squared_norm"),
-        fa.FieldNorm("high"), fa.Volume(), fa.Mass(), fa.Reaction("left", "x"), Mixed(),
-    ]  # fmt: skip
+    responses = [fa.Compliance(), fa.FieldNorm("high"), Mixed()]
+    if cell == "quad":
+        responses += [
+            fa.StrainEnergy(), fa.Displacement("top", "y"), fa.Displacement("top", reduce="squared_norm"), fa.Volume(),
+            fa.Mass(), fa.Reaction("left", "x"),
+        ]  # fmt: skip
     check(elastic(cell), responses, ("E", "nu", "density"))
 
 

@@ -25,8 +25,8 @@ AnyArray = npt.NDArray[Any]
 Int32Array = npt.NDArray[np.int32]
 
 SPECIALISED_CELLS = 100_000
-"""Blocks with at least this many cells get kernels at quadrature points, and those of complex numbers, compiled for their
-sizes: interpolation takes a second to compile, and is then three times as fast."""
+"""Blocks with at least this many cells get kernels at quadrature points, and those of complex numbers, compiled for
+their sizes: interpolation takes a second to compile, and is then three times as fast."""
 
 
 class Tensor(NamedTuple):
