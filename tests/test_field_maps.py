@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from skfem.helpers import grad, inner
 
 import femadj as fa
+from femadj.base.complex_step import STEP
 from femadj.forms import term as terms
 from femadj.forms.differentiation import ComplexStep
 from femadj.forms.functional import PointFunctional
@@ -33,6 +34,7 @@ from femadj.space.pattern import MatrixEntries
 from tests.meshes import box_mesh
 
 FloatArray = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
 
 ORDER = 4
 P1, P2 = skfem.ElementTriP1(), skfem.ElementTriP2()
@@ -254,6 +256,50 @@ def test_both_field_maps_agree(cell: str, element: Any, over: Over, kind: str) -
         nodal.pushforward(u, direction, y)
         tables.pushforward(eu, direction, ey)
         close(ey, both.to_element(y))
+
+
+MOVING = [
+    *(("cells", kind) for kind in ("form", "linear form", "nonlinear", "tensors", "force of x")),
+    *(("facets", kind) for kind in ("nonlinear", "pressure of x")),
+]
+
+
+@pytest.mark.parametrize(("over", "kind"), MOVING)
+def test_terms_in_motion_carry_their_rates(over: Over, kind: str) -> None:
+    """All products of a term at a complex design, against sixth-order differences of the same at real ones."""
+    both = Both.on("quad", skfem.ElementVector(skfem.ElementQuad1()), over)
+    _, _, along = directions(both)
+    rng, h = np.random.default_rng(9), 1e-3
+    given = rng.uniform(-1, 1, (4, *both.nodal.shape))
+    assert along.points is not None
+
+    def products(at: TermAt, u: AnyArray, v: AnyArray) -> list[AnyArray]:
+        residual, jvp, vjp = (np.zeros(u.shape, u.dtype) for _ in range(3))
+        into = {name: zeros.astype(u.dtype) for name, zeros in both.parameters.zeros().items()}
+        points = np.zeros(both.mesh.points.shape, u.dtype)
+        at.residual(u, residual)
+        at.jvp(u, v, jvp)
+        at.vjp(u, v, vjp)
+        at.pullback(u, v, fa.Cotangent(points, into), -0.7)
+        return [residual, jvp, vjp, points, *into.values()]
+
+    for term, fields in zip(both.terms(kind, over), (given, [both.to_element(x) for x in given]), strict=True):
+        u, v, du, dv = fields
+
+        def real(t: float, term: Any = term, u: Any = u, v: Any = v, du: Any = du, dv: Any = dv) -> list[AnyArray]:
+            moved = {name: both.parameters.value(name) + t * rate for name, rate in along.parameters.items()}
+            at = term.at(both.mesh.points + t * along.points, both.parameters.updated(moved))
+            return products(at, u + t * du, v + t * dv)
+
+        values = {k: real(k * h) for k in (-3, -2, -1, 1, 2, 3)}
+        points = both.mesh.points + 1j * STEP * along.points
+        moving = term.in_motion(points, both.parameters.in_motion(along.parameters))
+        found = products(moving, u + 1j * STEP * du, v + 1j * STEP * dv)
+        for number, (carried, expected) in enumerate(zip(found, real(0.0), strict=True)):
+            close(carried.real, expected)
+            a = {k: value[number] for k, value in values.items()}
+            rate = (45 * (a[1] - a[-1]) - 9 * (a[2] - a[-2]) + (a[3] - a[-3])) / (60 * h)
+            close(carried.imag / STEP, rate, 1e-9)
 
 
 @pytest.mark.parametrize("over", REGIONS)

@@ -324,6 +324,7 @@ def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Any:
 
 def derivative(result: Any, *, moving: bool) -> AnyArray:
     """What a result carries along a step; ``moving``: arguments were complex before, and so is the derivative."""
+    result = gathered(result) if moving else result
     if isinstance(result, Jet):
         return np.asarray(plain(result.jet_slope))
     if moving:

@@ -349,7 +349,7 @@ class LoadLaw(RegionalLaw):
         """Through position and normal."""
         data, dim = self._data(at, keep, slopes=self.position is not None), at.domain.dim
         value = v[:: dim + 1]
-        force = np.zeros((dim, 1 + dim, *at.shape))
+        force: npt.NDArray[Any] = np.zeros((dim, 1 + dim, *at.shape), dtype=at.dtype)
         if self.pressure:
             add_normal(force, at.frame.normal, data.pressure[data.region] * value)
         if data.force_x is not None and data.pressure_x is not None:

@@ -75,7 +75,7 @@ class PointTensor:
 
     def force(self, shape: tuple[int, ...]) -> FloatArray:
         """A tensor of one index, ``(n, m, nq)``."""
-        result = np.zeros((self.basis.shape[1], *shape))
+        result = np.zeros((self.basis.shape[1], *shape), dtype=self.values.dtype)
         for value, row in zip(self.functions, self.basis, strict=True):
             for slot in np.flatnonzero(row):
                 result[slot] += row[slot] * value
