@@ -68,6 +68,8 @@ _LINEAR = frozenset(
         np.rollaxis, np.diag, np.copy, np.triu, np.tril, np.atleast_1d, np.atleast_2d,
     }
 )  # fmt: skip
+_ADDED = frozenset({"initial", "prepend", "append", "out"})
+"""Arguments of linear functions that make them affine, or worse."""
 _LISTS = frozenset({np.stack, np.concatenate, np.vstack, np.hstack})
 _LIKE = frozenset({np.zeros_like, np.ones_like, np.full_like, np.empty_like})
 _OF_VALUES = frozenset({np.shape, np.ndim, np.size, np.any, np.all, np.argmax, np.argmin, np.iscomplexobj})
@@ -180,8 +182,8 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
     # ------------------------------------------------------------------ rules
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         """Apply the rule of a ufunc."""
-        if method == "reduce" and ufunc is np.add:
-            return self._both(np.sum, axis=kwargs.get("axis", 0), keepdims=kwargs.get("keepdims", False))
+        if method == "reduce" and ufunc is np.add and out is None and kwargs.keys() <= {"axis", "keepdims"}:
+            return self._both(np.sum, **{"axis": 0, **kwargs})
         if method != "__call__" or out is not None or kwargs:
             raise _no_rule(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
         values = [_value(x) for x in inputs]
@@ -189,14 +191,14 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
             return ufunc(*values)
         if ufunc in _SLOPES:
             (x,) = values
-            return Jet(ufunc(x), _SLOPES[ufunc](x) * _slope(inputs[0]))
+            return Jet(ufunc(x), _times(_SLOPES[ufunc](x), _slope(inputs[0])))
         if len(inputs) != 2:
             raise _no_rule(ufunc.__name__)
         return _of_two(ufunc, *values, *(_slope(x) for x in inputs))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply the rule of an array function."""
-        if func in _LINEAR and isinstance(args[0], Jet):
+        if func in _LINEAR and isinstance(args[0], Jet) and not kwargs.keys() & _ADDED and len(args) < 4:
             return args[0]._both(func, *args[1:], **kwargs)
         if func in _LISTS:
             items, others = list(args[0]), args[1:]
@@ -238,12 +240,17 @@ def _of_two(ufunc: Any, a: Any, b: Any, da: Any, db: Any) -> Jet:
     if ufunc is np.true_divide:
         return Jet(value, (da - value * db) / b)
     if ufunc in (np.power, np.float_power):
-        return Jet(value, _by_base(a, b) * da + _by_exponent(value, a, db))
+        return Jet(value, _times(_by_base(a, b), da) + _by_exponent(value, a, db))
     if ufunc is np.hypot:
-        return Jet(value, (a * da + b * db) / value)
+        return Jet(value, _times(a / value, da) + _times(b / value, db))
     if ufunc is np.arctan2:
         return Jet(value, (b * da - a * db) / (a * a + b * b))
     raise _no_rule(ufunc.__name__)
+
+
+def _times(factor: Any, slope: Any) -> Any:
+    """A derivative times a slope: nothing where nothing changes, though the derivative be infinite there."""
+    return np.where(plain(slope) == 0, 0.0, plain(factor * slope))
 
 
 def _by_base(base: Any, exponent: Any) -> Any:
@@ -267,8 +274,8 @@ def _multilinear(function: Callable[..., Any], operands: Any) -> Jet:
 
 
 def _where(condition: Any, *branches: Any) -> Jet:
-    plain_branches = [[plain(part(x)) for x in branches] for part in (_value, _slope)]
-    return Jet(np.where(plain(_value(condition)), *plain_branches[0]), np.where(condition, *plain_branches[1]))
+    chosen = values_of(condition)
+    return Jet(*(np.where(chosen, *(plain(part(x)) for x in branches)) for part in (_value, _slope)))
 
 
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
