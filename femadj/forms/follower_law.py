@@ -53,7 +53,7 @@ class FollowerLaw(LoadLaw):
         return pressure, data.pressure_x
 
     def _in_values(self, at: Quadrature, force: FloatArray) -> FloatArray:
-        result = np.zeros((at.domain.dim, at.domain.dim + 1, *at.shape))
+        result = np.zeros((at.domain.dim, at.domain.dim + 1, *at.shape), dtype=force.dtype)
         result[:, 0] = force
         return result.reshape(-1, *at.shape)
 
@@ -81,7 +81,7 @@ class FollowerLaw(LoadLaw):
         along = (self._table(at, v)[:, 0] * self._turned(at, u, at.frame.normal)).sum(axis=0)
         if self.position is not None:
             along = along * self._position(at, keep, slopes=False)[0][..., 0]
-        result = np.zeros((self.n_components + 1, *at.shape))
+        result = np.zeros((self.n_components + 1, *at.shape), dtype=along.dtype)
         result[-1] = along
         return result
 
@@ -90,8 +90,9 @@ class FollowerLaw(LoadLaw):
         dim, value = at.domain.dim, self._table(at, v)[:, 0]
         pressure, by_x = self._pressure(at, keep, slopes=True)
         pulled = np.einsum("ijeq,ieq->jeq", Deformation.of(self._table(at, u)[:, 1:]).cofactor, value)
-        force = np.zeros((dim, 1 + dim, *at.shape))
-        add_normal(force, at.frame.normal, pressure * pulled)
+        along = pressure * pulled
+        force = np.zeros((dim, 1 + dim, *at.shape), dtype=along.dtype)
+        add_normal(force, at.frame.normal, along)
         if by_x is not None:
             force[:, 0] = np.moveaxis(by_x, -1, 0) * (pulled * at.frame.normal).sum(axis=0)
         return force
@@ -111,7 +112,7 @@ class FollowerLaw(LoadLaw):
 def _cofactor_slopes(gradient: FloatArray) -> FloatArray:
     """``d cof(F)_ij / dF_kl``, ``(dim, dim, dim, dim, ...)``; cofactors have degree ``dim - 1`` in F."""
     dim = len(gradient)
-    result = np.zeros((dim, dim, dim, dim, *gradient.shape[2:]))
+    result = np.zeros((dim, dim, dim, dim, *gradient.shape[2:]), dtype=gradient.dtype)
     for k, j in np.ndindex(dim, dim):
         unit = np.zeros((dim, dim, *(1,) * (gradient.ndim - 2)))
         unit[k, j] = 1.0

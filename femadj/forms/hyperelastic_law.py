@@ -160,7 +160,7 @@ class HyperelasticLaw(RegionalLaw):
     def _deformed(self, at: Quadrature, u: FloatArray) -> Deformation:
         dim = self.dim
         deformed = Deformation.of(u.reshape(dim, dim + 1, *at.shape)[:, 1:])
-        inside_out = ~(deformed.J > 0).all(axis=-1)
+        inside_out = ~(deformed.J.real > 0).all(axis=-1)
         if inside_out.any():
             cells = at.domain.global_cells[inside_out]
             raise FormError(f"{self.stored}: the deformed cells {listing(cells)} are turned inside out")
@@ -180,7 +180,7 @@ class HyperelasticLaw(RegionalLaw):
         return self._in_slots(stress, at)
 
     def _in_slots(self, stress: FloatArray, at: Quadrature) -> FloatArray:
-        result = np.zeros((self.dim, self.dim + 1, *at.shape))
+        result = np.zeros((self.dim, self.dim + 1, *at.shape), dtype=stress.dtype)
         result[:, 1:] = stress
         return result.reshape(-1, *at.shape)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arguments import flag, one_of
+from femadj.base.jet import values_of
 from femadj.errors import MaterialError
 from femadj.forms.hyperelastic_law import HyperelasticLaw, Stored
 from femadj.forms.integral import IntegralTerm
@@ -95,12 +96,12 @@ class Hyperelastic(Body):
         """Lamé's constants ``(n, 2)`` of regions."""
         first, second = values
         if self.mu is not None:
-            require_positive(np.real(second), "mu")
-            if not (np.real(first) > -2 / 3 * np.real(second)).all():
+            require_positive(values_of(second), "mu")
+            if not (values_of(first) > -2 / 3 * values_of(second)).all():
                 raise MaterialError("lame must be above -2/3 of mu, where the bulk modulus vanishes")
             return np.stack([first, second], axis=1)
-        require_positive(np.real(first), "E")
-        require_poisson(np.real(second), "nu")
+        require_positive(values_of(first), "E")
+        require_poisson(values_of(second), "nu")
         lame = first * second / ((1 + second) * (1 - 2 * second))
         return np.stack([lame, first / (2 * (1 + second))], axis=1)
 
