@@ -1,0 +1,461 @@
+"""One-step schemes for ``M u'' + C u' + K u = F(t)`` and ``M u' + K u = F(t)``, each with its discrete adjoint.
+
+Steps are discretised first and differentiated then, so that gradients are those of the numbers that come out. A scheme
+has one matrix, factorised once for a run; the adjoint runs the same operations backwards, with one transposed solve on
+the same factor for every solve of the step.
+
+A state of a scheme is one array ``(rows, n)``: the unknowns, their time derivatives up to the order of the equations,
+and what else the scheme needs to run backwards. Cotangents of states are ``(order + 1, k, n)`` for ``k`` responses.
+Equations number the times at which they are loaded: 0 is the start, ``1 + k s + i`` stage ``i`` of ``s`` in step ``k``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from femadj.base.arguments import real_array
+from femadj.base.arrays import FloatArray
+from femadj.errors import ProblemError
+
+
+class StepMatrix(Protocol):
+    """A factorised sum of the matrices of equations; zero is solved for where unknowns are not free."""
+
+    def solve(self, rhs: FloatArray) -> FloatArray:
+        """Solve for ``(n,)``."""
+        ...
+
+    def adjoint(self, rhs: FloatArray) -> FloatArray:
+        """Solve the transposed equations for the rows of ``(k, n)``."""
+        ...
+
+
+class Accumulator(Protocol):
+    """What gradients are collected in, one row for each response; arrays are added to in place."""
+
+    @property
+    def step(self) -> FloatArray:
+        """By the length of a step, at fixed forces, ``(k,)``."""
+        ...
+
+    @property
+    def initial(self) -> FloatArray:
+        """By the initial values, ``(order, k, n)``."""
+        ...
+
+
+class Equations(Protocol):
+    """``sum_r A_r d^r u / dt^r = F(t)`` at a design. Arrays are zero where unknowns are not free."""
+
+    @property
+    def order(self) -> int:
+        """Of the highest time derivative."""
+        ...
+
+    @property
+    def initial(self) -> FloatArray:
+        """Initial values of the unknowns and of the derivatives below the highest, ``(order, n)``."""
+        ...
+
+    def matrix(self, weights: tuple[float, ...]) -> StepMatrix:
+        """``sum_r weights[r] A_r``, factorised."""
+        ...
+
+    def forces(self, fields: tuple[FloatArray | None, ...]) -> FloatArray:
+        """``sum_r A_r fields[r]``, ``(n,)``; None is zero."""
+        ...
+
+    def transposed(self, lam: FloatArray) -> tuple[FloatArray, ...]:
+        """``A_r^T lam`` by ``r`` for the rows of ``(k, n)``."""
+        ...
+
+    def load(self, number: int) -> FloatArray:
+        """``F`` at the time of that number, ``(n,)``."""
+        ...
+
+    def collect(
+        self,
+        number: int,
+        fields: tuple[FloatArray, ...],
+        lam: FloatArray,
+        products: tuple[FloatArray, ...],
+        into: Accumulator,
+    ) -> None:
+        """Add ``lam^T (dF(t) - sum_r dA_r fields[r])`` by all that the equations depend on but the times.
+
+        ``products`` is ``transposed(lam)``.
+        """
+        ...
+
+
+class Stepper(Protocol):
+    """Something that goes step by step, and back again."""
+
+    def first(self) -> FloatArray:
+        """The state at the start."""
+        ...
+
+    def step(self, y: FloatArray, k: int) -> FloatArray:
+        """The state after step ``k``, from the one before it."""
+        ...
+
+    def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
+        """The cotangent of ``y`` from that of ``new = step(y, k)``; adds to the gradients."""
+        ...
+
+    def back_first(self, y: FloatArray, bar: FloatArray, into: Accumulator) -> None:
+        """Add what depends on the state at the start."""
+        ...
+
+
+class Scheme(Protocol):
+    """How a step is taken."""
+
+    @property
+    def order(self) -> int:
+        """Order of the time derivative in the equations that it solves."""
+        ...
+
+    @property
+    def abscissae(self) -> tuple[float, ...]:
+        """Where in a step the equations are loaded, as fractions of it."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows of a state."""
+        ...
+
+    def stepper(self, equations: Equations, dt: float) -> Stepper:
+        """The scheme on equations, with a step length."""
+        ...
+
+
+class Initialised:
+    """What schemes have in common: the highest derivative at the start satisfies the equations."""
+
+    equations: Equations
+
+    @cached_property
+    def _inertia(self) -> StepMatrix:
+        order = self.equations.order
+        return self.equations.matrix((0.0,) * order + (1.0,))
+
+    def _start(self, rows: int) -> FloatArray:
+        given = self.equations.initial
+        y = np.zeros((rows, given.shape[1]))
+        y[: len(given)] = given
+        highest = self._inertia.solve(self.equations.load(0) - self.equations.forces((*given, None)))
+        y[len(given)] = highest
+        return y
+
+    def back_first(self, y: FloatArray, bar: FloatArray, into: Accumulator) -> None:
+        """Add what depends on the state at the start."""
+        order = self.equations.order
+        lam = self._inertia.adjoint(bar[order])
+        products = self.equations.transposed(lam)
+        self.equations.collect(0, tuple(y[: order + 1]), lam, products, into)
+        for r in range(order):
+            into.initial[r] += bar[r] - products[r]
+
+
+# ---------------------------------------------------------------------- second order in time
+@dataclass(frozen=True)
+class _Alpha:
+    """Coefficients of generalised-alpha: where inertia (``m``) and the other forces (``f``) are balanced."""
+
+    m: float
+    f: float
+    beta: float
+    gamma: float
+
+
+class _SecondOrder:
+    """Schemes that balance forces within a step and integrate the acceleration after Newmark."""
+
+    order = 2
+    rows = 3
+
+    @property
+    def alpha(self) -> _Alpha:
+        """The coefficients."""
+        raise NotImplementedError
+
+    @property
+    def abscissae(self) -> tuple[float, ...]:
+        """Where in a step the forces are balanced."""
+        return (1.0 - self.alpha.f,)
+
+    def stepper(self, equations: Equations, dt: float) -> Stepper:
+        """The scheme on equations, with a step length."""
+        return _AlphaStepper(equations, dt, self.alpha)
+
+
+@dataclass(frozen=True)
+class GeneralisedAlpha(_SecondOrder):
+    """Second order, unconditionally stable, with damping of what the steps do not resolve.
+
+    J. Chung and G. M. Hulbert, J. Appl. Mech. 60 (1993).
+
+    Parameters
+    ----------
+    rho : float
+        What is left of an unresolved oscillation after a step, from 0 (nothing) to 1 (all of it).
+    """
+
+    rho: float = 0.8
+
+    def __post_init__(self) -> None:
+        _between(self.rho, 0.0, 1.0, "rho of GeneralisedAlpha")
+
+    @property
+    def alpha(self) -> _Alpha:
+        """The coefficients."""
+        m, f = (2 * self.rho - 1) / (self.rho + 1), self.rho / (self.rho + 1)
+        return _Alpha(m, f, 0.25 * (1 - m + f) ** 2, 0.5 - m + f)
+
+
+@dataclass(frozen=True)
+class Newmark(_SecondOrder):
+    """Newmark's scheme (J. Eng. Mech. Div. 85 (1959)); left as it is, the trapezoidal rule, which keeps the energy.
+
+    Parameters
+    ----------
+    beta, gamma : float
+        ``2 beta >= gamma >= 1/2``, as unconditional stability asks for; second order with ``gamma = 1/2``.
+    """
+
+    beta: float = 0.25
+    gamma: float = 0.5
+
+    def __post_init__(self) -> None:
+        _between(self.gamma, 0.5, np.inf, "gamma of Newmark")
+        _between(self.beta, self.gamma / 2, np.inf, "beta of Newmark, for stability with any step,")
+
+    @property
+    def alpha(self) -> _Alpha:
+        """The coefficients."""
+        return _Alpha(0.0, 0.0, self.beta, self.gamma)
+
+
+@dataclass(frozen=True, eq=False)
+class _AlphaStepper(Initialised):
+    """States are ``u, v, a``. With ``u~ = u + dt v + dt^2 (1/2 - beta) a`` and ``v~ = v + dt (1 - gamma) a``,
+
+    ``M a_m + C v_f + K u_f = F``,  ``u' = u~ + dt^2 beta a'``,  ``v' = v~ + dt gamma a'``,
+
+    where ``x_m = (1 - m) x' + m x`` and ``x_f = (1 - f) x' + f x``.
+    """
+
+    equations: Equations
+    dt: float
+    c: _Alpha
+
+    @cached_property
+    def _matrix(self) -> StepMatrix:
+        c, dt = self.c, self.dt
+        return self.equations.matrix(((1 - c.f) * c.beta * dt**2, (1 - c.f) * c.gamma * dt, 1 - c.m))
+
+    def first(self) -> FloatArray:
+        """The state at the start."""
+        return self._start(3)
+
+    def step(self, y: FloatArray, k: int) -> FloatArray:
+        """The state after step ``k``."""
+        c, dt, (u, v, a) = self.c, self.dt, y
+        ahead = u + dt * v + dt**2 * (0.5 - c.beta) * a
+        fast = v + dt * (1 - c.gamma) * a
+        balanced = ((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a if c.m else None)
+        new = self._matrix.solve(self.equations.load(1 + k) - self.equations.forces(balanced))
+        return np.stack([ahead + dt**2 * c.beta * new, fast + dt * c.gamma * new, new])
+
+    def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
+        """The cotangent of ``y``."""
+        c, dt = self.c, self.dt
+        lam = self._matrix.adjoint(bar[2] + dt**2 * c.beta * bar[0] + dt * c.gamma * bar[1])
+        products = self.equations.transposed(lam)
+        of_u, of_v, of_a = products
+        ahead, fast = bar[0] - (1 - c.f) * of_u, bar[1] - (1 - c.f) * of_v
+        mean = (1 - c.f) * new + c.f * y
+        inertia = (1 - c.m) * new[2] + c.m * y[2]
+        self.equations.collect(1 + k, (mean[0], mean[1], inertia), lam, products, into)
+        into.step[:] += along(ahead, y[1] + 2 * dt * (0.5 - c.beta) * y[2]) + along(fast, (1 - c.gamma) * y[2])
+        into.step[:] += along(2 * dt * c.beta * ahead + c.gamma * fast, new[2])
+        slow = dt**2 * (0.5 - c.beta) * ahead + dt * (1 - c.gamma) * fast - c.m * of_a
+        return np.stack([ahead - c.f * of_u, fast + dt * ahead - c.f * of_v, slow])
+
+
+# ---------------------------------------------------------------------- first order in time
+class _RungeKutta:
+    """Singly diagonal implicit Runge-Kutta schemes: all stages share one matrix ``M + gamma dt K``."""
+
+    order = 1
+
+    @property
+    def tableau(self) -> tuple[tuple[float, ...], ...]:
+        """The rows of coefficients below and on the diagonal."""
+        raise NotImplementedError
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the stages in the step; the last row where schemes end at their last stage."""
+        return self.tableau[-1]
+
+    @property
+    def abscissae(self) -> tuple[float, ...]:
+        """Where in a step the stages are."""
+        return tuple(sum(row) for row in self.tableau)
+
+    @property
+    def rows(self) -> int:
+        """The unknowns, their rate at the end of the step, and the rates of the other stages."""
+        return 1 + len(self.tableau)
+
+    def stepper(self, equations: Equations, dt: float) -> Stepper:
+        """The scheme on equations, with a step length."""
+        return _StageStepper(equations, dt, self)
+
+
+@dataclass(frozen=True)
+class ImplicitEuler(_RungeKutta):
+    """First order; damps whatever the steps do not resolve."""
+
+    tableau = ((1.0,),)
+
+
+@dataclass(frozen=True)
+class Midpoint(_RungeKutta):
+    """The implicit midpoint rule: second order; does not damp what the steps do not resolve, whose sign alternates.
+
+    Without loads in time that is the rule of Crank and Nicolson. Rates at the ends of steps continue those in the
+    middle.
+    """
+
+    tableau = ((0.5,),)
+    weights = (1.0,)
+
+
+_G2 = 1 - 0.5**0.5
+_G3 = 0.43586652150845899942
+"""Root of ``x^3 - 3 x^2 + 3 x / 2 - 1 / 6``."""
+
+
+@dataclass(frozen=True)
+class SDIRK2(_RungeKutta):
+    """Two stages, second order; damps whatever the steps do not resolve.
+
+    R. Alexander, SIAM J. Numer. Anal. 14 (1977).
+    """
+
+    tableau = ((_G2,), (1 - _G2, _G2))
+
+
+@dataclass(frozen=True)
+class SDIRK3(_RungeKutta):
+    """Three stages, third order; damps whatever the steps do not resolve (R. Alexander, 1977)."""
+
+    tableau = (
+        (_G3,),
+        ((1 - _G3) / 2, _G3),
+        (-(6 * _G3**2 - 16 * _G3 + 1) / 4, (6 * _G3**2 - 20 * _G3 + 5) / 4, _G3),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _StageStepper(Initialised):
+    """``(M + gamma dt K) k_i = F(t_i) - K (u + dt sum_(j<i) a_ij k_j)``, ``u' = u + dt sum_i b_i k_i``.
+
+    States are ``u``, its rate ``v`` at the end of the step, and ``k_1 .. k_(s-1)``. The rate is the last stage where
+    that is at the end, and continues the stage in the middle otherwise: ``v' = 2 k - v``.
+    """
+
+    equations: Equations
+    dt: float
+    scheme: _RungeKutta
+
+    @property
+    def _at_end(self) -> bool:
+        return abs(self.scheme.abscissae[-1] - 1.0) < 1e-12
+
+    @cached_property
+    def _matrix(self) -> StepMatrix:
+        return self.equations.matrix((self.scheme.tableau[0][0] * self.dt, 1.0))
+
+    def first(self) -> FloatArray:
+        """The state at the start."""
+        return self._start(self.scheme.rows)
+
+    def step(self, y: FloatArray, k: int) -> FloatArray:
+        """The state after step ``k``."""
+        a, dt, s = self.scheme.tableau, self.dt, len(self.scheme.tableau)
+        new = np.zeros_like(y)
+        stages: list[FloatArray] = []
+        for i in range(s):
+            here = y[0] + dt * _sum(a[i][:i], stages)
+            load = self.equations.load(1 + k * s + i)
+            stages.append(self._matrix.solve(load - self.equations.forces((here, None))))
+        new[0] = y[0] + dt * _sum(self.scheme.weights, stages)
+        new[1] = stages[-1] if self._at_end else 2 * stages[-1] - y[1]
+        for row, stage in zip(new[2:], stages[:-1], strict=True):
+            row[...] = stage
+        return new
+
+    def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
+        """The cotangent of ``y``."""
+        a, b, dt, s = self.scheme.tableau, self.scheme.weights, self.dt, len(self.scheme.tableau)
+        stages = [*new[2:], new[1] if self._at_end else 0.5 * (new[1] + y[1])]
+        bars = [dt * b[i] * bar[0] for i in range(s)]
+        bars[-1] = bars[-1] + (1.0 if self._at_end else 2.0) * bar[1]
+        before = np.stack([bar[0], np.zeros_like(bar[1]) if self._at_end else -bar[1]])
+        into.step[:] += along(bar[0], _sum(b, stages))
+        for i in reversed(range(s)):
+            lam = self._matrix.adjoint(bars[i])
+            products = self.equations.transposed(lam)
+            moved = _sum(a[i], stages[: i + 1])
+            self.equations.collect(1 + k * s + i, (y[0] + dt * moved, stages[i]), lam, products, into)
+            into.step[:] -= along(products[0], moved)
+            before[0] -= products[0]
+            for j in range(i):
+                bars[j] = bars[j] - dt * a[i][j] * products[0]
+        return before
+
+
+def along(rows: FloatArray, x: FloatArray) -> FloatArray:
+    """Inner products of the rows of ``(..., n)`` with ``(n,)``, summed without BLAS (see ``base.arrays.inner``)."""
+    return np.asarray((rows * x).sum(axis=-1))
+
+
+def _sum(weights: tuple[float, ...], arrays: list[FloatArray]) -> FloatArray:
+    """Weighted sum; zero without arrays."""
+    total = np.zeros_like(arrays[0]) if arrays else np.zeros(())
+    for weight, array in zip(weights, arrays, strict=True):
+        total = total + weight * array
+    return total
+
+
+def _between(value: float, low: float, high: float, what: str) -> None:
+    """ProblemError for what is no number of a range."""
+    number = real_array(value, what, ProblemError, "a number")
+    if number.shape != () or not low <= number <= high or not np.isfinite(number):
+        above = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+        raise ProblemError(f"{what} must be {above}, not {value!r}")
+
+
+__all__ = [
+    "SDIRK2",
+    "SDIRK3",
+    "Accumulator",
+    "Equations",
+    "GeneralisedAlpha",
+    "ImplicitEuler",
+    "Midpoint",
+    "Newmark",
+    "Scheme",
+    "StepMatrix",
+    "Stepper",
+    "along",
+]
