@@ -8,11 +8,14 @@ import sys
 from importlib import import_module
 
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
+from femadj.algebra.stepping import SDIRK2, SDIRK3, GeneralisedAlpha, ImplicitEuler, Midpoint, Newmark
 from femadj.base.design import Cotangent, Design
+from femadj.conditions.history import WithHistory
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
+    CheckpointError,
     ComplexStepError,
     FemadjError,
     FormError,
@@ -45,8 +48,22 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Integral
-from femadj.problems import Chain, ChainGradient, ChainSolution, Counts, Gradient, LinearStatic, Partials, Solution
+from femadj.problems import (
+    Chain,
+    ChainGradient,
+    ChainSolution,
+    Counts,
+    Gradient,
+    HistorySolution,
+    LinearStatic,
+    Partials,
+    Solution,
+    Times,
+    Transient,
+    TransientGradient,
+)
 from femadj.responses import (
+    AtTime,
     Compliance,
     Displacement,
     Evaluation,
@@ -57,7 +74,11 @@ from femadj.responses import (
     Reaction,
     Response,
     StrainEnergy,
+    TimeIntegral,
+    TimeResponse,
     Volume,
+    observation,
+    values_in_time,
 )
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
@@ -88,13 +109,17 @@ for _old, _new in {
     sys.modules[f"{__name__}.{_old}"] = import_module(f"{__name__}.{_new}")
 
 __all__ = [
+    "SDIRK2",
+    "SDIRK3",
     "AdvectionDiffusion",
+    "AtTime",
     "BodyForce",
     "CellBlock",
     "CellField",
     "Chain",
     "ChainGradient",
     "ChainSolution",
+    "CheckpointError",
     "ComplexStepError",
     "Compliance",
     "Cotangent",
@@ -112,11 +137,14 @@ __all__ = [
     "Form",
     "FormError",
     "Functional",
+    "GeneralisedAlpha",
     "Gradient",
     "Gravity",
     "GroupRecord",
+    "HistorySolution",
     "IllConditionedError",
     "IllConditionedWarning",
+    "ImplicitEuler",
     "ImportReport",
     "IndefiniteSystemError",
     "Integral",
@@ -130,7 +158,9 @@ __all__ = [
     "MaterialError",
     "Mesh",
     "MeshFileError",
+    "Midpoint",
     "MissingExtraError",
+    "Newmark",
     "NodalField",
     "NonFiniteError",
     "OnStage",
@@ -155,20 +185,28 @@ __all__ = [
     "SystemGradient",
     "TangledMeshError",
     "ThermalStrain",
+    "TimeIntegral",
+    "TimeResponse",
+    "Times",
     "TotalForce",
     "Traction",
+    "Transient",
+    "TransientGradient",
     "UnknownGroupError",
     "UnknownParameterError",
     "UnsupportedCellError",
     "Verification",
     "VerificationError",
     "Volume",
+    "WithHistory",
     "available_solvers",
     "get_solver",
+    "observation",
     "read_mesh",
     "read_mesh_with_report",
     "value_and_gradient",
     "values_and_gradients",
+    "values_in_time",
     "verify",
     "write_results",
     "write_vtu",

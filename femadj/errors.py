@@ -230,6 +230,10 @@ class SolverMemoryError(SolverError, MemoryError):
         self.needed_bytes = needed_bytes
 
 
+class CheckpointError(FemadjError, OSError):
+    """States of a run over time that do not fit into memory or onto the disk, or files of another run."""
+
+
 class VerificationError(FemadjError, AssertionError):
     """A derivative that disagrees with differences of independently rebuilt problems."""
 

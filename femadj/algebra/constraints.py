@@ -152,6 +152,8 @@ class Selection:
     def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
         """Weighted sum of matrices that the constraints have been applied to; the weight first."""
         result = _weighted(parts)
+        if len(self.unknowns) == 0:
+            return result
         own = result.rows[np.arange(len(self.unknowns)), self.unknowns]
         kept = _on_diagonal(np.asarray(own).ravel(), diagonal)
         result.values[self._diagonal] = kept

@@ -210,6 +210,14 @@ class Supports:
     @classmethod
     def of(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
         """Resolve groups and components; SupportError when the body can still move."""
+        constraints = cls.resolved(space, physics, supports)
+        if constraints.location is None:
+            constraints._require_statically_determined(physics)
+        return constraints
+
+    @classmethod
+    def resolved(cls, space: Discretisation, physics: Physics, supports: Sequence[Fixed]) -> Supports:
+        """Resolve groups and components of a body that may move."""
         names = physics.components(space.mesh.dim)
         numbering = _numbering(space)
         constrained = [each for support in supports for each in constrained_by(space, names, support, numbering)]
@@ -218,10 +226,7 @@ class Supports:
             fixed.reshape(-1)[each.unknowns] = True
         location = None if numbering is None else numbering.location
         constrained.sort(key=lambda each: each.support.overrides)
-        constraints = cls(space, names, tuple(supports), tuple(constrained), fixed, location)
-        if numbering is None:
-            constraints._require_statically_determined(physics)
-        return constraints
+        return cls(space, names, tuple(supports), tuple(constrained), fixed, location)
 
     def described(self, support: Fixed) -> str:
         """A support with the names of its components."""

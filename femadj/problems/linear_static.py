@@ -32,6 +32,7 @@ from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Solver
+from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
 
@@ -80,20 +81,15 @@ class LinearStatic(HoldsSolver):
     ) -> None:
         require_mesh(mesh, ProblemError)
         notified(progress, ProblemError)
-        if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
-            advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
-            raise ProblemError(
-                "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-                f"{physics!r}{advice}"
-            )
+        require_physics(physics)
         for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
             if value is not None:
                 whole_number(value, 1, what, ProblemError)
         self._mesh = mesh
         self._physics = physics
         given = (supports,) if isinstance(supports, Fixed) else supports
-        self._supports = _conditions(given, _is_support, "supports", "Fixed('name')", SupportError)
-        self._loads = _conditions(loads, _is_load, "loads", "Traction('name', value)", LoadError)
+        self._supports = conditions_of(given, is_support, "supports", "Fixed('name')", SupportError)
+        self._loads = conditions_of(loads, is_load, "loads", "Traction('name', value)", LoadError)
         self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         self._threads = threads
@@ -250,35 +246,46 @@ class LinearStatic(HoldsSolver):
         try:
             solved = self._linear.solve_at(at, phases)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
-            raise self._located(error) from error
+            raise located(error, self._residual.space, self._physics) from error
         solution = Solution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
 
-    def _located(
-        self, error: SingularSystemError | IndefiniteSystemError | IllConditionedError
-    ) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
-        """The same error with nodes and components for numbers of unknowns."""
-        if error.equation is None:
-            return error
-        names = self._physics.components(self._mesh.dim)
-        unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
-        where = "; ".join(unknown_name(self._residual.space, names, unknown) for unknown in unknowns)
+
+def located(
+    error: SingularSystemError | IndefiniteSystemError | IllConditionedError, space: Discretisation, physics: Physics
+) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
+    """The same error with nodes and components for numbers of unknowns."""
+    if error.equation is None:
+        return error
+    names = physics.components(space.mesh.dim)
+    unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
+    where = "; ".join(unknown_name(space, names, unknown) for unknown in unknowns)
+    causes = (
+        "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
+        "material constants that differ by too many orders of magnitude"
+    )
+    if isinstance(error, IndefiniteSystemError) and isinstance(physics, Form):
         causes = (
-            "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
-            "material constants that differ by too many orders of magnitude"
+            "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
+            + causes
         )
-        if isinstance(error, IndefiniteSystemError) and isinstance(self._physics, Form):
-            causes = (
-                "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
-                + causes
-            )
-        located = copy(error)
-        located.args = (f"{error}: {where}. Likely causes: {causes}",)
-        return located
+    named = copy(error)
+    named.args = (f"{error}: {where}. Likely causes: {causes}",)
+    return named
 
 
-def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
+def require_physics(physics: Any) -> None:
+    """ProblemError for what is no physics."""
+    if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
+        advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
+        raise ProblemError(
+            "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
+            f"{physics!r}{advice}"
+        )
+
+
+def conditions_of(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
     """Supports or loads as given."""
     items = sequence_of(value, what, error, f": write [{example}]")
     for item in items:
@@ -287,11 +294,13 @@ def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str
     return items
 
 
-def _is_support(item: Any) -> bool:
+def is_support(item: Any) -> bool:
+    """Whether something is a support."""
     return isinstance(item, Fixed)
 
 
-def _is_load(item: Any) -> bool:
+def is_load(item: Any) -> bool:
+    """Whether something is a load."""
     return callable(getattr(item, "bind", None)) and not isinstance(item, type)
 
 

@@ -260,7 +260,7 @@ class Solution(HoldsSolver):
             points += partials.points
         supports = np.zeros_like(self.u) if weights.prescribed is None else self._field(weights.prescribed[0])
         sources = {name: self._by_parameter(name, partials, seed, weights) for name in self.parameters}
-        sources |= {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
+        sources |= {name: partial(own_slope, partials, name) for name in partials.parameters if name not in sources}
         return Gradient(points, self._field(weights.external[0]), supports, seed.solves, OnDemand(sources))
 
     def _by_parameter(self, name: str, partials: Partials, seed: Seed, weights: Weights) -> Callable[[], FloatArray]:
@@ -270,36 +270,40 @@ class Solution(HoldsSolver):
             slope = np.zeros(shape)
             if seed.depends:
                 at.pullback(state, [weights], [Cotangent(None, {name: slope})])
-            return slope + _own(partials, name, shape) if name in partials.parameters else slope
+            return slope + own_slope(partials, name, shape) if name in partials.parameters else slope
 
         return compute
 
     def _check(self, partials: Partials) -> None:
-        field, points = self.u.shape, self.points.shape
-        mapping_of(partials.parameters, f"{partials.name}: parameters", ResponseError)
-        for what, shape in (
-            ("state", field),
-            ("points", points),
-            ("internal_weight", field),
-            ("external_weight", field),
-            ("adjoint", field),
-        ):
-            array: Any = getattr(partials, what)
-            if array is None:
-                continue
-            if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
-                found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise ResponseError(
-                    f"{partials.name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not "
-                    f"{found}"
-                )
-            if not np.isfinite(array).all():
-                raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
-        if partials.adjoint is not None and partials.state is None:
-            raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+        checked_partials(partials, self.u.shape, self.points.shape)
 
 
-def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
+def checked_partials(partials: Partials, field: tuple[int, ...], points: tuple[int, ...]) -> None:
+    """ResponseError for partial derivatives that are not finite arrays in the shapes of unknowns and points."""
+    mapping_of(partials.parameters, f"{partials.name}: parameters", ResponseError)
+    for what, shape in (
+        ("state", field),
+        ("points", points),
+        ("internal_weight", field),
+        ("external_weight", field),
+        ("adjoint", field),
+    ):
+        array: Any = getattr(partials, what)
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ResponseError(
+                f"{partials.name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not "
+                f"{found}"
+            )
+        if not np.isfinite(array).all():
+            raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
+    if partials.adjoint is not None and partials.state is None:
+        raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+
+
+def own_slope(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
     """The partial derivative of a response by a parameter, checked when it is read."""
     array = real_array(partials.parameters[name], f"{partials.name}: the derivative by {name!r}", ResponseError)
     if (shape is not None and array.shape != shape) or not np.isfinite(array).all():

@@ -6,8 +6,10 @@ from femadj.responses.field import Displacement, FieldNorm
 from femadj.responses.functional import Functional
 from femadj.responses.geometry import Mass, Volume
 from femadj.responses.reaction import Reaction
+from femadj.responses.time import AtTime, TimeIntegral, TimeResponse, observation, values_in_time
 
 __all__ = [
+    "AtTime",
     "Compliance",
     "Displacement",
     "Evaluation",
@@ -18,5 +20,9 @@ __all__ = [
     "Reaction",
     "Response",
     "StrainEnergy",
+    "TimeIntegral",
+    "TimeResponse",
     "Volume",
+    "observation",
+    "values_in_time",
 ]

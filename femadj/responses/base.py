@@ -12,7 +12,7 @@ import numpy as np
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
-from femadj.problems import ChainSolution, Partials, Solution
+from femadj.problems import ChainSolution, HistorySolution, Partials, Solution
 
 
 class Response(Protocol):
@@ -114,20 +114,20 @@ class OnStage:
 AnyResponse = Response | OnStage
 
 
-def value_of(response: AnyResponse, solution: Solution | ChainSolution) -> float:
+def value_of(response: AnyResponse, solution: Solution | ChainSolution | HistorySolution) -> float:
     """Value of a response, checked; a bare response of a chain is one of its last stage."""
     stage, plain = _located(response)
-    here = solution.stage(stage)
+    here: Any = solution.stage(stage)
     method: Any = getattr(plain, "value", None)
     if _is_method(plain, method):
         return _checked_value(plain, method(here))
     return partials_of(response, solution).value
 
 
-def partials_of(response: AnyResponse, solution: Solution | ChainSolution) -> Partials:
+def partials_of(response: AnyResponse, solution: Solution | ChainSolution | HistorySolution) -> Partials:
     """Value and partial derivatives of a response, checked; a bare response of a chain is one of its last stage."""
     stage, plain = _located(response)
-    here = solution.stage(stage)
+    here: Any = solution.stage(stage)
     method: Any
     for name in ("partials", "evaluate"):
         method = getattr(plain, name, None)

@@ -10,7 +10,15 @@ import numpy as np
 from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
+from femadj.problems import (
+    ChainGradient,
+    ChainSolution,
+    Gradient,
+    HistorySolution,
+    Solution,
+    TransientGradient,
+    require_solution,
+)
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, partials_of
 
@@ -20,14 +28,16 @@ def value_and_gradient(solution: Solution, response: AnyResponse) -> tuple[float
 @overload
 def value_and_gradient(solution: ChainSolution, response: AnyResponse) -> tuple[float, ChainGradient]: ...
 @overload
+def value_and_gradient(solution: HistorySolution, response: AnyResponse) -> tuple[float, TransientGradient]: ...
+@overload
 def value_and_gradient(
     solution: Solution | ChainSolution, response: AnyResponse
 ) -> tuple[float, Gradient | ChainGradient]: ...
 
 
 def value_and_gradient(
-    solution: Solution | ChainSolution, response: AnyResponse
-) -> tuple[float, Gradient | ChainGradient]:
+    solution: Solution | ChainSolution | HistorySolution, response: AnyResponse
+) -> tuple[float, Gradient | ChainGradient | TransientGradient]:
     """Value of a response and its gradient, for one transposed solve on the solution's factor (or none).
 
     Parameters
@@ -61,13 +71,17 @@ def values_and_gradients(
 ) -> tuple[FloatArray, tuple[ChainGradient, ...]]: ...
 @overload
 def values_and_gradients(
+    solution: HistorySolution, responses: Sequence[AnyResponse]
+) -> tuple[FloatArray, tuple[TransientGradient, ...]]: ...
+@overload
+def values_and_gradients(
     solution: Solution | ChainSolution, responses: Sequence[AnyResponse]
 ) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]: ...
 
 
 def values_and_gradients(
-    solution: Solution | ChainSolution, responses: Sequence[AnyResponse]
-) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]:
+    solution: Solution | ChainSolution | HistorySolution, responses: Sequence[AnyResponse]
+) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...] | tuple[TransientGradient, ...]]:
     """Values and gradients of several responses; their adjoint systems are solved as one block.
 
     Returns

@@ -20,7 +20,7 @@ from rich.console import Console
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.design import Design
 from femadj.errors import ProblemError
-from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic
+from femadj.problems import Chain, ChainGradient, Gradient, LinearStatic, Transient, TransientGradient
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
@@ -54,7 +54,7 @@ that; below the second they need not be told from zero more sharply than those a
 
 
 def verify(
-    problem: LinearStatic | Chain,
+    problem: LinearStatic | Chain | Transient,
     response: Response | OnStage,
     *,
     points: npt.ArrayLike | None = None,
@@ -76,7 +76,8 @@ def verify(
 
     Parameters
     ----------
-    problem : LinearStatic or Chain
+    problem : LinearStatic, Chain or Transient
+        A transient one needs its times, ``Transient(..., times=...)``.
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
@@ -138,10 +139,10 @@ class _Rebuilt:
 
     def __init__(
         self,
-        problem: LinearStatic | Chain,
+        problem: LinearStatic | Chain | Transient,
         response: Response | OnStage,
         value: float,
-        gradient: Gradient | ChainGradient,
+        gradient: Gradient | ChainGradient | TransientGradient,
         phases: Phases,
         rng: np.random.Generator,
         brief: bool,

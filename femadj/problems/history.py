@@ -1,0 +1,430 @@
+"""A problem solved over time. It owns its factors and what it keeps of its states, and with them its adjoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from femadj.algebra.checkpoint import Folder, Snapshots, pairs, reverse
+from femadj.algebra.stepping import Scheme, Stepper, along
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent
+from femadj.base.display import at_node, measured, shown
+from femadj.base.pickling import HoldsSolver, Picklable
+from femadj.errors import ResponseError
+from femadj.problems.fem import FemAtDesign
+from femadj.problems.gradient import OnDemand, Partials, all_partials
+from femadj.problems.initial import NAMES
+from femadj.problems.motion import Motion, Sums
+from femadj.problems.solution import StaticProblem, checked_partials, own_slope
+from femadj.problems.times import Observation, Reading, TimePartials, Times, reading
+from femadj.progress import Phases
+from femadj.space.parameters import Parameters
+
+SAVED = 50
+"""How often, at least, the way back is saved to a folder."""
+
+_STATIC = frozenset({"load", "prescribed", "implicit", "factor", "linear", "reactions", "internal_forces"})
+
+
+class TransientProblem(StaticProblem, Protocol):
+    """What a history tells of the problem that it solves."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """How steps are taken."""
+        ...
+
+    @property
+    def histories(self) -> tuple[int, ...]:
+        """Groups of the loads that have a history of their own, in their order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HistorySlope(Picklable):
+    """Derivative of a response by the history of a load.
+
+    Attributes
+    ----------
+    times : (n,)
+        Where the history has been evaluated.
+    values : (n,)
+        Derivatives by its values there.
+    """
+
+    times: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TransientGradient(Picklable):
+    """Total derivatives of a response of a history.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        By the node coordinates.
+    parameters : mapping of name to array
+        By every parameter of the problem and of the response; among them ``final_time``, ``damping`` (second order) and
+        the initial values ``initial_u`` and ``initial_v`` (unless functions of position). Those of materials, loads and
+        responses take one further sweep back for all of them together, when the first of them is read.
+    initial : tuple of (n_nodes, nc)
+        By the initial values of the field and, in second order, of its rate; zero at supports.
+    histories : tuple of HistorySlope
+        By the histories of those loads that have one, in the order of the loads.
+    adjoint_solves : int
+        Right-hand sides solved for this response.
+    """
+
+    points: FloatArray
+    parameters: Mapping[str, FloatArray]
+    initial: tuple[FloatArray, ...]
+    histories: tuple[HistorySlope, ...]
+    adjoint_solves: int
+
+    def __repr__(self) -> str:
+        return shown(
+            f"TransientGradient({len(self.points)} nodes, adjoint solves: {self.adjoint_solves})",
+            points=measured(self.points, at_node(self.points.shape)),
+            parameters=", ".join(self.parameters),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A field at one time of a history, as static responses see a solution.
+
+    Attributes
+    ----------
+    problem : Transient
+    at : FemAtDesign
+    time : float
+    u : (n_nodes, nc)
+        The field, its rate or its acceleration.
+    """
+
+    problem: TransientProblem
+    at: FemAtDesign
+    time: float
+    u: FloatArray
+
+    @property
+    def points(self) -> FloatArray:
+        """Node coordinates."""
+        return self.at.points
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameters of physics and loads with their values here."""
+        return self.at.parameters
+
+    def stage(self, name: str | None) -> Moment:
+        """Itself; ResponseError for the name of a stage."""
+        return _unstaged(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _STATIC:
+            raise ResponseError(
+                f"a history has no {name!r} for responses to read: they may depend on the field at a time and on the "
+                "design (Displacement, FieldNorm, Functional, Volume, Mass), not on forces"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _unstaged(here: Any, name: str | None) -> Any:
+    if name is not None:
+        raise ResponseError(f"the response of stage {name!r} is one of a chain, and the solution is a history")
+    return here
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """An observation of a response, placed in the steps."""
+
+    response: int
+    observation: Observation
+    reading: Reading
+
+
+@dataclass(frozen=True, eq=False)
+class HistorySolution(HoldsSolver):
+    """A transient problem solved at a design.
+
+    For static responses it is the field at the final time; ``AtTime`` and ``TimeIntegral`` observe others.
+
+    Attributes
+    ----------
+    problem : Transient
+    motion : Motion
+        The equations at the design.
+    stepper : Stepper
+        The scheme on them; owns the factors.
+    times : Times
+    snapshots : Snapshots
+        The states that are kept.
+    seconds : mapping of phase to seconds
+    """
+
+    problem: TransientProblem
+    motion: Motion
+    stepper: Stepper
+    times: Times
+    snapshots: Snapshots
+    seconds: Mapping[str, float]
+
+    @property
+    def at(self) -> FemAtDesign:
+        """The residual at the design, without loads."""
+        return self.motion.at
+
+    @property
+    def points(self) -> FloatArray:
+        """Node coordinates, ``(n_nodes, dim)``."""
+        return self.at.points
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameters of physics and loads with their values here."""
+        return self.at.parameters
+
+    @property
+    def u(self) -> FloatArray:
+        """The field at the final time, ``(n_nodes, nc)``."""
+        return self.moment().u
+
+    @property
+    def stages(self) -> Mapping[str, HistorySolution]:
+        """Itself, under no name."""
+        return {"": self}
+
+    def stage(self, name: str | None) -> HistorySolution:
+        """Itself; ResponseError for the name of a stage."""
+        return self if name is None else _unstaged(self, name)
+
+    __getattr__ = Moment.__getattr__
+
+    def __repr__(self) -> str:
+        return shown(
+            f"HistorySolution({self.at.space.n_dofs} unknowns, {self.times.steps} steps to {self.times.final:g}, "
+            f"{type(self.problem.scheme).__name__}, solver {self.problem.solver_name})",
+            memory=str(self.snapshots.schedule),
+            u=measured(self.u),
+            seconds=", ".join(f"{phase} {time:.3f}" for phase, time in self.seconds.items()),
+        )
+
+    # ------------------------------------------------------------------ reading the history
+    def moment(self, time: float | None = None, of: int = 0) -> Moment:
+        """The field (0), its rate (1) or acceleration (2) at a time, at the final one when left out."""
+        seen = Observation(float(self.times.final if time is None else time), 0, 1, 0, of, _nothing, _nothing)
+        ((_, moment),) = self.moments([seen])
+        return moment
+
+    def moments(self, observations: Sequence[Observation]) -> Iterator[tuple[int, Moment]]:
+        """Numbers of observations and what they see, in the order of the steps; states are not kept."""
+        placed = self._placed([observations])
+        for k, y, new in pairs(self.stepper, self.snapshots, set(placed)):
+            for number, each in placed[k]:
+                yield number, self._moment(each, y, new)
+
+    def collected(self, observations: Sequence[Observation]) -> FloatArray:
+        """Values of responses at times, one for each observation."""
+        values = np.zeros(len(observations))
+        for number, moment in self.moments(observations):
+            values[number] = observations[number].value(moment)
+        return values
+
+    def _placed(self, groups: Sequence[Sequence[Observation]]) -> dict[int, list[tuple[int, _Placed]]]:
+        """Observations of several responses by the step they fall into, numbered within their response."""
+        found: dict[int, list[tuple[int, _Placed]]] = {}
+        for response, observations in enumerate(groups):
+            for number, each in enumerate(observations):
+                read = reading(each, self.times, self.motion.order)
+                found.setdefault(read.step, []).append((number, _Placed(response, each, read)))
+        return found
+
+    def _moment(self, placed: _Placed, y: FloatArray, new: FloatArray) -> Moment:
+        time, of, weights = placed.observation.time, placed.observation.of, placed.reading.weights
+        rows = self.motion.order + 1
+        field = _combined(weights[0], y[:rows]) + _combined(weights[1], new[:rows])
+        held = self.motion.held_at(np.array([time]), of)[:, 0]
+        field = field + _combined(held, self.motion.prescribed)
+        return Moment(self.problem, self.at, time, field.reshape(self.at.space.shape))
+
+    # ------------------------------------------------------------------ derivatives
+    def pullback(self, partials: Sequence[Partials]) -> tuple[TransientGradient, ...]:
+        """Total derivatives of responses: one sweep back, with all adjoint states of a step as one block.
+
+        Partial derivatives that are not those of observations belong to the field at the final time.
+        """
+        given = all_partials(partials)
+        for each in given:
+            self.stage(each.stage)
+        observed = [self._observations(each) for each in given]
+        phases = Phases(self.problem.progress)
+        with phases("adjoint time steps"):
+            sums, own = self._swept(observed, [Cotangent(np.zeros_like(self.points)) for _ in given], "points")
+
+        @cache
+        def by_parameters() -> list[Cotangent]:
+            into = [Cotangent(None, {name: np.zeros(e.shape) for name, e in self.parameters.entries.items()} | more)
+                    for more in own]  # fmt: skip
+            with phases("adjoint time steps, parameters"):
+                return self._swept(observed, into, "parameters")[0].into
+
+        return tuple(self._gradient(n, sums, own[n], by_parameters) for n in range(len(given)))
+
+    def _observations(self, partials: Partials) -> tuple[Observation, ...]:
+        if isinstance(partials, TimePartials):
+            return partials.observations
+        final = float(self.times.final)
+        return (Observation(final, 1.0, 1.0, 0.0, 0, _nothing, lambda moment: partials),)
+
+    def _swept(
+        self, observed: Sequence[Sequence[Observation]], into: list[Cotangent], name: str
+    ) -> tuple[Sums, list[dict[str, FloatArray]]]:
+        """One sweep back; also returns zeros for the parameters of the responses' own."""
+        placed, count, n = self._placed(observed), len(observed), self.at.space.n_dofs
+        sums, order = self.motion.sums(count, into), self.motion.order
+        own: list[dict[str, FloatArray]] = [{} for _ in observed]
+        bar = np.zeros((order + 1, count, n))
+        folder = self.snapshots.folder
+        saved, end = "", self.times.steps
+        if folder is not None:
+            saved = f"back-{name}-{self._key(observed)}"
+            kept = folder.read(saved)
+            if kept is not None:
+                end = int(kept.pop("end"))
+                bar = kept.pop("bar")
+                sums.take(kept)
+                for index, partials in self._last(observed):
+                    own[index] = self._own(partials)
+
+        def visit(k: int, y: FloatArray, new: FloatArray) -> None:
+            nonlocal bar
+            before = np.zeros_like(bar)
+            for _, each in placed.get(k, ()):
+                partials = self._observed(each, y, new, bar, before, sums)
+                own[each.response] |= self._own(partials)
+            bar = self.stepper.back(y, new, k, bar, sums) + before
+            if folder is not None and k % max(1, self.times.steps // SAVED) == 0:
+                folder.write(saved, end=np.array(k), bar=bar, **sums.arrays())
+
+        reverse(self.stepper, self.snapshots, end, visit)
+        self.stepper.back_first(self.snapshots.states[0], bar, sums)
+        self.motion.finish(sums)
+        return sums, own
+
+    def _observed(
+        self, placed: _Placed, y: FloatArray, new: FloatArray, bar: FloatArray, before: FloatArray, sums: Sums
+    ) -> Partials:
+        """Add what an observation says of the states before and after a step, and its own derivatives."""
+        seen, read, i = placed.observation, placed.reading, placed.response
+        partials = seen.partials(self._moment(placed, y, new))
+        checked_partials(partials, self.at.space.shape, self.points.shape)
+        if partials.internal_weight is not None or partials.external_weight is not None:
+            raise ResponseError(f"{partials.name} contains forces: a history takes responses of field and design alone")
+        sums.final[i] += seen.weight_rate * partials.value
+        cotangent, rows = sums.into[i], self.motion.order + 1
+        if cotangent.points is not None and partials.points is not None:
+            cotangent.points[...] += seen.weight * partials.points
+        for name, slope in cotangent.parameters.items():
+            if name in partials.parameters:
+                slope[...] += seen.weight * own_slope(partials, name, slope.shape)
+        if partials.state is None:
+            return partials
+        whole = seen.weight * partials.state.ravel()
+        free = self.at.constraints.restrict(whole)
+        for row in range(rows):
+            before[row, i] += read.weights[0, row] * free
+            bar[row, i] += read.weights[1, row] * free
+        rate = _combined(read.by_final[0], y[:rows]) + _combined(read.by_final[1], new[:rows])
+        sums.final[i] += along(free, rate)
+        time, prescribed = np.array([seen.time]), self.motion.prescribed
+        for group, factor in enumerate(self.motion.held_at(time, seen.of)[:, 0]):
+            sums.held[i] += np.where(self.motion.held[group], factor * whole, 0.0)
+            if seen.time_rate:
+                slope = self.motion.held_courses[group].at(time, seen.of + 1)[0]
+                sums.final[i] += seen.time_rate * slope * along(whole, prescribed[group])
+        return partials
+
+    def _own(self, partials: Partials) -> dict[str, FloatArray]:
+        """Zeros for the parameters of a response's own."""
+        names = [name for name in partials.parameters if name not in self.parameters]
+        return {name: np.zeros(np.shape(partials.parameters[name])) for name in names}
+
+    def _last(self, observed: Sequence[Sequence[Observation]]) -> list[tuple[int, Partials]]:
+        """Partial derivatives of responses at the last of their observations."""
+        last = [max(each, key=lambda o: o.time) for each in observed]
+        return [(index, last[index].partials(moment)) for index, moment in self.moments(last)]
+
+    def _key(self, observed: Sequence[Sequence[Observation]]) -> str:
+        """Checksum of what is observed, with the derivatives at the last observations."""
+        sha = hashlib.sha256()
+        for each in observed:
+            sha.update(np.array([(o.time, o.time_rate, o.weight, o.weight_rate, o.of) for o in each]).tobytes())
+        for index, partials in sorted(self._last(observed), key=lambda found: found[0]):
+            sha.update(f"{index} {partials.name} {partials.value!r}".encode())
+            for array in (partials.state, partials.points):
+                sha.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()[:16]
+
+    def _gradient(
+        self, i: int, sums: Sums, own: Mapping[str, FloatArray], by_parameters: Callable[[], list[Cotangent]]
+    ) -> TransientGradient:
+        motion, shape, points = self.motion, self.at.space.shape, sums.into[i].points
+        assert points is not None
+        initial = tuple(motion.at.constraints.restrict(bars[i]).reshape(shape) for bars in sums.initial)
+        sources: dict[str, Callable[[], FloatArray]] = {
+            name: partial(_read, by_parameters, i, name) for name in (*self.parameters, *own)
+        }
+        sources["final_time"] = partial(self._by_final_time, i, sums)
+        if motion.order == 2:
+            sources["damping"] = partial(np.asarray, sums.damping[i])
+        for name, array, slopes in zip(NAMES, initial, motion.initial_slopes, strict=False):
+            if slopes is None:
+                sources[name] = partial(np.asarray, array)
+        groups = self.problem.histories
+        histories = tuple(HistorySlope(motion.times, sums.coefficients[group, i]) for group in groups)
+        stages = len(self.problem.scheme.abscissae)
+        return TransientGradient(points, OnDemand(sources), initial, histories, stages * self.times.steps + 1)
+
+    def _by_final_time(self, i: int, sums: Sums) -> FloatArray:
+        """Through the length of steps, the times of loads, and those of observations."""
+        times, final = self.motion.times, float(self.times.final)
+        total = sums.step[i] / self.times.steps + sums.final[i]
+        for by_coefficient, rates in zip(sums.coefficients[:, i], self.motion.coefficient_rates, strict=True):
+            total += float((by_coefficient * rates * times).sum()) / final
+        return np.array(total)
+
+
+def _read(by_parameters: Callable[[], list[Cotangent]], i: int, name: str) -> FloatArray:
+    return by_parameters()[i].parameters[name]
+
+
+def _combined(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    """Weighted sum of rows; a row without weight does not count."""
+    total = np.zeros(rows.shape[1:])
+    for weight, row in zip(weights, rows, strict=True):
+        if weight:
+            total += weight * row
+    return total
+
+
+def _nothing(moment: Any) -> Any:
+    raise AssertionError("only the field is read")
+
+
+def folder_of(path: Any, motion: Motion, scheme: Scheme, times: Times) -> Folder:
+    """The folder of a run: its key is a checksum of all numbers that the states depend on."""
+    sha = hashlib.sha256(f"{scheme!r} {times.steps} {times.final!r} {motion.order}".encode())
+    for rate in range(motion.order + 1):
+        sha.update(motion.at.operator(rate).values.tobytes())
+    for array in (motion.vectors, motion.coefficients, motion.initial, motion.damping, motion.prescribed, motion.held):
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return Folder(path, sha.hexdigest())
