@@ -22,8 +22,9 @@ from femadj.io.atomic import complete_file
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 
-BESIDE = 3
-"""States in memory beside those that are kept: the last one, and the two that a step is taken between."""
+BESIDE = 4
+"""States in memory beside those that are kept: the last one, the one after the step that is reversed, and the two that
+a step is taken between."""
 
 
 def bytes_of(size: int | str, what: str, error: type[FemadjError]) -> int:
@@ -44,7 +45,7 @@ def bytes_of(size: int | str, what: str, error: type[FemadjError]) -> int:
 def written(n_bytes: int) -> str:
     """A size for people."""
     unit = next(u for u in ("TiB", "GiB", "MiB", "KiB", "B") if n_bytes >= _UNITS[u] or u == "B")
-    return f"{n_bytes / _UNITS[unit]:.3g} {unit}"
+    return f"{n_bytes / _UNITS[unit]:.4g} {unit}"
 
 
 # ---------------------------------------------------------------------- the schedule
@@ -56,7 +57,7 @@ class Schedule:
     ----------
     steps : int
     kept : int
-        States that are kept at a time, the first one included and the last one not.
+        States that are kept at a time, the first one included, and the last two not.
     """
 
     steps: int
@@ -64,7 +65,7 @@ class Schedule:
 
     @classmethod
     def within(cls, steps: int, state_bytes: int, budget: int | None) -> Schedule:
-        """As many states as a budget of memory holds, beside the last one and the two that a step is taken between."""
+        """As many states as a budget of memory holds, beside those that are there in any case."""
         if budget is None:
             return cls(steps, steps)
         kept = min(steps, budget // state_bytes - BESIDE)
@@ -210,7 +211,8 @@ class Snapshots:
             return cls(schedule)
         found = folder.numbers()
         last = [k for k in found if k == schedule.steps]
-        inner = [k for k in found if k < schedule.steps] if 0 in found else []
+        last += [k for k in found if k == schedule.steps - 1 and 0 in found]
+        inner = [k for k in found if k < schedule.steps - 1] if 0 in found else []
         chosen = inner if len(inner) <= schedule.kept else [*inner[:1], *inner[len(inner) - schedule.kept + 1 :]]
         for k in set(found) - {*chosen, *last}:
             folder.remove(k)
@@ -218,8 +220,8 @@ class Snapshots:
 
     @property
     def left(self) -> int:
-        """How many more may be kept."""
-        return self.schedule.kept - len(self.states.keys() - {self.schedule.steps})
+        """How many more may be kept; the last two do not count."""
+        return self.schedule.kept - sum(k < self.schedule.steps - 1 for k in self.states)
 
     def before(self, end: int) -> tuple[int, FloatArray]:
         """The last one before a number of steps."""
@@ -244,7 +246,7 @@ class Snapshots:
 
 # ---------------------------------------------------------------------- the sweeps
 def march(stepper: Stepper, snapshots: Snapshots) -> None:
-    """Go to the end, from the last state that is kept, and keep states for the way back, and the last one."""
+    """Go to the end, from the last state that is kept, and keep states for the way back, and the last two."""
     steps = snapshots.schedule.steps
     if not snapshots.states:
         snapshots.keep(0, stepper.first())
@@ -252,11 +254,11 @@ def march(stepper: Stepper, snapshots: Snapshots) -> None:
         return
     at, y = snapshots.before(steps)
     while at < steps:
-        more = snapshots.left > 0 and steps - at > 1
-        to = at + advance(steps - at, snapshots.left + 1) if more else steps
+        to = at + advance(steps - at, snapshots.left + 1) if steps - at > 1 else steps
         for k in range(at, to):
             y = stepper.step(y, k)
-        snapshots.keep(to, y)
+        if snapshots.left > 0 or to >= steps - 1:
+            snapshots.keep(to, y)
         at = to
 
 
