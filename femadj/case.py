@@ -20,7 +20,17 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import Chain, ChainGradient, ChainSolution, Gradient, LinearStatic, Solution
+from femadj.problems import (
+    Chain,
+    ChainGradient,
+    ChainSolution,
+    Gradient,
+    HistorySolution,
+    LinearStatic,
+    Solution,
+    Transient,
+    TransientGradient,
+)
 from femadj.progress import Phases, Progress
 from femadj.report import (
     Caption,
@@ -105,11 +115,15 @@ class Case:
         Adds arguments of the case's own.
     figures : callable of Solution (or ChainSolution), optional
         Further results to print and to keep in the summary, by name.
+    solve : callable of the problem and the command line, optional
+        How the problem is solved, where ``problem.solve()`` is not enough.
+    drawn : callable of a path, the solution and the outcomes, optional
+        Draws a further picture, such as curves over time, to the path.
     """
 
     name: str
     description: str | None
-    problem: Callable[[Run], LinearStatic | Chain]
+    problem: Callable[[Run], LinearStatic | Chain | Transient]
     responses: Mapping[str, Quantity]
     length_unit: str = "unit"
     title: str = ""
@@ -118,6 +132,8 @@ class Case:
     lines: tuple[str, Callable[[Any], npt.ArrayLike]] | None = None
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     figures: Callable[[Any], Mapping[str, float]] | None = None
+    solve: Callable[[Any, argparse.Namespace], Any] | None = None
+    drawn: Callable[[Path, Any, Mapping[str, Outcome]], Path] | None = None
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the case."""
@@ -150,13 +166,13 @@ class Result:
 
     Attributes
     ----------
-    solution : Solution or ChainSolution
+    solution : Solution, ChainSolution or HistorySolution
     outcomes : mapping of response name to Outcome
     files : tuple of Path
         Result files, in the order in which they were written.
     """
 
-    solution: Solution | ChainSolution
+    solution: Solution | ChainSolution | HistorySolution
     outcomes: Mapping[str, Outcome]
     files: tuple[Path, ...]
 
@@ -195,9 +211,9 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     """
     phases = Phases(ProgressDisplay())
     problem = case.problem(Run(arguments, arguments.solver, arguments.threads, phases))
-    solution = problem.solve()
+    solution: Any = problem.solve() if case.solve is None else case.solve(problem, arguments)
     values, found = values_and_gradients(solution, [quantity.response for quantity in case.responses.values()])
-    gradients: Sequence[Gradient | ChainGradient] = found
+    gradients: Sequence[Gradient | ChainGradient | TransientGradient] = found
     outcomes = {
         name: Outcome(float(value), quantity.unit, gradient)
         for (name, quantity), value, gradient in zip(case.responses.items(), values, gradients, strict=True)
@@ -206,11 +222,14 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     with phases("write VTU"):
         named = {name: outcome.gradient for name, outcome in outcomes.items()}
         files.append(write_results(arguments.out / f"{case.name}.vtu", solution, named))
-    skipped = "--no-picture"
+    skipped: str | None = "--no-picture"
     if not arguments.no_picture:
+        skipped = None
         try:
             with phases("picture"):
                 files.append(_picture(case, solution, outcomes, arguments.out))
+                if case.drawn is not None:
+                    files.append(case.drawn(arguments.out / f"{case.name}_curves.png", solution, outcomes))
         except MissingExtraError as error:
             skipped = str(error)
     figures = case.figures(solution) if case.figures is not None else None
@@ -220,7 +239,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     print_table(data, console)
     for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
-    if len(files) < 3:
+    if skipped is not None:
         console.print(f"no picture: {skipped}", markup=False, soft_wrap=True)
     if arguments.verify is not None:
         for name in arguments.verify or list(case.responses)[:1]:
@@ -228,7 +247,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     return Result(solution, outcomes, tuple(files))
 
 
-def _picture(case: Case, solution: Solution | ChainSolution, outcomes: Mapping[str, Outcome], out: Path) -> Path:
+def _picture(case: Case, solution: Any, outcomes: Mapping[str, Outcome], out: Path) -> Path:
     name, outcome = next(iter(outcomes.items()))
     what, lines = ("", None) if case.lines is None else (case.lines[0], case.lines[1](solution))
     caption = Caption(name, outcome.unit, case.length_unit, case.title or case.name, case.labels, what)

@@ -16,9 +16,17 @@ from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution, require_solution
+from femadj.problems import (
+    ChainGradient,
+    ChainSolution,
+    Gradient,
+    HistorySolution,
+    Solution,
+    TransientGradient,
+    require_solution,
+)
 
-AnyGradient = Gradient | ChainGradient
+AnyGradient = Gradient | ChainGradient | TransientGradient
 
 
 def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike | None = None) -> FloatArray:
@@ -96,7 +104,7 @@ def _nodes_between_corners(mesh: Mesh) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return found, np.vstack(parents)[first]
 
 
-def _fields(solution: Solution, stage: str) -> dict[str, npt.ArrayLike]:
+def _fields(solution: Solution | HistorySolution, stage: str) -> dict[str, npt.ArrayLike]:
     """Nodal values of a state, by the names that they have in a result file."""
     space = solution.at.space
     if space.nodal:
@@ -108,7 +116,7 @@ def _fields(solution: Solution, stage: str) -> dict[str, npt.ArrayLike]:
 
 def write_results(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
+    solution: Solution | ChainSolution | HistorySolution,
     gradient: AnyGradient | Mapping[str, AnyGradient] | None = None,
     *,
     point_data: Mapping[str, npt.ArrayLike] | None = None,
@@ -131,8 +139,8 @@ def write_results(
     ----------
     path : path
         Must end in ``.vtu``; missing folders are made.
-    solution : Solution or ChainSolution
-    gradient : Gradient or ChainGradient, or mapping of response name to such, optional
+    solution : Solution, ChainSolution, or HistorySolution, of which the field at the final time is written
+    gradient : Gradient, ChainGradient or TransientGradient, or mapping of response name to such, optional
     point_data, cell_data : mapping of name to array, optional
         Further fields, as ``write_vtu`` takes them.
 
@@ -153,10 +161,10 @@ def write_results(
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
         nodal |= _fields(part, stage)
-    single = isinstance(gradient, (Gradient, ChainGradient))
+    single = isinstance(gradient, AnyGradient)
     named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():
-        if not isinstance(each, (Gradient, ChainGradient)):
+        if not isinstance(each, AnyGradient):
             raise ResponseError(f"the gradient of {name!r} must be a Gradient, not {type(each).__name__}")
         of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points

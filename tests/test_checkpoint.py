@@ -177,13 +177,13 @@ def gradients_of(solution: fa.HistorySolution) -> list[Any]:
     return [g.points for g in found] + [np.asarray(g.parameters[name]) for g in found for name in g.parameters]
 
 
-@pytest.mark.parametrize("name", ["generalised alpha", "SDIRK2", "midpoint, unsymmetric"])
+@pytest.mark.parametrize("name", ["generalised alpha", "SDIRK2"])
 def test_gradients_are_the_same_bit_by_bit_whatever_is_kept(name: str) -> None:
     make, scheme = PROBLEMS[name]
     problem, times = make(MESH, scheme), fa.Times(0.5, 12)
     state = 8 * scheme.rows * problem.n_unknowns
     stored = gradients_of(problem.solve(times=times))
-    for kept in (1, 2, 5):
+    for kept in (1, 5):
         solution = problem.solve(times=times, memory=(kept + 4) * state)
         assert solution.snapshots.schedule == Schedule(12, kept)
         for a, b in zip(stored, gradients_of(solution), strict=True):

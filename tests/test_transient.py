@@ -87,7 +87,7 @@ def damped(mesh: fa.Mesh, scheme: Any) -> fa.Transient:
     )
 
 
-def fin(mesh: fa.Mesh, scheme: Any) -> fa.Transient:
+def fin(mesh: fa.Mesh, scheme: Any, steps: int = STEPS) -> fa.Transient:
     """Heat, with prescribed temperatures that change in time and in space, and an initial one of position."""
     return fa.Transient(
         mesh,
@@ -95,8 +95,7 @@ def fin(mesh: fa.Mesh, scheme: Any) -> fa.Transient:
         [fa.WithHistory(fa.Fixed("left", value=lambda x: x[1] ** 2), (np.cos, lambda t: -np.sin(t)))],
         [fa.WithHistory(fa.Source(lambda x: x[0]), np.sin), fa.Flux("right", 0.4)],
         scheme=scheme,
-        times=fa.Times(0.5, STEPS),
-        initial=None,
+        times=fa.Times(0.5, steps),
     )
 
 
@@ -189,19 +188,16 @@ def products(gradients: Any, points: FloatArray, along: dict[str, FloatArray]) -
 def test_gradients_by_nodes_and_by_everything_else_agree_with_differences(name: str) -> None:
     problem, _, values, gradients = solved(name)
     points, along = rates(problem)
-    for direction in ((points, {}), (0 * points, along)):
-        exact = products(gradients, *direction)
-        scale = np.maximum(np.abs(exact), 1e-3 * np.abs(values))
-        found = difference(problem, *direction)
-        assert np.abs((exact - found) / scale).max() < 2e-8
+    exact, found = products(gradients, points, along), difference(problem, points, along)
+    assert np.abs((exact - found) / np.maximum(np.abs(exact), 1e-3 * np.abs(values))).max() < 2e-8
 
 
-@pytest.mark.parametrize("parameter", ["E", "density", "final_time", "damping", "initial_u", "initial_v"])
-def test_gradients_by_each_parameter(parameter: str) -> None:
+@pytest.mark.parametrize("parameter", ["", "density", "final_time", "damping", "initial_u", "initial_v"])
+def test_gradients_by_nodes_and_by_each_parameter_alone(parameter: str) -> None:
     problem, _, values, gradients = solved("generalised alpha")
     points, along = rates(problem)
-    one = {parameter: along[parameter]}
-    exact, found = products(gradients, 0 * points, one), difference(problem, 0 * points, one)
+    direction = (0 * points, {parameter: along[parameter]}) if parameter else (points, {})
+    exact, found = products(gradients, *direction), difference(problem, *direction)
     assert np.abs((exact - found) / np.maximum(np.abs(exact), 1e-3 * np.abs(values))).max() < 2e-8
 
 
@@ -234,8 +230,8 @@ def test_gradient_by_the_history_of_a_load() -> None:
 
 
 def test_verify_of_a_transient_problem() -> None:
-    problem = fin(MESH, fa.SDIRK2())
-    assert fa.verify(problem, fa.TimeIntegral(fa.FieldNorm()), components=2, show=False).passed
+    problem = fin(MESH, fa.ImplicitEuler(), 2)
+    assert fa.verify(problem, fa.AtTime(TIP, 0.2), components=1, show=False).passed
 
 
 # ------------------------------------------------------------------ counts
@@ -250,7 +246,7 @@ def test_two_factorisations_for_a_run_and_all_its_gradients(name: str) -> None:
 def test_one_solve_a_step_forwards_and_backwards() -> None:
     problem = beam(times=fa.Times(0.9, 11))
     solution = problem.solve()
-    step = solution.stepper._matrix.implicit.factor
+    step = solution.factor
     assert step.statistics.solves == 11
     fa.value_and_gradient(solution, fa.AtTime(fa.FieldNorm(), 0.4))
     assert step.statistics.solves == 22

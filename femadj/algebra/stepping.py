@@ -20,10 +20,16 @@ import numpy as np
 from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import ProblemError
+from femadj.solvers.base import Factor
 
 
 class StepMatrix(Protocol):
     """A factorised sum of the matrices of equations; zero is solved for where unknowns are not free."""
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised matrix."""
+        ...
 
     def solve(self, rhs: FloatArray) -> FloatArray:
         """Solve for ``(n,)``."""
@@ -112,6 +118,15 @@ class Stepper(Protocol):
         ...
 
 
+class LinearStepper(Stepper, Protocol):
+    """A scheme on linear equations: one matrix for all steps."""
+
+    @property
+    def matrix(self) -> StepMatrix:
+        """That of the steps."""
+        ...
+
+
 class Scheme(Protocol):
     """How a step is taken."""
 
@@ -130,7 +145,7 @@ class Scheme(Protocol):
         """Rows of a state."""
         ...
 
-    def stepper(self, equations: Equations, dt: float) -> Stepper:
+    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""
         ...
 
@@ -190,7 +205,7 @@ class _SecondOrder:
         """Where in a step the forces are balanced."""
         return (1.0 - self.alpha.f,)
 
-    def stepper(self, equations: Equations, dt: float) -> Stepper:
+    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""
         return _AlphaStepper(equations, dt, self.alpha)
 
@@ -256,7 +271,8 @@ class _AlphaStepper(Initialised):
     c: _Alpha
 
     @cached_property
-    def _matrix(self) -> StepMatrix:
+    def matrix(self) -> StepMatrix:
+        """That of the steps."""
         c, dt = self.c, self.dt
         return self.equations.matrix(((1 - c.f) * c.beta * dt**2, (1 - c.f) * c.gamma * dt, 1 - c.m))
 
@@ -270,13 +286,13 @@ class _AlphaStepper(Initialised):
         ahead = u + dt * v + dt**2 * (0.5 - c.beta) * a
         fast = v + dt * (1 - c.gamma) * a
         balanced = ((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a if c.m else None)
-        new = self._matrix.solve(self.equations.load(1 + k) - self.equations.forces(balanced))
+        new = self.matrix.solve(self.equations.load(1 + k) - self.equations.forces(balanced))
         return np.stack([ahead + dt**2 * c.beta * new, fast + dt * c.gamma * new, new])
 
     def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
         """The cotangent of ``y``."""
         c, dt = self.c, self.dt
-        lam = self._matrix.adjoint(bar[2] + dt**2 * c.beta * bar[0] + dt * c.gamma * bar[1])
+        lam = self.matrix.adjoint(bar[2] + dt**2 * c.beta * bar[0] + dt * c.gamma * bar[1])
         products = self.equations.transposed(lam)
         of_u, of_v, of_a = products
         ahead, fast = bar[0] - (1 - c.f) * of_u, bar[1] - (1 - c.f) * of_v
@@ -315,7 +331,7 @@ class _RungeKutta:
         """The unknowns, their rate at the end of the step, and the rates of the other stages."""
         return 1 + len(self.tableau)
 
-    def stepper(self, equations: Equations, dt: float) -> Stepper:
+    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""
         return _StageStepper(equations, dt, self)
 
@@ -382,7 +398,8 @@ class _StageStepper(Initialised):
         return abs(self.scheme.abscissae[-1] - 1.0) < 1e-12
 
     @cached_property
-    def _matrix(self) -> StepMatrix:
+    def matrix(self) -> StepMatrix:
+        """That of the steps."""
         return self.equations.matrix((self.scheme.tableau[0][0] * self.dt, 1.0))
 
     def first(self) -> FloatArray:
@@ -397,7 +414,7 @@ class _StageStepper(Initialised):
         for i in range(s):
             here = y[0] + dt * _sum(a[i][:i], stages)
             load = self.equations.load(1 + k * s + i)
-            stages.append(self._matrix.solve(load - self.equations.forces((here, None))))
+            stages.append(self.matrix.solve(load - self.equations.forces((here, None))))
         new[0] = y[0] + dt * _sum(self.scheme.weights, stages)
         new[1] = stages[-1] if self._at_end else 2 * stages[-1] - y[1]
         for row, stage in zip(new[2:], stages[:-1], strict=True):
@@ -413,7 +430,7 @@ class _StageStepper(Initialised):
         before = np.stack([bar[0], np.zeros_like(bar[1]) if self._at_end else -bar[1]])
         into.step[:] += along(bar[0], _sum(b, stages))
         for i in reversed(range(s)):
-            lam = self._matrix.adjoint(bars[i])
+            lam = self.matrix.adjoint(bars[i])
             products = self.equations.transposed(lam)
             moved = _sum(a[i], stages[: i + 1])
             self.equations.collect(1 + k * s + i, (y[0] + dt * moved, stages[i]), lam, products, into)
@@ -452,6 +469,7 @@ __all__ = [
     "Equations",
     "GeneralisedAlpha",
     "ImplicitEuler",
+    "LinearStepper",
     "Midpoint",
     "Newmark",
     "Scheme",

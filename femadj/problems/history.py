@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from femadj.algebra.checkpoint import Folder, Snapshots, pairs, reverse
-from femadj.algebra.stepping import Scheme, Stepper, along
+from femadj.algebra.stepping import LinearStepper, Scheme, along
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent
 from femadj.base.display import at_node, measured, shown
@@ -24,6 +24,7 @@ from femadj.problems.motion import Motion, Sums
 from femadj.problems.solution import StaticProblem, checked_partials, own_slope
 from femadj.problems.times import Observation, Reading, TimePartials, Times, reading
 from femadj.progress import Phases
+from femadj.solvers.base import Factor
 from femadj.space.parameters import Parameters
 
 SAVED = 50
@@ -145,11 +146,23 @@ def _unstaged(here: Any, name: str | None) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """An observation of a response, placed in the steps."""
+    """An observation of a response, placed in the steps.
+
+    Attributes
+    ----------
+    response, number : int
+        Which observation of which response.
+    observation : Observation
+    reading : Reading
+    held : (n_groups,)
+        Coefficients of what supports prescribe.
+    """
 
     response: int
+    number: int
     observation: Observation
     reading: Reading
+    held: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +176,7 @@ class HistorySolution(HoldsSolver):
     problem : Transient
     motion : Motion
         The equations at the design.
-    stepper : Stepper
+    stepper : LinearStepper
         The scheme on them; owns the factors.
     times : Times
     snapshots : Snapshots
@@ -173,7 +186,7 @@ class HistorySolution(HoldsSolver):
 
     problem: TransientProblem
     motion: Motion
-    stepper: Stepper
+    stepper: LinearStepper
     times: Times
     snapshots: Snapshots
     seconds: Mapping[str, float]
@@ -197,6 +210,15 @@ class HistorySolution(HoldsSolver):
     def u(self) -> FloatArray:
         """The field at the final time, ``(n_nodes, nc)``."""
         return self.moment().u
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised matrix of the steps."""
+        return self.stepper.matrix.factor
+
+    def nodal(self, name: str) -> FloatArray:
+        """Values of a part of the field at the final time at the mesh nodes, ``(n_nodes, nc)``."""
+        return self.at.space.nodal_values(name, self.u, self.points)
 
     @property
     def stages(self) -> Mapping[str, HistorySolution]:
@@ -229,8 +251,8 @@ class HistorySolution(HoldsSolver):
         """Numbers of observations and what they see, in the order of the steps; states are not kept."""
         placed = self._placed([observations])
         for k, y, new in pairs(self.stepper, self.snapshots, set(placed)):
-            for number, each in placed[k]:
-                yield number, self._moment(each, y, new)
+            for each in placed[k]:
+                yield each.number, self._moment(each, y, new)
 
     def collected(self, observations: Sequence[Observation]) -> FloatArray:
         """Values of responses at times, one for each observation."""
@@ -239,22 +261,32 @@ class HistorySolution(HoldsSolver):
             values[number] = observations[number].value(moment)
         return values
 
-    def _placed(self, groups: Sequence[Sequence[Observation]]) -> dict[int, list[tuple[int, _Placed]]]:
-        """Observations of several responses by the step they fall into, numbered within their response."""
-        found: dict[int, list[tuple[int, _Placed]]] = {}
+    def _placed(self, groups: Sequence[Sequence[Observation]]) -> dict[int, list[_Placed]]:
+        """Observations of several responses by the step they fall into."""
+        found: dict[int, list[_Placed]] = {}
         for response, observations in enumerate(groups):
-            for number, each in enumerate(observations):
-                read = reading(each, self.times, self.motion.order)
-                found.setdefault(read.step, []).append((number, _Placed(response, each, read)))
+            readings = [reading(each, self.times, self.motion.order) for each in observations]
+            coefficients = self._held(observations, 0)
+            for number, (each, read) in enumerate(zip(observations, readings, strict=True)):
+                placed = _Placed(response, number, each, read, coefficients[number])
+                found.setdefault(read.step, []).append(placed)
+        return found
+
+    def _held(self, observations: Sequence[Observation], rate: int) -> FloatArray:
+        """Coefficients of what supports prescribe where it is observed, or their rates, ``(n, n_groups)``."""
+        found = np.zeros((len(observations), len(self.motion.prescribed)))
+        for of in {each.of for each in observations}:
+            wanted = [n for n, each in enumerate(observations) if each.of == of and (each.time_rate or not rate)]
+            if wanted:
+                times = np.array([observations[n].time for n in wanted])
+                found[wanted] = self.motion.held_at(times, of + rate).T
         return found
 
     def _moment(self, placed: _Placed, y: FloatArray, new: FloatArray) -> Moment:
-        time, of, weights = placed.observation.time, placed.observation.of, placed.reading.weights
-        rows = self.motion.order + 1
+        weights, rows = placed.reading.weights, self.motion.order + 1
         field = _combined(weights[0], y[:rows]) + _combined(weights[1], new[:rows])
-        held = self.motion.held_at(np.array([time]), of)[:, 0]
-        field = field + _combined(held, self.motion.prescribed)
-        return Moment(self.problem, self.at, time, field.reshape(self.at.space.shape))
+        field = field + _combined(placed.held, self.motion.prescribed)
+        return Moment(self.problem, self.at, placed.observation.time, field.reshape(self.at.space.shape))
 
     # ------------------------------------------------------------------ derivatives
     def pullback(self, partials: Sequence[Partials]) -> tuple[TransientGradient, ...]:
@@ -292,6 +324,7 @@ class HistorySolution(HoldsSolver):
         placed, count, n = self._placed(observed), len(observed), self.at.space.n_dofs
         sums, order = self.motion.sums(count, into), self.motion.order
         own: list[dict[str, FloatArray]] = [{} for _ in observed]
+        held_rates = [self._held(observations, 1) for observations in observed]
         bar = np.zeros((order + 1, count, n))
         folder = self.snapshots.folder
         saved, end = "", self.times.steps
@@ -308,9 +341,15 @@ class HistorySolution(HoldsSolver):
         def visit(k: int, y: FloatArray, new: FloatArray) -> None:
             nonlocal bar
             before = np.zeros_like(bar)
-            for _, each in placed.get(k, ()):
-                partials = self._observed(each, y, new, bar, before, sums)
+            for each in placed.get(k, ()):
+                partials, seed = self._observed(each, y, new, sums)
                 own[each.response] |= self._own(partials)
+                if seed is not None:
+                    self._seed(each, seed, held_rates[each.response][each.number], sums)
+                    free = self.at.constraints.restrict(seed)
+                    sums.final[each.response] += along(free, self._by_final(each, y, new))
+                    bar[:, each.response] += each.reading.weights[1][:, None] * free
+                    before[:, each.response] += each.reading.weights[0][:, None] * free
             bar = self.stepper.back(y, new, k, bar, sums) + before
             if folder is not None and k % max(1, self.times.steps // SAVED) == 0:
                 folder.write(saved, end=np.array(k), bar=bar, **sums.arrays())
@@ -321,37 +360,34 @@ class HistorySolution(HoldsSolver):
         return sums, own
 
     def _observed(
-        self, placed: _Placed, y: FloatArray, new: FloatArray, bar: FloatArray, before: FloatArray, sums: Sums
-    ) -> Partials:
-        """Add what an observation says of the states before and after a step, and its own derivatives."""
-        seen, read, i = placed.observation, placed.reading, placed.response
+        self, placed: _Placed, y: FloatArray, new: FloatArray, sums: Sums
+    ) -> tuple[Partials, FloatArray | None]:
+        """Partial derivatives of an observation, of which its own are added, and that by the field, ``(n,)``."""
+        seen, i = placed.observation, placed.response
         partials = seen.partials(self._moment(placed, y, new))
         checked_partials(partials, self.at.space.shape, self.points.shape)
         if partials.internal_weight is not None or partials.external_weight is not None:
             raise ResponseError(f"{partials.name} contains forces: a history takes responses of field and design alone")
         sums.final[i] += seen.weight_rate * partials.value
-        cotangent, rows = sums.into[i], self.motion.order + 1
+        cotangent = sums.into[i]
         if cotangent.points is not None and partials.points is not None:
             cotangent.points[...] += seen.weight * partials.points
         for name, slope in cotangent.parameters.items():
             if name in partials.parameters:
                 slope[...] += seen.weight * own_slope(partials, name, slope.shape)
-        if partials.state is None:
-            return partials
-        whole = seen.weight * partials.state.ravel()
-        free = self.at.constraints.restrict(whole)
-        for row in range(rows):
-            before[row, i] += read.weights[0, row] * free
-            bar[row, i] += read.weights[1, row] * free
-        rate = _combined(read.by_final[0], y[:rows]) + _combined(read.by_final[1], new[:rows])
-        sums.final[i] += along(free, rate)
-        time, prescribed = np.array([seen.time]), self.motion.prescribed
-        for group, factor in enumerate(self.motion.held_at(time, seen.of)[:, 0]):
-            sums.held[i] += np.where(self.motion.held[group], factor * whole, 0.0)
-            if seen.time_rate:
-                slope = self.motion.held_courses[group].at(time, seen.of + 1)[0]
-                sums.final[i] += seen.time_rate * slope * along(whole, prescribed[group])
-        return partials
+        return partials, None if partials.state is None else seen.weight * partials.state.ravel()
+
+    def _seed(self, placed: _Placed, seed: FloatArray, held_rate: FloatArray, sums: Sums) -> None:
+        """Add what an observation says of supported unknowns."""
+        i, motion = placed.response, self.motion
+        for group, (factor, rate) in enumerate(zip(placed.held, held_rate, strict=True)):
+            sums.held[i] += np.where(motion.held[group], factor * seed, 0.0)
+            sums.final[i] += placed.observation.time_rate * rate * along(seed, motion.prescribed[group])
+
+    def _by_final(self, placed: _Placed, y: FloatArray, new: FloatArray) -> FloatArray:
+        """Derivative of the field that is read by the final time, at fixed states."""
+        by_final, rows = placed.reading.by_final, self.motion.order + 1
+        return _combined(by_final[0], y[:rows]) + _combined(by_final[1], new[:rows])
 
     def _own(self, partials: Partials) -> dict[str, FloatArray]:
         """Zeros for the parameters of a response's own."""

@@ -20,7 +20,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent
 from femadj.conditions.history import Course
 from femadj.problems.fem import FemAtDesign
-from femadj.solvers.base import Symbolic
+from femadj.solvers.base import Factor, Symbolic
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,10 @@ class _Inverse:
     """A factorised sum of matrices, at free unknowns."""
 
     implicit: Implicit
+
+    @property
+    def factor(self) -> Factor:
+        return self.implicit.factor
 
     def solve(self, rhs: FloatArray) -> FloatArray:
         constraints = self.implicit.at.constraints

@@ -1,6 +1,7 @@
 """What a run shows: progress, a table, a picture, and a summary as plain data."""
 
 from femadj.report.caption import Caption
+from femadj.report.curves import Panel, curves
 from femadj.report.picture import picture
 from femadj.report.progress import ProgressDisplay
 from femadj.report.solid import View
@@ -10,8 +11,10 @@ from femadj.report.table import print_table, results_console, run_table
 __all__ = [
     "Caption",
     "Outcome",
+    "Panel",
     "ProgressDisplay",
     "View",
+    "curves",
     "picture",
     "print_table",
     "results_console",

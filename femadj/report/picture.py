@@ -14,7 +14,7 @@ from femadj.base.arguments import path_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError, MissingExtraError
 from femadj.io.atomic import complete_file
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import ChainGradient, ChainSolution, Gradient, HistorySolution, Solution, TransientGradient
 from femadj.report.caption import Caption
 from femadj.report.facets import boundary_facets, facet_densities
 from femadj.report.plane import draw_plane
@@ -34,8 +34,8 @@ COLOURS = "RdBu_r"
 
 def picture(
     path: str | os.PathLike[str],
-    solution: Solution | ChainSolution,
-    gradient: Gradient | ChainGradient,
+    solution: Solution | ChainSolution | HistorySolution,
+    gradient: Gradient | ChainGradient | TransientGradient,
     caption: Caption | None = None,
     *,
     view: View | None = None,
@@ -73,7 +73,7 @@ def picture(
         Where the file cannot be written.
     """
     mesh, x = solution.problem.mesh, solution.points
-    figure = _figure()
+    figure = empty_figure()
     words = caption or Caption()
     facets = boundary_facets(mesh, x)
     densities = facet_densities(facets, x, gradient.points)
@@ -98,7 +98,8 @@ def picture(
     return target
 
 
-def _figure() -> Any:
+def empty_figure() -> Any:
+    """A figure of matplotlib without a display; MissingExtraError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

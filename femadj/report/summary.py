@@ -17,7 +17,7 @@ import numpy.typing as npt
 from femadj.base.arguments import path_of
 from femadj.errors import FemadjError
 from femadj.io.atomic import complete_file
-from femadj.problems import ChainGradient, ChainSolution, Gradient, Solution
+from femadj.problems import ChainGradient, ChainSolution, Gradient, HistorySolution, Solution, TransientGradient
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 
@@ -36,7 +36,7 @@ class Outcome:
 
     value: float
     unit: str
-    gradient: Gradient | ChainGradient
+    gradient: Gradient | ChainGradient | TransientGradient
 
     @property
     def norm(self) -> float:
@@ -57,7 +57,7 @@ class Outcome:
 
 def summary(
     name: str,
-    solution: Solution | ChainSolution,
+    solution: Solution | ChainSolution | HistorySolution,
     outcomes: Mapping[str, Outcome],
     seconds: Mapping[str, float] | None = None,
     figures: Mapping[str, float] | None = None,
@@ -77,7 +77,7 @@ def summary(
     """
     problem = solution.problem
     mesh = problem.mesh
-    stages = list(solution.stages.values())
+    stages: list[Any] = list(solution.stages.values())
     statistics = stages[-1].factor.statistics
     spent: dict[str, float] = {}
     for part in (each.seconds for stage in stages for each in (stage.problem, stage)):

@@ -45,11 +45,11 @@ class TimeResponse:
         """What is observed, of a history with these times."""
         raise NotImplementedError
 
-    def value(self, solution: HistorySolution) -> float:
+    def value(self, solution: Any) -> float:
         """Its value; ResponseError where a time lies outside of the history."""
         return self.partials(solution).value
 
-    def partials(self, solution: HistorySolution) -> Partials:
+    def partials(self, solution: Any) -> Partials:
         """Its value; the partial derivatives are asked for on the way back through the steps."""
         times = getattr(solution, "times", None)
         if not isinstance(times, Times):
