@@ -96,7 +96,7 @@ def figures(solution: fa.HistorySolution) -> Mapping[str, float]:
     for name, given in PARAMETERS.items():
         found[f"change for 1 % more {name} [K]"] = 0.01 * given * float(gradient.parameters[name])
     time, problem = FINAL, solution.problem.rebuilt(solution.points)
-    for _ in range(4):
+    for _ in range(6):
         time -= (value - LEFT) / float(gradient.parameters["final_time"])
         value, gradient = fa.value_and_gradient(problem.solve(times=fa.Times(time, STEPS)), fa.AtTime(TIP))
     return {**found, f"time to {LEFT:g} K [s]": time, "tip temperature then [K]": value}
