@@ -190,6 +190,19 @@ def test_gradients_are_the_same_bit_by_bit_whatever_is_kept(name: str) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+def test_values_that_are_watched_need_no_further_sweep() -> None:
+    make, scheme = PROBLEMS["generalised alpha"]
+    problem = make(MESH, scheme)
+    watched = [fa.AtTime(fa.FieldNorm(), 0.31), fa.TimeIntegral(fa.FieldNorm())]
+    expected = fa.values_and_gradients(problem.solve(), watched)[0]
+    solution = problem.solve(memory=6 * 8 * 3 * problem.n_unknowns, observe=watched)
+    solves = solution.factor.statistics.solves
+    assert [each.value(solution) for each in watched] == list(expected)
+    assert solution.factor.statistics.solves == solves
+    assert fa.AtTime(fa.FieldNorm(), 0.31).value(solution) == expected[0]  # another one reads the states
+    assert solution.factor.statistics.solves > solves
+
+
 def test_the_cost_is_logged_and_named_beforehand(caplog: pytest.LogCaptureFixture) -> None:
     make, scheme = PROBLEMS["SDIRK2"]
     problem = make(MESH, scheme)

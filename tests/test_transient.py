@@ -367,6 +367,14 @@ def raises(t: Any) -> Any:
     raise ZeroDivisionError("never")
 
 
+def changed() -> Any:
+    factor = [1.0]
+    solution = heat(loads=[wave(lambda t: factor[0] * t, fa.Source(1.0))]).solve()
+    _, found = fa.value_and_gradient(solution, fa.FieldNorm())
+    factor[0] = 2.0
+    return found.parameters["final_time"]
+
+
 BAD: dict[str, tuple[Callable[[], Any], type[fa.FemadjError], str]] = {
     "initial array against supports": (
         lambda: heat(initial=np.zeros(MESH.n_nodes)), fa.ProblemError, "contradicts the supports at node 0",
@@ -428,6 +436,19 @@ BAD: dict[str, tuple[Callable[[], Any], type[fa.FemadjError], str]] = {
         lambda: beam(scheme=fa.Newmark()) and fa.Transient(
             MESH, STEEL, [wave(np.sin, fa.Fixed("left", value=1.0))], times=fa.Times(1.0, 2)
         ).solve(), fa.SupportError, r"derivative of order 2 is needed",
+    ),
+    "no inertia": (
+        lambda: heat(physics=fa.Form([warmth, fa.Integral(warmth, "low", rate=1)])).solve(), fa.ProblemError,
+        "unknowns have no inertia, the first is node",
+    ),
+    "name of the problem's own": (
+        lambda: heat(physics=fa.Form([warmth, fa.Integral(warmth, rate=1)], parameters={"final_time": 1.0})),
+        fa.ParameterError, "cannot have the name 'final_time'",
+    ),
+    "observe a static response": (lambda: heat().solve(observe=[fa.FieldNorm()]), fa.ProblemError, "observe takes"),
+    "observe one": (lambda: heat().solve(observe=fa.AtTime(TIP)), fa.ProblemError, r"observe=\[response\]"),
+    "a history that has changed": (
+        changed, fa.LoadError, "other values than when the problem was solved",
     ),
     "two histories": (
         lambda: heat(supports=[wave((np.sin, np.cos)), wave((np.cos, np.sin), fa.Fixed("bottom", value=1.0))]),

@@ -245,8 +245,15 @@ class Snapshots:
 
 
 # ---------------------------------------------------------------------- the sweeps
-def march(stepper: Stepper, snapshots: Snapshots) -> None:
-    """Go to the end, from the last state that is kept, and keep states for the way back, and the last two."""
+Visit = Callable[[int, FloatArray, FloatArray], None]
+"""Called with the number of a step and the states before and after it."""
+
+
+def march(stepper: Stepper, snapshots: Snapshots, visit: Visit = lambda k, y, new: None) -> None:
+    """Go to the end, from the last state that is kept, and keep states for the way back, and the last two.
+
+    ``visit`` is called for the steps that are taken.
+    """
     steps = snapshots.schedule.steps
     if not snapshots.states:
         snapshots.keep(0, stepper.first())
@@ -256,7 +263,9 @@ def march(stepper: Stepper, snapshots: Snapshots) -> None:
     while at < steps:
         to = at + advance(steps - at, snapshots.left + 1) if steps - at > 1 else steps
         for k in range(at, to):
-            y = stepper.step(y, k)
+            new = stepper.step(y, k)
+            visit(k, y, new)
+            y = new
         if snapshots.left > 0 or to >= steps - 1:
             snapshots.keep(to, y)
         at = to
@@ -276,9 +285,7 @@ def pairs(stepper: Stepper, snapshots: Snapshots, wanted: set[int]) -> Iterator[
         yield k, y, new
 
 
-def reverse(
-    stepper: Stepper, snapshots: Snapshots, end: int, visit: Callable[[int, FloatArray, FloatArray], None]
-) -> None:
+def reverse(stepper: Stepper, snapshots: Snapshots, end: int, visit: Visit) -> None:
     """Call ``visit(k, y_k, y_(k+1))`` for ``k = end - 1 .. 0``.
 
     Where the way back has begun already and was cut off, ``end`` is where it goes on.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from femadj.algebra.checkpoint import Folder, Snapshots, pairs, reverse
+from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
 from femadj.algebra.stepping import LinearStepper, Scheme, along
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent
@@ -182,6 +182,8 @@ class HistorySolution(HoldsSolver):
     snapshots : Snapshots
         The states that are kept.
     seconds : mapping of phase to seconds
+    watched : list of response and values
+        What has been observed on the way.
     """
 
     problem: TransientProblem
@@ -190,6 +192,7 @@ class HistorySolution(HoldsSolver):
     times: Times
     snapshots: Snapshots
     seconds: Mapping[str, float]
+    watched: list[tuple[Any, FloatArray]] = field(default_factory=list)
 
     @property
     def at(self) -> FemAtDesign:
@@ -254,8 +257,26 @@ class HistorySolution(HoldsSolver):
             for each in placed[k]:
                 yield each.number, self._moment(each, y, new)
 
-    def collected(self, observations: Sequence[Observation]) -> FloatArray:
-        """Values of responses at times, one for each observation."""
+    def watching(self, responses: Sequence[Any]) -> Visit:
+        """What looks at the steps for responses, so that their values need no further sweep."""
+        groups = [tuple(each.observations(self.times)) for each in responses]
+        placed = self._placed(groups)
+        self.watched[:] = [(each, np.full(len(group), np.nan)) for each, group in zip(responses, groups, strict=True)]
+
+        def visit(k: int, y: FloatArray, new: FloatArray) -> None:
+            for each in placed.get(k, ()):
+                self.watched[each.response][1][each.number] = each.observation.value(self._moment(each, y, new))
+
+        return visit
+
+    def collected(self, observations: Sequence[Observation], response: Any = None) -> FloatArray:
+        """Values of responses at times, one for each observation; those of a response that has been watched are known.
+
+        What a run that went on from a folder has not seen is read again.
+        """
+        for known, values in self.watched:
+            if known is response and not np.isnan(values).any():
+                return values
         values = np.zeros(len(observations))
         for number, moment in self.moments(observations):
             values[number] = observations[number].value(moment)
@@ -461,6 +482,8 @@ def folder_of(path: Any, motion: Motion, scheme: Scheme, times: Times) -> Folder
     sha = hashlib.sha256(f"{scheme!r} {times.steps} {times.final!r} {motion.order}".encode())
     for rate in range(motion.order + 1):
         sha.update(motion.at.operator(rate).values.tobytes())
-    for array in (motion.vectors, motion.coefficients, motion.initial, motion.damping, motion.prescribed, motion.held):
+    design = (motion.at.points, *(motion.at.design.parameters[name] for name in sorted(motion.at.design.parameters)))
+    driven = (motion.vectors, motion.coefficients, motion.initial, motion.damping, motion.prescribed, motion.held)
+    for array in (*design, *driven):
         sha.update(np.ascontiguousarray(array).tobytes())
     return Folder(path, sha.hexdigest())

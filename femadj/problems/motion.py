@@ -19,6 +19,8 @@ from femadj.algebra.stepping import Accumulator, along
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent
 from femadj.conditions.history import Course
+from femadj.conditions.supports import unknown_name
+from femadj.errors import LoadError, ProblemError
 from femadj.problems.fem import FemAtDesign
 from femadj.solvers.base import Factor, Symbolic
 
@@ -126,6 +128,21 @@ class Motion:
     symbolic: Symbolic
 
     # ------------------------------------------------------------------ matrices
+    def require_inertia(self) -> None:
+        """ProblemError for free unknowns whose highest time derivative no term multiplies."""
+        pattern, free = self.at.structure, ~self.at.constraints.constrained
+        values = np.abs(self.at.operator(self.order).values)
+        sizes = np.bincount(pattern.rows, values, pattern.n) + np.bincount(pattern.indices, values, pattern.n)
+        without = np.flatnonzero(free & (sizes == 0))
+        if len(without):
+            supports = self.at.problem.supports
+            where = unknown_name(supports.space, supports.names, int(without[0]))
+            raise ProblemError(
+                f"{len(without)} unknowns have no inertia, the first is {where}: every part of the unknown needs a "
+                f"density, or a form with rate={self.order}. Constraints without inertia (incompressibility) are not "
+                "integrated in time"
+            )
+
     def matrix(self, weights: tuple[float, ...]) -> _Inverse:
         """``sum_r weights[r] A_r``, factorised."""
         if self.order == 2:
@@ -209,7 +226,12 @@ class Motion:
 
     @cached_property
     def coefficient_rates(self) -> FloatArray:
-        """Time derivatives of the coefficients."""
+        """Time derivatives of the coefficients; LoadError where a history is not what it was."""
+        if not np.array_equal(self._in_time(0), self.coefficients):
+            raise LoadError(
+                "a history gives other values than when the problem was solved: something that it refers to has been "
+                "changed since. Solve again after a change"
+            )
         return self._in_time(1)
 
     def _in_time(self, order: int) -> FloatArray:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, bytes_of, march, written
 from femadj.algebra.linear_system import Counts
 from femadj.algebra.stepping import GeneralisedAlpha, Scheme
-from femadj.base.arguments import mapping_of, notified, path_of, real_array, whole_number
+from femadj.base.arguments import mapping_of, notified, path_of, real_array, sequence_of, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Design
 from femadj.base.display import one_line, shown
@@ -40,7 +40,7 @@ from femadj.physics import Physics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemResidual
 from femadj.problems.history import HistorySolution, folder_of
-from femadj.problems.initial import InitialField, initial_fields
+from femadj.problems.initial import NAMES, InitialField, initial_fields
 from femadj.problems.linear_static import conditions_of, is_load, is_support, located, parameters_of, require_physics
 from femadj.problems.motion import Motion
 from femadj.problems.times import Times
@@ -155,6 +155,11 @@ class Transient(HoldsSolver):
         self._damped = highest == 2 and 1 in rates
         held, self._held_courses = split(self._supports)
         supports = Supports.resolved(space, physics, held)
+        for name in ("final_time", "damping", *NAMES):
+            if name in parameters:
+                raise ParameterError(
+                    f"a parameter of physics or loads cannot have the name {name!r}, which is one of the problem's own"
+                )
         whole = FemResidual.of(space, replace(bound, external=()), (), supports, parameters)
         self._residual = replace(whole, internal=(*bound.internal, *inertia))
         terms = [(course, tuple(load.bind(space, physics))) for load, course in zip(plain, courses, strict=True)]
@@ -290,6 +295,7 @@ class Transient(HoldsSolver):
         memory: int | str | None = None,
         folder: str | os.PathLike[str] | None = None,
         disk: int | str | None = None,
+        observe: Sequence[Any] = (),
     ) -> HistorySolution:
         """Go through all steps at the given node coordinates (the mesh's own when left out).
 
@@ -309,6 +315,8 @@ class Transient(HoldsSolver):
             moment goes on where it was, with the same numbers, when it is started again.
         disk : int or str, optional
             Most that the folder may take; what is free on the disk when left out.
+        observe : sequence of TimeResponse, optional
+            Their values are collected on the way, which saves reading states again that are not kept.
 
         Returns
         -------
@@ -338,17 +346,17 @@ class Transient(HoldsSolver):
         schedule = Schedule.within(steps.steps, bytes_of_state, budget)
         kept = None if folder is None else self._folder(folder, disk, motion, steps, schedule)
         stepper = self._scheme.stepper(motion, steps.step)
-        snapshots = Snapshots.of(schedule, kept)
+        solution = HistorySolution(self, motion, stepper, steps, Snapshots.of(schedule, kept), {})
+        visit = solution.watching(_observing(observe))
         if not schedule.complete:
             logging.getLogger("femadj").info("%s", schedule)
         try:
             with phases("time steps" if schedule.complete else f"time steps, {schedule}"):
-                march(stepper, snapshots)
+                march(stepper, solution.snapshots, visit)
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
             raise located(error, self._residual.space, self._physics) from error
-        solution = HistorySolution(self, motion, stepper, steps, snapshots, phases.seconds)
         motion.at.require_linear_at(solution.u)
-        return solution
+        return replace(solution, seconds=phases.seconds)
 
     def _split(self, parameters: Mapping[str, npt.ArrayLike] | None) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """Values of the parameters of the time, and of the others."""
@@ -380,6 +388,7 @@ class Transient(HoldsSolver):
             at, self._scheme.order, own.get("damping", self._damping), self._damped, loads, self._load_courses,
             self._held, tuple(self._held_courses), times.at(self._scheme.abscissae), initial, slopes, self._symbolic,
         )  # fmt: skip
+        motion.require_inertia()
         _ = motion.vectors, motion.coefficients
         return motion
 
@@ -426,6 +435,14 @@ class Transient(HoldsSolver):
 def _holds(fits: Any) -> Any:
     """Whether something fits, with or without a history."""
     return lambda item: fits(item.condition if isinstance(item, WithHistory) else item)
+
+
+def _observing(given: Any) -> tuple[Any, ...]:
+    responses = sequence_of(given, "observe", ProblemError, ": write observe=[response]")
+    for each in responses:
+        if not callable(getattr(each, "observations", None)) or isinstance(each, type):
+            raise ProblemError(f"observe takes responses such as AtTime(...) and TimeIntegral(...), not {each!r}")
+    return responses
 
 
 def _times(given: Any) -> Times:

@@ -55,7 +55,7 @@ class TimeResponse:
         if not isinstance(times, Times):
             raise ResponseError(f"{type(self).__name__} observes a history, the solution of a Transient")
         found = tuple(self.observations(times))
-        values = solution.collected(found)
+        values = solution.collected(found, self)
         total = sum(each.weight * float(value) for each, value in zip(found, values, strict=True))
         return TimePartials(float(total), observations=found)
 
