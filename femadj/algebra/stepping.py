@@ -5,7 +5,8 @@ has one matrix, factorised once for a run; the adjoint runs the same operations 
 the same factor for every solve of the step.
 
 A state of a scheme is one array ``(rows, n)``: the unknowns, their time derivatives up to the order of the equations,
-and what else the scheme needs to run backwards. Cotangents of states are ``(order + 1, k, n)`` for ``k`` responses.
+what else the next step depends on, and what else the scheme needs to run backwards. Cotangents of states are
+``(carried, k, n)`` for ``k`` responses and the rows that steps depend on.
 Equations number the times at which they are loaded: 0 is the start, ``1 + k s + i`` stage ``i`` of ``s`` in step ``k``.
 """
 
@@ -145,6 +146,11 @@ class Scheme(Protocol):
         """Rows of a state."""
         ...
 
+    @property
+    def carried(self) -> int:
+        """Rows of a state that the next step depends on; the first ones."""
+        ...
+
     def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""
         ...
@@ -194,6 +200,7 @@ class _SecondOrder:
 
     order = 2
     rows = 3
+    carried = 3
 
     @property
     def alpha(self) -> _Alpha:
@@ -310,6 +317,7 @@ class _RungeKutta:
     """Singly diagonal implicit Runge-Kutta schemes: all stages share one matrix ``M + gamma dt K``."""
 
     order = 1
+    carried = 2
 
     @property
     def tableau(self) -> tuple[tuple[float, ...], ...]:
@@ -441,6 +449,68 @@ class _StageStepper(Initialised):
         return before
 
 
+@dataclass(frozen=True)
+class BDF2:
+    """The backward differentiation formula of second order, after a first step of implicit Euler.
+
+    One solve a step; damps whatever the steps do not resolve. The first step has a matrix of its own, which takes one
+    further factorisation.
+    """
+
+    order = 1
+    rows = 3
+    carried = 3
+    abscissae = (1.0,)
+
+    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
+        """The scheme on equations, with a step length."""
+        return _DifferenceStepper(equations, dt)
+
+
+@dataclass(frozen=True, eq=False)
+class _DifferenceStepper(Initialised):
+    """``M v' + K u' = F(t')`` with ``dt v' = w_0 u' + w_1 u + w_2 p``; states are ``u, v`` and ``p``, the ``u`` before.
+
+    At the first step ``w = (1, -1, 0)``, then ``(3/2, -2, 1/2)``.
+    """
+
+    equations: Equations
+    dt: float
+
+    @cached_property
+    def matrix(self) -> StepMatrix:
+        """That of the steps, but the first one."""
+        return self.equations.matrix((self.dt, 1.5))
+
+    @cached_property
+    def _euler(self) -> StepMatrix:
+        return self.equations.matrix((self.dt, 1.0))
+
+    def _of(self, k: int) -> tuple[StepMatrix, tuple[float, float, float]]:
+        return (self.matrix, (1.5, -2.0, 0.5)) if k else (self._euler, (1.0, -1.0, 0.0))
+
+    def first(self) -> FloatArray:
+        """The state at the start."""
+        return self._start(3)
+
+    def step(self, y: FloatArray, k: int) -> FloatArray:
+        """The state after step ``k``."""
+        matrix, (w, w_u, w_p) = self._of(k)
+        before = w_u * y[0] + w_p * y[2]
+        u = matrix.solve(self.dt * self.equations.load(1 + k) - self.equations.forces((None, before)))
+        return np.stack([u, (w * u + before) / self.dt, y[0]])
+
+    def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
+        """The cotangent of ``y``."""
+        (matrix, (w, w_u, w_p)), dt = self._of(k), self.dt
+        lam = dt * matrix.adjoint(bar[0] + w / dt * bar[1])
+        products = self.equations.transposed(lam)
+        self.equations.collect(1 + k, (new[0], new[1]), lam, products, into)
+        slow = (bar[1] - products[1]) / dt
+        into.step[:] -= along(slow, new[1])
+        return np.stack([bar[2] + w_u * slow, np.zeros_like(slow), w_p * slow])
+
+
 def along(rows: FloatArray, x: FloatArray) -> FloatArray:
     """Inner products of the rows of ``(..., n)`` with ``(n,)``, summed without BLAS (see ``base.arrays.inner``)."""
     return np.asarray((rows * x).sum(axis=-1))
@@ -463,6 +533,7 @@ def _between(value: float, low: float, high: float, what: str) -> None:
 
 
 __all__ = [
+    "BDF2",
     "SDIRK2",
     "SDIRK3",
     "Accumulator",

@@ -2,9 +2,10 @@
 
 from femadj.algebra.linear_system import Counts
 from femadj.problems.chain import Chain, ChainSolution
-from femadj.problems.gradient import ChainGradient, Gradient, Partials
-from femadj.problems.history import HistorySlope, HistorySolution, Moment, TransientGradient
+from femadj.problems.gradient import ChainGradient, Gradient, HistorySlope, Partials, TransientGradient
+from femadj.problems.history import HistorySolution
 from femadj.problems.linear_static import LinearStatic
+from femadj.problems.moment import Moment
 from femadj.problems.solution import Solution, require_solution
 from femadj.problems.times import Times
 from femadj.problems.transient import Transient

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,15 @@ from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
 from femadj.algebra.stepping import LinearStepper, Scheme, along
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent
-from femadj.base.display import at_node, measured, shown
-from femadj.base.pickling import HoldsSolver, Picklable
+from femadj.base.display import measured, shown
+from femadj.base.pickling import HoldsSolver
 from femadj.errors import ResponseError
 from femadj.problems.fem import FemAtDesign
-from femadj.problems.gradient import OnDemand, Partials, all_partials
+from femadj.problems.gradient import HistorySlope, OnDemand, Partials, TransientGradient, all_partials
 from femadj.problems.initial import NAMES
+from femadj.problems.moment import Moment, TransientProblem, unstaged
 from femadj.problems.motion import Motion, Sums
-from femadj.problems.solution import StaticProblem, checked_partials, own_slope
+from femadj.problems.solution import checked_partials, own_slope
 from femadj.problems.times import Observation, Reading, TimePartials, Times, reading
 from femadj.progress import Phases
 from femadj.solvers.base import Factor
@@ -29,119 +30,6 @@ from femadj.space.parameters import Parameters
 
 SAVED = 50
 """How often, at least, the way back is saved to a folder."""
-
-_STATIC = frozenset({"load", "prescribed", "implicit", "factor", "linear", "reactions", "internal_forces"})
-
-
-class TransientProblem(StaticProblem, Protocol):
-    """What a history tells of the problem that it solves."""
-
-    @property
-    def scheme(self) -> Scheme:
-        """How steps are taken."""
-        ...
-
-    @property
-    def histories(self) -> tuple[int, ...]:
-        """Groups of the loads that have a history of their own, in their order."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class HistorySlope(Picklable):
-    """Derivative of a response by the history of a load.
-
-    Attributes
-    ----------
-    times : (n,)
-        Where the history has been evaluated.
-    values : (n,)
-        Derivatives by its values there.
-    """
-
-    times: FloatArray
-    values: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class TransientGradient(Picklable):
-    """Total derivatives of a response of a history.
-
-    Attributes
-    ----------
-    points : (n_nodes, dim)
-        By the node coordinates.
-    parameters : mapping of name to array
-        By every parameter of the problem and of the response; among them ``final_time``, ``damping`` (second order) and
-        the initial values ``initial_u`` and ``initial_v`` (unless functions of position). Those of materials, loads and
-        responses take one further sweep back for all of them together, when the first of them is read.
-    initial : tuple of (n_nodes, nc)
-        By the initial values of the field and, in second order, of its rate; zero at supports.
-    histories : tuple of HistorySlope
-        By the histories of those loads that have one, in the order of the loads.
-    adjoint_solves : int
-        Right-hand sides solved for this response.
-    """
-
-    points: FloatArray
-    parameters: Mapping[str, FloatArray]
-    initial: tuple[FloatArray, ...]
-    histories: tuple[HistorySlope, ...]
-    adjoint_solves: int
-
-    def __repr__(self) -> str:
-        return shown(
-            f"TransientGradient({len(self.points)} nodes, adjoint solves: {self.adjoint_solves})",
-            points=measured(self.points, at_node(self.points.shape)),
-            parameters=", ".join(self.parameters),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """A field at one time of a history, as static responses see a solution.
-
-    Attributes
-    ----------
-    problem : Transient
-    at : FemAtDesign
-    time : float
-    u : (n_nodes, nc)
-        The field, its rate or its acceleration.
-    """
-
-    problem: TransientProblem
-    at: FemAtDesign
-    time: float
-    u: FloatArray
-
-    @property
-    def points(self) -> FloatArray:
-        """Node coordinates."""
-        return self.at.points
-
-    @property
-    def parameters(self) -> Parameters:
-        """Parameters of physics and loads with their values here."""
-        return self.at.parameters
-
-    def stage(self, name: str | None) -> Moment:
-        """Itself; ResponseError for the name of a stage."""
-        return _unstaged(self, name)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _STATIC:
-            raise ResponseError(
-                f"a history has no {name!r} for responses to read: they may depend on the field at a time and on the "
-                "design (Displacement, FieldNorm, Functional, Volume, Mass), not on forces"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-
-def _unstaged(here: Any, name: str | None) -> Any:
-    if name is not None:
-        raise ResponseError(f"the response of stage {name!r} is one of a chain, and the solution is a history")
-    return here
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +118,7 @@ class HistorySolution(HoldsSolver):
 
     def stage(self, name: str | None) -> HistorySolution:
         """Itself; ResponseError for the name of a stage."""
-        return self if name is None else _unstaged(self, name)
+        return self if name is None else unstaged(self, name)
 
     __getattr__ = Moment.__getattr__
 
@@ -343,10 +231,10 @@ class HistorySolution(HoldsSolver):
     ) -> tuple[Sums, list[dict[str, FloatArray]]]:
         """One sweep back; also returns zeros for the parameters of the responses' own."""
         placed, count, n = self._placed(observed), len(observed), self.at.space.n_dofs
-        sums, order = self.motion.sums(count, into), self.motion.order
+        sums, read = self.motion.sums(count, into), self.motion.order + 1
         own: list[dict[str, FloatArray]] = [{} for _ in observed]
         held_rates = [self._held(observations, 1) for observations in observed]
-        bar = np.zeros((order + 1, count, n))
+        bar = np.zeros((self.problem.scheme.carried, count, n))
         folder = self.snapshots.folder
         saved, end = "", self.times.steps
         if folder is not None:
@@ -369,8 +257,8 @@ class HistorySolution(HoldsSolver):
                     self._seed(each, seed, held_rates[each.response][each.number], sums)
                     free = self.at.constraints.restrict(seed)
                     sums.final[each.response] += along(free, self._by_final(each, y, new))
-                    bar[:, each.response] += each.reading.weights[1][:, None] * free
-                    before[:, each.response] += each.reading.weights[0][:, None] * free
+                    bar[:read, each.response] += each.reading.weights[1][:, None] * free
+                    before[:read, each.response] += each.reading.weights[0][:, None] * free
             bar = self.stepper.back(y, new, k, bar, sums) + before
             if folder is not None and k % max(1, self.times.steps // SAVED) == 0:
                 folder.write(saved, end=np.array(k), bar=bar, **sums.arrays())

@@ -57,9 +57,9 @@ class Transient(HoldsSolver):
 
     The inertia is the density of the material (of a scalar physics its capacity per volume), or forms with the rate of
     the highest time derivative. The scheme says whether that is the second (``GeneralisedAlpha``, ``Newmark``) or the
-    first (``ImplicitEuler``, ``Midpoint``, ``SDIRK2``, ``SDIRK3``). A run takes one factorisation of the matrix of its
-    steps and one of the inertia, for what the supports and loads at time zero make of the highest derivative;
-    gradients take none.
+    first (``ImplicitEuler``, ``Midpoint``, ``SDIRK2``, ``SDIRK3``, ``BDF2``). A run takes one factorisation of the
+    matrix of its steps and one of the inertia, for what the supports and loads at time zero make of the highest
+    derivative; gradients take none.
 
     Parameters
     ----------
