@@ -216,6 +216,20 @@ def test_taylor_remainders_are_of_second_order(name: str) -> None:
     assert np.abs(orders - 2).max() < 0.05
 
 
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_tangents_and_gradients_agree(name: str) -> None:
+    """The rate of a response along random directions: forwards by ``pushforward``, backwards by ``pullback``."""
+    problem, solution, _, gradients = solved(name)
+    directions = [fa.Design(*rates(problem, 7))]
+    moment = solution.moment()
+    explicit = fa.FieldNorm().partials(moment)
+    for direction, du in zip(directions, solution.pushforward(directions), strict=True):
+        assert direction.points is not None
+        along = (explicit.state * du).sum() + (explicit.points * direction.points).sum()
+        along += sum((slope * direction.parameters[n]).sum() for n, slope in explicit.parameters.items())
+        assert along == pytest.approx(products(gradients[:1], direction.points, direction.parameters)[0], rel=1e-11)
+
+
 def test_gradient_by_the_history_of_a_load() -> None:
     """The history plus a bump is the history with other values."""
     _, _, _, gradients = solved("generalised alpha")
@@ -450,6 +464,15 @@ BAD: dict[str, tuple[Callable[[], Any], type[fa.FemadjError], str]] = {
     "observe one": (lambda: heat().solve(observe=fa.AtTime(TIP)), fa.ProblemError, r"observe=\[response\]"),
     "a history that has changed": (
         changed, fa.LoadError, "other values than when the problem was solved",
+    ),
+    "direction": (lambda: solved("SDIRK2")[1].pushforward([3.0]), fa.ProblemError, "a list of Design"),
+    "rates of the direction": (
+        lambda: solved("SDIRK2")[1].pushforward([fa.Design(None, {"final_time": np.ones(2)})]),
+        fa.ParameterError, "'final_time'",
+    ),
+    "parameter of the direction": (
+        lambda: solved("SDIRK2")[1].pushforward([fa.Design(None, {"damping": np.ones(2)})]),
+        fa.ParameterError, "'damping'",
     ),
     "two histories": (
         lambda: heat(supports=[wave((np.sin, np.cos)), wave((np.cos, np.sin), fa.Fixed("bottom", value=1.0))]),

@@ -12,6 +12,7 @@ Equations number the times at which they are loaded: 0 is the start, ``1 + k s +
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -119,12 +120,24 @@ class Stepper(Protocol):
         ...
 
 
+Change = Callable[[int, tuple[FloatArray, ...]], FloatArray]
+"""What a direction makes of the equations: ``dF - sum_r dA_r fields[r]`` at the time of a number, ``(n,)``."""
+
+
 class LinearStepper(Stepper, Protocol):
     """A scheme on linear equations: one matrix for all steps."""
 
     @property
     def matrix(self) -> StepMatrix:
         """That of the steps."""
+        ...
+
+    def forward_first(self, y: FloatArray, initial: FloatArray, change: Change) -> FloatArray:
+        """The rate of the state at the start along a direction, from that of the initial values."""
+        ...
+
+    def forward(self, y: FloatArray, new: FloatArray, k: int, dy: FloatArray, dt: float, change: Change) -> FloatArray:
+        """The rate of ``new = step(y, k)`` from those of ``y`` and of the length of a step."""
         ...
 
 
@@ -173,6 +186,14 @@ class Initialised:
         highest = self._inertia.solve(self.equations.load(0) - self.equations.forces((*given, None)))
         y[len(given)] = highest
         return y
+
+    def forward_first(self, y: FloatArray, initial: FloatArray, change: Change) -> FloatArray:
+        """The rate of the state at the start along a direction."""
+        order, dy = self.equations.order, np.zeros_like(y)
+        dy[:order] = initial
+        rest = change(0, tuple(y[: order + 1])) - self.equations.forces((*initial, None))
+        dy[order] = self._inertia.solve(rest)
+        return dy
 
     def back_first(self, y: FloatArray, bar: FloatArray, into: Accumulator) -> None:
         """Add what depends on the state at the start."""
@@ -311,6 +332,18 @@ class _AlphaStepper(Initialised):
         slow = dt**2 * (0.5 - c.beta) * ahead + dt * (1 - c.gamma) * fast - c.m * of_a
         return np.stack([ahead - c.f * of_u, fast + dt * ahead - c.f * of_v, slow])
 
+    def forward(self, y: FloatArray, new: FloatArray, k: int, dy: FloatArray, dt: float, change: Change) -> FloatArray:
+        """The rate of ``new``."""
+        c, h, (u, v, a) = self.c, self.dt, dy
+        ahead = u + h * v + h**2 * (0.5 - c.beta) * a + dt * (y[1] + 2 * h * (0.5 - c.beta) * y[2])
+        fast = v + h * (1 - c.gamma) * a + dt * (1 - c.gamma) * y[2]
+        ahead, fast = ahead + 2 * dt * h * c.beta * new[2], fast + dt * c.gamma * new[2]
+        mean = (1 - c.f) * new + c.f * y
+        rest = change(1 + k, (mean[0], mean[1], (1 - c.m) * new[2] + c.m * y[2]))
+        rest = rest - self.equations.forces(((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a))
+        highest = self.matrix.solve(rest)
+        return np.stack([ahead + h**2 * c.beta * highest, fast + h * c.gamma * highest, highest])
+
 
 # ---------------------------------------------------------------------- first order in time
 class _RungeKutta:
@@ -448,6 +481,19 @@ class _StageStepper(Initialised):
                 bars[j] = bars[j] - dt * a[i][j] * products[0]
         return before
 
+    def forward(self, y: FloatArray, new: FloatArray, k: int, dy: FloatArray, dt: float, change: Change) -> FloatArray:
+        """The rate of ``new``."""
+        a, b, h, s = self.scheme.tableau, self.scheme.weights, self.dt, len(self.scheme.tableau)
+        stages = [*new[2:], new[1] if self._at_end else 0.5 * (new[1] + y[1])]
+        rates: list[FloatArray] = []
+        for i in range(s):
+            moved = _sum(a[i], stages[: i + 1])
+            here = dy[0] + dt * moved + h * _sum(a[i][:i], rates)
+            rest = change(1 + k * s + i, (y[0] + h * moved, stages[i])) - self.equations.forces((here, None))
+            rates.append(self.matrix.solve(rest))
+        u = dy[0] + dt * _sum(b, stages) + h * _sum(b, rates)
+        return np.stack([u, rates[-1] if self._at_end else 2 * rates[-1] - dy[1], *rates[:-1]])
+
 
 @dataclass(frozen=True)
 class BDF2:
@@ -509,6 +555,13 @@ class _DifferenceStepper(Initialised):
         slow = (bar[1] - products[1]) / dt
         into.step[:] -= along(slow, new[1])
         return np.stack([bar[2] + w_u * slow, np.zeros_like(slow), w_p * slow])
+
+    def forward(self, y: FloatArray, new: FloatArray, k: int, dy: FloatArray, dt: float, change: Change) -> FloatArray:
+        """The rate of ``new``."""
+        matrix, (w, w_u, w_p) = self._of(k)
+        rate = (w_u * dy[0] + w_p * dy[2] - dt * new[1]) / self.dt
+        u = self.dt * matrix.solve(change(1 + k, (new[0], new[1])) - self.equations.forces((None, rate)))
+        return np.stack([u, rate + w / self.dt * u, dy[0]])
 
 
 def along(rows: FloatArray, x: FloatArray) -> FloatArray:

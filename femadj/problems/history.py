@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
-from femadj.algebra.stepping import LinearStepper, Scheme, along
+from femadj.algebra.stepping import Change, LinearStepper, Scheme, along
+from femadj.base.arguments import mapping_of, sequence_of
 from femadj.base.arrays import FloatArray
-from femadj.base.design import Cotangent
+from femadj.base.calls import as_array
+from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import ResponseError
+from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import HistorySlope, OnDemand, Partials, TransientGradient, all_partials
 from femadj.problems.initial import NAMES
@@ -51,6 +53,27 @@ class _Placed:
     observation: Observation
     reading: Reading
     held: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Tangent:
+    """A direction.
+
+    Attributes
+    ----------
+    change : Change
+    initial : (order, n)
+    held : (n_groups, n)
+        Rates of the values of supports.
+    final, step : float
+        Rates of the final time and of the length of a step.
+    """
+
+    change: Change
+    initial: FloatArray
+    held: FloatArray
+    final: float
+    step: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +242,51 @@ class HistorySolution(HoldsSolver):
                 return self._swept(observed, into, "parameters")[0].into
 
         return tuple(self._gradient(n, sums, own[n], by_parameters) for n in range(len(given)))
+
+    def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
+        """Rates of the field at the final time along directions: one sweep forward, with the solves of a step for each.
+
+        Parameters of a direction may be all those of the problem: ``final_time``, ``damping`` and initial values, too.
+        """
+        tangents = [self._tangent(each) for each in sequence_of(directions, "directions", ProblemError)]
+        with Phases(self.problem.progress)("tangent time steps"):
+            start = self.snapshots.states[0]
+            rates = [self.stepper.forward_first(start, each.initial, each.change) for each in tangents]
+            for k, y, new in pairs(self.stepper, self.snapshots, set(range(self.times.steps))):
+                for number, each in enumerate(tangents):
+                    rates[number] = self.stepper.forward(y, new, k, rates[number], each.step, each.change)
+        end = np.array([float(self.times.final)])
+        found = []
+        for rate, each in zip(rates, tangents, strict=True):
+            field = rate[0] + _combined(self.motion.held_at(end, 0)[:, 0], each.held)
+            if each.final:
+                field = field + _combined(each.final * self.motion.held_at(end, 1)[:, 0], self.motion.prescribed)
+            found.append(field.reshape(self.at.space.shape))
+        return tuple(found)
+
+    def _tangent(self, direction: Any) -> _Tangent:
+        """A direction, checked and taken apart."""
+        if not isinstance(direction, Design):
+            raise ProblemError(f"directions must be a list of Design, not of {type(direction).__name__}")
+        known, motion, shape = self.problem.parameters, self.motion, self.at.space.shape
+        points = direction.points
+        if points is not None:
+            points = as_array(points, self.points.shape, "points of a direction", ProblemError)
+        rates = {}
+        for name, value in mapping_of(direction.parameters, "parameters of a direction", ParameterError).items():
+            if name not in known:
+                raise UnknownParameterError(name, known)
+            rates[name] = as_array(value, known.entries[name].shape, f"rates of {name!r}", ParameterError)
+        final = float(rates.pop("final_time", 0.0))
+        damping = np.asarray(rates.pop("damping", np.zeros(2)))
+        initial = np.zeros_like(motion.initial)
+        for order, slopes in enumerate(motion.initial_slopes):
+            initial[order] = rates.pop(NAMES[order], np.zeros(shape)).ravel()
+            if slopes is not None and points is not None:
+                initial[order] += np.einsum("aij,aj->ai", slopes, points).ravel()
+        change = motion.along(Design(points, rates), damping, final / float(self.times.final))
+        held, initial = motion.prescribed_rates(points), motion.at.constraints.restrict(initial)
+        return _Tangent(change, initial, held, final, final / self.times.steps)
 
     def _observations(self, partials: Partials) -> tuple[Observation, ...]:
         if isinstance(partials, TimePartials):

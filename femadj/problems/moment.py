@@ -24,6 +24,11 @@ class TransientProblem(StaticProblem, Protocol):
         ...
 
     @property
+    def parameters(self) -> Parameters:
+        """All parameters by which gradients are."""
+        ...
+
+    @property
     def histories(self) -> tuple[int, ...]:
         """Groups of the loads that have a history of their own, in their order."""
         ...

@@ -15,9 +15,9 @@ import numpy as np
 
 from femadj.algebra.implicit import Implicit
 from femadj.algebra.residual import State, Weights
-from femadj.algebra.stepping import Accumulator, along
+from femadj.algebra.stepping import Accumulator, Change, along
 from femadj.base.arrays import FloatArray
-from femadj.base.design import Cotangent
+from femadj.base.design import Cotangent, Design
 from femadj.conditions.history import Course
 from femadj.conditions.supports import unknown_name
 from femadj.errors import LoadError, ProblemError
@@ -202,6 +202,13 @@ class Motion:
             return np.zeros((0, self.at.space.n_dofs))
         return np.where(self.held, values.values.ravel(), 0.0)
 
+    def prescribed_rates(self, velocity: FloatArray | None) -> FloatArray:
+        """Rates of these values along node velocities."""
+        found = np.zeros_like(self.prescribed)
+        if velocity is not None and len(found):
+            found[...] = np.where(self.held, self.at.prescribed.pushforward(velocity).ravel(), 0.0)
+        return found
+
     @cached_property
     def _driven(self) -> list[tuple[int, int]]:
         """Group and order of the derivative of its history, of every vector that comes from supports."""
@@ -280,6 +287,47 @@ class Motion:
 
     def _contract(self, fields: Sequence[FloatArray | None], lam: FloatArray, into: Sequence[Cotangent]) -> None:
         self.at.pullback(self.state(fields), [Weights(row[None], row[None]) for row in lam], into)
+
+    def along(self, direction: Design, damping: FloatArray, stretch: float) -> Change:
+        """What a direction makes of the equations.
+
+        Parameters
+        ----------
+        direction : Design
+            Node velocities, rates of the parameters of physics and loads.
+        damping : (2,)
+            Rates of the constants of damping.
+        stretch : float
+            Relative rate of all times.
+        """
+        held = self.prescribed_rates(direction.points)
+
+        def internal(fields: Sequence[FloatArray | None]) -> FloatArray:
+            rates = self.at.pushforward(self.state(fields), [direction])[0][0, 0]
+            if self.order == 2 and damping.any() and fields[1] is not None:
+                rates = rates + self.products((damping[1] * fields[1], None, damping[0] * fields[1]))
+            return np.asarray(rates)
+
+        nothing = State(np.zeros((1, self.at.space.n_dofs)))
+        rows = [-load.pushforward(nothing, [direction])[0][0, 0] for load in self.loads]
+        for group, rate in self._driven:
+            value, moved = (
+                [row if r == rate else None for r in range(self.order + 1)]
+                for row in (self.prescribed[group], held[group])
+            )
+            rows.append(-internal(value) - self.products(moved))
+        vectors = np.array(rows).reshape(len(rows), self.at.space.n_dofs)
+
+        def change(number: int, fields: tuple[FloatArray, ...]) -> FloatArray:
+            total = -internal(fields)
+            for vector, row in enumerate(vectors):
+                total += self.coefficients[vector, number] * row
+                if stretch:
+                    later = stretch * self.times[number]
+                    total += self.coefficient_rates[vector, number] * later * self.vectors[vector]
+            return self.at.constraints.restrict(total)
+
+        return change
 
     def finish(self, sums: Sums) -> None:
         """Add what depends on the design through the vectors of ``F``, supports and initial values."""
