@@ -354,6 +354,7 @@ def test_a_static_response_is_one_at_the_final_time() -> None:
     np.testing.assert_allclose(gradient.points, gradients[0].points, rtol=0, atol=1e-13 * np.abs(gradient.points).max())
     assert "HistorySolution(24 unknowns, 6 steps" in repr(solution)
     assert "adjoint solves: 7" in repr(gradient)
+    assert fa.values_and_gradients(solution, [])[1] == ()
 
 
 def test_the_initial_acceleration_satisfies_the_equations() -> None:
@@ -380,6 +381,11 @@ def wave(history: Any, condition: Any = None) -> fa.WithHistory:
 
 def raises(t: Any) -> Any:
     raise ZeroDivisionError("never")
+
+
+class Blind(fa.TimeResponse):
+    def observations(self, times: Any) -> Any:
+        return []
 
 
 def changed() -> Any:
@@ -465,6 +471,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[fa.FemadjError], str]] = {
     "a history that has changed": (
         changed, fa.LoadError, "other values than when the problem was solved",
     ),
+    "no observations": (lambda: gradient(Blind()), fa.ResponseError, "at least one"),
     "direction": (lambda: solved("SDIRK2")[1].pushforward([3.0]), fa.ProblemError, "a list of Design"),
     "rates of the direction": (
         lambda: solved("SDIRK2")[1].pushforward([fa.Design(None, {"final_time": np.ones(2)})]),

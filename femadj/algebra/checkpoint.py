@@ -22,8 +22,8 @@ from femadj.io.atomic import complete_file
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 
-BESIDE = 4
-"""States in memory beside those that are kept: the last one, the one after the step that is reversed, and the two that
+BESIDE = 5
+"""States in memory beside those that are kept: the last two, the one after the step that is reversed, and the two that
 a step is taken between."""
 
 
@@ -237,8 +237,8 @@ class Snapshots:
         self.states[k] = y
 
     def drop(self, k: int) -> None:
-        """Give one up that is not needed any more; the first and the last stay, and all where all are kept."""
-        if not 0 < k < self.schedule.steps or self.schedule.complete:
+        """Give one up that is not needed any more; the first and the last two stay, and all where all are kept."""
+        if not 0 < k < self.schedule.steps - 1 or self.schedule.complete:
             return
         if self.states.pop(k, None) is not None and self.folder is not None:
             self.folder.remove(k)
@@ -291,6 +291,9 @@ def reverse(stepper: Stepper, snapshots: Snapshots, end: int, visit: Visit) -> N
     Where the way back has begun already and was cut off, ``end`` is where it goes on.
     """
     new = snapshots.states.get(end)
+    for k in sorted(snapshots.states):
+        if k > end:
+            snapshots.drop(k)
     while end > 0:
         at, y = snapshots.before(end)
         while end - at > 1:

@@ -227,6 +227,8 @@ class HistorySolution(HoldsSolver):
         Partial derivatives that are not those of observations belong to the field at the final time.
         """
         given = all_partials(partials)
+        if not given:
+            return ()
         for each in given:
             self.stage(each.stage)
         observed = [self._observations(each) for each in given]

@@ -55,6 +55,10 @@ class TimeResponse:
         if not isinstance(times, Times):
             raise ResponseError(f"{type(self).__name__} observes a history, the solution of a Transient")
         found = tuple(self.observations(times))
+        if not found or not all(isinstance(each, Observation) for each in found):
+            raise ResponseError(
+                f"{type(self).__name__}.observations must return a list of observation(response, time), at least one"
+            )
         values = solution.collected(found, self)
         total = sum(each.weight * float(value) for each, value in zip(found, values, strict=True))
         return TimePartials(float(total), observations=found)
