@@ -92,7 +92,11 @@ def fin(mesh: fa.Mesh, scheme: Any) -> fa.Transient:
     return fa.Transient(
         mesh,
         COPPER,
-        [fa.WithHistory(fa.Fixed("left", value=lambda x: x[1] ** 2), (np.cos, lambda t: -np.sin(t)))],
+        [
+            fa.WithHistory(fa.Fixed("left", value=lambda x: x[1] ** 2), (np.cos, lambda t: -np.sin(t))),
+            fa.WithHistory(fa.Fixed("opposite", value=lambda x: x[0]), (np.exp, np.exp)),
+            fa.Fixed("inside", value=lambda x: x[1] / 3),
+        ],
         [fa.WithHistory(fa.Source(lambda x: x[0]), np.sin), fa.Flux("right", 0.4)],
         scheme=scheme,
         times=fa.Times(0.5, STEPS),
@@ -391,6 +395,9 @@ def raises(t: Any) -> Any:
     raise ZeroDivisionError("never")
 
 
+SUPPORT = fa.Fixed("left", value=1.0)
+
+
 class Blind(fa.TimeResponse):
     def observations(self, times: Any) -> Any:
         return []
@@ -488,6 +495,10 @@ BAD: dict[str, tuple[Callable[[], Any], type[fa.FemadjError], str]] = {
     "parameter of the direction": (
         lambda: solved("SDIRK2")[1].pushforward([fa.Design(None, {"damping": np.ones(2)})]),
         fa.ParameterError, "'damping'",
+    ),
+    "one support, two histories": (
+        lambda: heat(supports=[wave((np.sin, np.cos), SUPPORT), wave((np.cos, np.sin), SUPPORT)]),
+        fa.SupportError, "different histories",
     ),
     "two histories": (
         lambda: heat(supports=[wave((np.sin, np.cos)), wave((np.cos, np.sin), fa.Fixed("bottom", value=1.0))]),

@@ -154,7 +154,7 @@ class Transient(HoldsSolver):
         inertia = () if highest in rates else tuple(inertia_terms(space, physics, highest))
         self._damped = highest == 2 and 1 in rates
         held, self._held_courses = split(self._supports)
-        supports = Supports.resolved(space, physics, held)
+        supports = Supports.resolved(space, physics, [replace(each) for each in held])  # told apart, were they one
         for name in ("final_time", "damping", *NAMES):
             if name in parameters:
                 raise ParameterError(
