@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
-from femadj.algebra.stepping import BDF2, SDIRK2, SDIRK3, GeneralisedAlpha, ImplicitEuler, Midpoint, Newmark
+from femadj.algebra.schemes import BDF2, SDIRK2, SDIRK3, GeneralisedAlpha, ImplicitEuler, Midpoint, Newmark
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.history import WithHistory
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, bytes_of, march, written
 from femadj.algebra.linear_system import Counts
-from femadj.algebra.stepping import GeneralisedAlpha, Scheme
+from femadj.algebra.schemes import GeneralisedAlpha
+from femadj.algebra.stepping import Scheme
 from femadj.base.arguments import mapping_of, notified, path_of, real_array, sequence_of, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Design
