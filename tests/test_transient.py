@@ -328,6 +328,21 @@ def test_a_uniform_body_follows_its_support_and_a_free_one_falls() -> None:
     np.testing.assert_allclose(falling.solve().u, np.tile([2.0, -18.0], (MESH.n_nodes, 1)), rtol=1e-12, atol=1e-12)
 
 
+def test_a_body_that_its_support_carries_along_stays_rigid() -> None:
+    """``u = t^2 / 2`` everywhere, held up against inertia and damping; of first order ``u = t``."""
+    carrier = fa.WithHistory(fa.Fixed("left", "x", value=1.0), (lambda t: t**2 / 2, lambda t: t, np.ones_like))
+    push = [fa.BodyForce((1.7, 0.0)), fa.WithHistory(fa.BodyForce((1.7 * 0.3, 0.0)), lambda t: t)]
+    body = fa.Transient(MESH, STEEL, [carrier, fa.Fixed("left", "y")], push, damping=(0.3, 0.1), times=fa.Times(3.0, 4))
+    solution = body.solve()
+    for time in (0.0, 1.1, 3.0):
+        for of, exact in enumerate((time**2 / 2, time, 1.0)):
+            expected = np.tile([exact, 0.0], (MESH.n_nodes, 1))
+            np.testing.assert_allclose(solution.moment(time, of).u, expected, rtol=0, atol=1e-12)
+    warmed = fa.WithHistory(fa.Fixed("left", value=1.0), (lambda t: t, np.ones_like))
+    heated = fa.Transient(MESH, COPPER, [warmed], [fa.Source(0.8)], scheme=fa.SDIRK2(), times=fa.Times(3.0, 4))
+    np.testing.assert_allclose(heated.solve().u, 3.0, rtol=1e-12)
+
+
 def test_supports_are_followed_exactly_at_all_times() -> None:
     _, solution, _, _ = solved("generalised alpha")
     held = MESH.nodes_of("left")

@@ -81,6 +81,12 @@ class _SecondOrder:
         """Where in a step the forces are balanced."""
         return (1.0 - self.alpha.f,)
 
+    @property
+    def means(self) -> tuple[tuple[float, float], ...]:
+        """Forces and inertia are balanced with means over the step."""
+        m, f = self.alpha.m, self.alpha.f
+        return (f, 1 - f), (f, 1 - f), (m, 1 - m)
+
     def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""
         return _AlphaStepper(equations, dt, self.alpha)
@@ -199,6 +205,7 @@ class _RungeKutta:
 
     order = 1
     carried = 2
+    means = None
 
     @property
     def tableau(self) -> tuple[tuple[float, ...], ...]:
@@ -355,6 +362,7 @@ class BDF2:
     rows = 3
     carried = 3
     abscissae = (1.0,)
+    means = None
 
     def stepper(self, equations: Equations, dt: float) -> LinearStepper:
         """The scheme on equations, with a step length."""

@@ -149,6 +149,14 @@ class Scheme(Protocol):
         ...
 
     @property
+    def means(self) -> tuple[tuple[float, float], ...] | None:
+        """By order of the derivative, what the equations take of a field at the start and at the end of a step.
+
+        None where they take it at the abscissae.
+        """
+        ...
+
+    @property
     def rows(self) -> int:
         """Rows of a state."""
         ...

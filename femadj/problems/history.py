@@ -411,11 +411,8 @@ class HistorySolution(HoldsSolver):
 
     def _by_final_time(self, i: int, sums: Sums) -> FloatArray:
         """Through the length of steps, the times of loads, and those of observations."""
-        times, final = self.motion.times, float(self.times.final)
-        total = sums.step[i] / self.times.steps + sums.final[i]
-        for by_coefficient, rates in zip(sums.coefficients[:, i], self.motion.coefficient_rates, strict=True):
-            total += float((by_coefficient * rates * times).sum()) / final
-        return np.array(total)
+        through_times = float((sums.coefficients[:, i] * self.motion.stretched).sum()) / float(self.times.final)
+        return np.array(sums.step[i] / self.times.steps + sums.final[i] + through_times)
 
 
 def _read(by_parameters: Callable[[], list[Cotangent]], i: int, name: str) -> FloatArray:

@@ -72,9 +72,10 @@ class InitialField:
 
 def initial_fields(given: Any, space: Discretisation, order: int) -> tuple[InitialField, ...]:
     """Initial values as given: of first order ``u0`` alone, of second order the pair ``(u0, v0)``."""
-    if order == 1 or given is None:
-        parts = (given,) * 1 if order == 1 else (None, None)
-    else:
+    parts: tuple[Any, ...] = (given,)
+    if order == 2 and given is None:
+        parts = (None, None)
+    elif order == 2:
         parts = sequence_of(given, "initial values", ProblemError, ": write initial=(u0, v0), None for what is zero")
         if len(parts) != order:
             raise ProblemError(f"initial values of second order are a pair (u0, v0), not {len(parts)} of them")

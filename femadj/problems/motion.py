@@ -1,13 +1,14 @@
 """The equations of a transient problem at a design: ``M u'' + C u' + K u = F(t)`` for the free unknowns.
 
 Supported unknowns follow ``z(t) g(X)`` exactly, with their rates. What they do to the free ones is part of ``F``: a sum
-of fixed vectors with coefficients in time, of the loads ``s(t) f`` and of the supports ``-z K g - z' C g - z'' M g``.
+of fixed vectors with coefficients in time, of the loads ``s(t) f`` and of the supports ``-z K g - z' C g - z'' M g``,
+where a scheme that takes means over a step takes them of ``z``, ``z'`` and ``z''`` as well.
 Damping is that of forms and ``c_M M + c_K K`` besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,6 +109,9 @@ class Motion:
     held_courses : tuple of Course
     times : (n_times,)
         By their numbers, see ``algebra.stepping``.
+    grid : (n_steps + 1,)
+    means : pairs of float, by order of the derivative, or None
+        What the scheme takes of fields at the ends of a step, which goes for supported unknowns, too.
     initial : (order, n)
     initial_slopes : tuple of arrays or None
         By position, ``(n_nodes, nc, dim)``.
@@ -123,6 +127,8 @@ class Motion:
     held: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     held_courses: tuple[Course, ...]
     times: FloatArray
+    grid: FloatArray
+    means: tuple[tuple[float, float], ...] | None
     initial: FloatArray
     initial_slopes: tuple[FloatArray | None, ...]
     symbolic: Symbolic
@@ -229,21 +235,27 @@ class Motion:
     @cached_property
     def coefficients(self) -> FloatArray:
         """Their coefficients at all times, ``(n_vectors, n_times)``."""
-        return self._in_time(0)
+        return self._in_time(lambda course, times, rate: course.at(times, rate))
 
     @cached_property
-    def coefficient_rates(self) -> FloatArray:
-        """Time derivatives of the coefficients; LoadError where a history is not what it was."""
-        if not np.array_equal(self._in_time(0), self.coefficients):
+    def stretched(self) -> FloatArray:
+        """Rates of the coefficients as all times are stretched; LoadError where a history is not what it was."""
+        if not np.array_equal(self._in_time(lambda course, times, rate: course.at(times, rate)), self.coefficients):
             raise LoadError(
                 "a history gives other values than when the problem was solved: something that it refers to has been "
                 "changed since. Solve again after a change"
             )
-        return self._in_time(1)
+        return self._in_time(lambda course, times, rate: times * course.at(times, rate + 1))
 
-    def _in_time(self, order: int) -> FloatArray:
-        rows = [course.at(self.times, order) for course in self.load_courses]
-        rows += [self.held_courses[group].at(self.times, rate + order) for group, rate in self._driven]
+    def _in_time(self, read: Callable[[Course, FloatArray, int], FloatArray]) -> FloatArray:
+        rows = [read(course, self.times, 0) for course in self.load_courses]
+        for group, rate in self._driven:
+            course = self.held_courses[group]
+            if self.means is None:
+                rows.append(read(course, self.times, rate))
+                continue
+            found, (start, end) = read(course, self.grid, rate), self.means[rate]
+            rows.append(np.concatenate([found[:1], start * found[:-1] + end * found[1:]]))
         return np.array(rows).reshape(len(rows), len(self.times))
 
     def load(self, number: int) -> FloatArray:
@@ -323,8 +335,7 @@ class Motion:
             for vector, row in enumerate(vectors):
                 total += self.coefficients[vector, number] * row
                 if stretch:
-                    later = stretch * self.times[number]
-                    total += self.coefficient_rates[vector, number] * later * self.vectors[vector]
+                    total += stretch * self.stretched[vector, number] * self.vectors[vector]
             return self.at.constraints.restrict(total)
 
         return change

@@ -387,7 +387,8 @@ class Transient(HoldsSolver):
         initial = at.constraints.restrict(np.array(values).reshape(len(values), -1))
         motion = Motion(
             at, self._scheme.order, own.get("damping", self._damping), self._damped, loads, self._load_courses,
-            self._held, tuple(self._held_courses), times.at(self._scheme.abscissae), initial, slopes, self._symbolic,
+            self._held, tuple(self._held_courses), times.at(self._scheme.abscissae), times.grid, self._scheme.means,
+            initial, slopes, self._symbolic,
         )  # fmt: skip
         motion.require_inertia()
         _ = motion.vectors, motion.coefficients
