@@ -114,7 +114,7 @@ def drawn(path: Path, solution: fa.HistorySolution, outcomes: Mapping[str, Outco
         ],
         "A cooling fin",
         "Temperatures above the air over time, and the rate of the tip; at its end it is the derivative by the final "
-        "time.",
+        "time, but for the error of the scheme.",
         "time [s]",
     )
 
