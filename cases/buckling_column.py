@@ -17,7 +17,7 @@ import numpy as np
 import skfem
 
 import femadj as fa
-from femadj.case import Case, Quantity, Run, main
+from femadj.case import Case, Outcome, Quantity, Run, main
 from femadj.report import deformed_picture
 
 LENGTH, WIDTH, THICKNESS, E, LOAD = 1000.0, 60.0, 20.0, 210e3, 1000.0
@@ -55,7 +55,7 @@ def euler(solution: fa.BucklingSolution) -> Mapping[str, float]:
     }
 
 
-def shapes(solution: fa.BucklingSolution, folder: Path) -> Sequence[Path]:
+def shapes(solution: fa.BucklingSolution, outcomes: Mapping[str, Outcome], folder: Path) -> Sequence[Path]:
     """The first two modes."""
     return [
         deformed_picture(

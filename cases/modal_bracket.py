@@ -3,11 +3,11 @@
 Units: mm, N, MPa, tonne; frequencies in Hz. One factorisation serves the modes and all gradients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import femadj as fa
-from femadj.case import Case, Quantity, Run, main
+from femadj.case import Case, Outcome, Quantity, Run, main
 from femadj.report import View, deformed_picture
 
 MESH = Path(__file__).resolve().parent.parent / "meshes" / "bracket.msh"
@@ -29,7 +29,7 @@ def problem(run: Run) -> fa.Modal:
     )
 
 
-def shapes(solution: fa.ModalSolution, folder: Path) -> Sequence[Path]:
+def shapes(solution: fa.ModalSolution, outcomes: Mapping[str, Outcome], folder: Path) -> Sequence[Path]:
     """Both modes."""
     return [
         deformed_picture(

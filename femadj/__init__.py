@@ -10,11 +10,14 @@ from importlib import import_module
 from femadj.algebra.implicit_system import ImplicitGradient, ImplicitSolution, ImplicitSystem
 from femadj.algebra.linear_system import LinearSolution, LinearSystem, ResponseEvaluation, SystemGradient
 from femadj.algebra.newton import LoadStep, Newton
+from femadj.algebra.schemes import BDF2, SDIRK2, SDIRK3, GeneralisedAlpha, ImplicitEuler, Midpoint, Newmark
 from femadj.base.design import Cotangent, Design
+from femadj.conditions.history import WithHistory
 from femadj.conditions.loads import BodyForce, Flux, Gravity, PointLoad, Pressure, Source, TotalForce, Traction
 from femadj.conditions.supports import Fixed
 from femadj.conditions.thermal import ThermalStrain
 from femadj.errors import (
+    CheckpointError,
     ComplexStepError,
     ConvergenceError,
     EigenvalueError,
@@ -60,6 +63,7 @@ from femadj.problems import (
     ChainSolution,
     Counts,
     Gradient,
+    HistorySolution,
     LinearStatic,
     Modal,
     ModalSolution,
@@ -68,8 +72,12 @@ from femadj.problems import (
     NonlinearStatic,
     Partials,
     Solution,
+    Times,
+    Transient,
+    TransientGradient,
 )
 from femadj.responses import (
+    AtTime,
     Compliance,
     Displacement,
     Eigenvalue,
@@ -85,7 +93,11 @@ from femadj.responses import (
     Reaction,
     Response,
     StrainEnergy,
+    TimeIntegral,
+    TimeResponse,
     Volume,
+    observation,
+    values_in_time,
 )
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
@@ -117,7 +129,11 @@ for _old, _new in {
     sys.modules[f"{__name__}.{_old}"] = import_module(f"{__name__}.{_new}")
 
 __all__ = [
+    "BDF2",
+    "SDIRK2",
+    "SDIRK3",
     "AdvectionDiffusion",
+    "AtTime",
     "BodyForce",
     "Buckling",
     "BucklingSolution",
@@ -126,6 +142,7 @@ __all__ = [
     "Chain",
     "ChainGradient",
     "ChainSolution",
+    "CheckpointError",
     "ComplexStepError",
     "Compliance",
     "ConvergenceError",
@@ -147,13 +164,16 @@ __all__ = [
     "FormError",
     "Frequency",
     "Functional",
+    "GeneralisedAlpha",
     "Gradient",
     "Gravity",
     "GroupRecord",
     "Hessian",
+    "HistorySolution",
     "Hyperelastic",
     "IllConditionedError",
     "IllConditionedWarning",
+    "ImplicitEuler",
     "ImplicitGradient",
     "ImplicitSolution",
     "ImplicitSystem",
@@ -173,11 +193,13 @@ __all__ = [
     "MeanEigenvalue",
     "Mesh",
     "MeshFileError",
+    "Midpoint",
     "MissingExtraError",
     "Modal",
     "ModalSolution",
     "ModePartials",
     "ModeShape",
+    "Newmark",
     "Newton",
     "NodalField",
     "NonFiniteError",
@@ -210,22 +232,30 @@ __all__ = [
     "SystemGradient",
     "TangledMeshError",
     "ThermalStrain",
+    "TimeIntegral",
+    "TimeResponse",
+    "Times",
     "TotalForce",
     "Traction",
+    "Transient",
+    "TransientGradient",
     "UnknownGroupError",
     "UnknownParameterError",
     "UnsupportedCellError",
     "Verification",
     "VerificationError",
     "Volume",
+    "WithHistory",
     "available_solvers",
     "get_solver",
     "hessian",
+    "observation",
     "odeint",
     "read_mesh",
     "read_mesh_with_report",
     "value_and_gradient",
     "values_and_gradients",
+    "values_in_time",
     "verify",
     "write_results",
     "write_vtu",

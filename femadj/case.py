@@ -20,7 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.errors import FemadjError, MissingExtraError
-from femadj.problems import AnyProblem, AnySolution, ChainGradient, Gradient
+from femadj.problems import AnyGradient, AnyProblem, AnySolution
 from femadj.progress import Phases, Progress
 from femadj.report import (
     Caption,
@@ -105,7 +105,9 @@ class Case:
         Adds arguments of the case's own.
     figures : callable of Solution (or ChainSolution), optional
         Further results to print and to keep in the summary, by name.
-    pictures : callable of the solution and the folder of the results, optional
+    solve : callable of the problem and the command line, optional
+        How the problem is solved, where ``problem.solve()`` is not enough.
+    pictures : callable of the solution, the outcomes and the folder of the results, optional
         Draws further pictures there and gives their paths.
     """
 
@@ -120,7 +122,8 @@ class Case:
     lines: tuple[str, Callable[[Any], npt.ArrayLike]] | None = None
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     figures: Callable[[Any], Mapping[str, float]] | None = None
-    pictures: Callable[[Any, Path], Sequence[Path]] | None = None
+    solve: Callable[[Any, argparse.Namespace], Any] | None = None
+    pictures: Callable[[Any, Mapping[str, Outcome], Path], Sequence[Path]] | None = None
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the case."""
@@ -153,7 +156,7 @@ class Result:
 
     Attributes
     ----------
-    solution : Solution or ChainSolution
+    solution : Solution, ChainSolution or HistorySolution
     outcomes : mapping of response name to Outcome
     files : tuple of Path
         Result files, in the order in which they were written.
@@ -198,9 +201,9 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     """
     phases = Phases(ProgressDisplay())
     problem = case.problem(Run(arguments, arguments.solver, arguments.threads, phases))
-    solution = problem.solve()
+    solution: Any = problem.solve() if case.solve is None else case.solve(problem, arguments)
     values, found = values_and_gradients(solution, [quantity.response for quantity in case.responses.values()])
-    gradients: Sequence[Gradient | ChainGradient] = found
+    gradients: Sequence[AnyGradient] = found
     outcomes = {
         name: Outcome(float(value), quantity.unit, gradient)
         for (name, quantity), value, gradient in zip(case.responses.items(), values, gradients, strict=True)
@@ -209,12 +212,13 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     with phases("write VTU"):
         named = {name: outcome.gradient for name, outcome in outcomes.items()}
         files.append(write_results(arguments.out / f"{case.name}.vtu", solution, named))
-    skipped = "--no-picture"
+    skipped: str | None = "--no-picture"
     if not arguments.no_picture:
+        skipped = None
         try:
             with phases("picture"):
                 files.append(_picture(case, solution, outcomes, arguments.out))
-                files += case.pictures(solution, arguments.out) if case.pictures is not None else ()
+                files += () if case.pictures is None else case.pictures(solution, outcomes, arguments.out)
         except MissingExtraError as error:
             skipped = str(error)
     figures = case.figures(solution) if case.figures is not None else None
@@ -224,7 +228,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     print_table(data, console)
     for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
-    if len(files) < 3:
+    if skipped is not None:
         console.print(f"no picture: {skipped}", markup=False, soft_wrap=True)
     if arguments.verify is not None:
         for name in arguments.verify or list(case.responses)[:1]:

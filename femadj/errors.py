@@ -263,6 +263,10 @@ class ConvergenceError(FemadjError, RuntimeError):
         self.path = tuple(path)
 
 
+class CheckpointError(FemadjError, OSError):
+    """States of a run over time that do not fit into memory or onto the disk, or files of another run."""
+
+
 class VerificationError(FemadjError, AssertionError):
     """A derivative that disagrees with differences of independently rebuilt problems."""
 

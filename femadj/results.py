@@ -16,9 +16,7 @@ from femadj.io import write_vtu
 from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
-from femadj.problems import AnySolution, ChainGradient, Gradient, require_solution
-
-AnyGradient = Gradient | ChainGradient
+from femadj.problems import AnyGradient, AnySolution, require_solution
 
 
 def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike | None = None) -> FloatArray:
@@ -121,8 +119,8 @@ def write_results(
     ----------
     path : path
         Must end in ``.vtu``; missing folders are made.
-    solution : Solution or ChainSolution
-    gradient : Gradient or ChainGradient, or mapping of response name to such, optional
+    solution : Solution, ChainSolution, or HistorySolution, of which the field at the final time is written
+    gradient : Gradient, ChainGradient or TransientGradient, or mapping of response name to such, optional
     point_data, cell_data : mapping of name to array, optional
         Further fields, as ``write_vtu`` takes them.
 
@@ -143,10 +141,10 @@ def write_results(
     nodal: dict[str, npt.ArrayLike] = {}
     for stage, part in solution.stages.items():
         nodal |= part.nodal_fields(stage)
-    single = isinstance(gradient, (Gradient, ChainGradient))
+    single = isinstance(gradient, AnyGradient)
     named = {"J": gradient} if single else mapping_of(gradient, "gradient", ResponseError)
     for name, each in named.items():
-        if not isinstance(each, (Gradient, ChainGradient)):
+        if not isinstance(each, AnyGradient):
             raise ResponseError(f"the gradient of {name!r} must be a Gradient, not {type(each).__name__}")
         of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_meshes_are_those_of_published_figures() -> None:
     assert len(square.nodes_of("boundary")) == 64
     move = np.random.default_rng(0).uniform(-0.12, 0.12, 3)
     np.testing.assert_allclose(box.points[21], (np.ones(3) + move) / 3, rtol=1e-12)
+
+
+def test_the_way_back_through_time_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "bench" / "transient.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--box", "1", "--steps", "12", "--states", "2"])
+    monkeypatch.syspath_prepend(str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+    some, every = map(json.loads, capsys.readouterr().out.splitlines())
+    assert some["unknowns"] == every["unknowns"] == 3 * 5 * 2 * 2
+    assert (some["kept"], every["kept"]) == (4, 13)  # the last two besides
+    assert some["equal"]
+    assert some["promise"] > every["promise"] == every["ratio"] > 0
 
 
 def test_checks_of_solves_are_measured() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import femadj as fa
-from femadj.case import Case, Quantity, Run, main
+from femadj.case import Case, Quantity, Run, main, run_case
 from femadj.progress import Phases
 from tests.meshes import box_mesh
 
@@ -24,9 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = (
     "bracket", "plate_with_hole", "cantilever", "heat_sink", "own_pde", "advection_diffusion", "thermoelastic",
     "stokes_drag", "buckling_column",
+    "stokes_drag", "transient_beam", "cooling_fin",
 )  # fmt: skip
 STAGES: Mapping[str, int] = {"thermoelastic": 2}
-SMALL: Mapping[str, list[str]] = {"cantilever": ["--size", "16", "4", "4"]}
+FACTORS: Mapping[str, int] = {"transient_beam": 2, "cooling_fin": 2}
+"""Factorisations where they are more than stages: of the steps, and of the inertia."""
+
+SMALL: Mapping[str, list[str]] = {
+    "cantilever": ["--size", "16", "4", "4"],
+    "transient_beam": ["--size", "20", "2", "--steps", "80", "--memory", "100 KiB"],
+}
 
 # value of every response and norm of its node gradient
 PINNED: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -63,6 +70,15 @@ PINNED: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "fin stress": (9.98323305, 0.421305),
         "lift of the base": (-0.00678745635, 0.0001148682),
         "base temperature": (42.9758414, 0.2633846),
+    },
+    "transient_beam": {
+        "deflection": (-0.455546573, 0.2026311),
+        "mean square of the field": (190.079663, 16.73067),
+    },
+    "cooling_fin": {
+        "tip temperature": (10.2651206, 1.497464),
+        "heat left": (1955.38723, 432.3679),
+        "mean square of the tip": (192015.527, 6563.027),
     },
     "stokes_drag": {
         "drag": (0.317493197, 0.02906321),
@@ -109,11 +125,12 @@ def test_case_gives_its_numbers(name: str, tmp_path: Path, capsys: pytest.Captur
         assert data["responses"][response]["value"] == pytest.approx(value, rel=1e-6)
         assert data["responses"][response]["gradient norm"] == pytest.approx(norm, rel=1e-5)
     stages = STAGES.get(name, 1)
-    assert data["counts"] == {"analyses": stages, "factorisations": stages}
+    factors = FACTORS.get(name, stages)
+    assert data["counts"] == {"analyses": stages, "factorisations": factors}
     assert (tmp_path / f"{name}.vtu").is_file()
     out = capsys.readouterr().out
     assert name in out
-    assert f"{stages} factorisation" in out
+    assert f"{factors} factorisation" in out
     assert "no picture: --no-picture" in out
 
 
@@ -131,6 +148,20 @@ def solved(name: str, *arguments: str) -> tuple[ModuleType, fa.Solution]:
     module = script(name)
     parsed = module.CASE.parser().parse_args(list(arguments))
     return module, module.problem(Run(parsed, "auto", None, Phases())).solve()
+
+
+def test_curves_of_a_history_are_drawn(tmp_path: Path) -> None:
+    """The fin cools at the rate that the final time says, and Newton's method finds when it is at 20 K."""
+    pytest.importorskip("matplotlib")
+    module = script("cooling_fin")
+    result = run_case(module.CASE, module.CASE.parser().parse_args(["--out", str(tmp_path)]))
+    assert [p.name for p in result.files] == [
+        "cooling_fin.vtu", "cooling_fin.png", "cooling_fin_curves.png", "summary.json",
+    ]  # fmt: skip
+    assert (tmp_path / "cooling_fin_curves.png").stat().st_size > 20_000
+    figures = summary_of(tmp_path)["figures"]
+    assert figures["tip temperature then [K]"] == pytest.approx(20.0, rel=1e-9)
+    assert figures["derivative by the final time [K/s]"] == pytest.approx(figures["rate at the end [K/s]"], rel=2e-3)
 
 
 def test_rotation_system_agrees_with_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,3 +194,53 @@ class ChainGradient(Picklable):
 
 def _count(gradient: Gradient | ChainGradient) -> str:
     return f"{len(gradient.points)} nodes, adjoint solves: {gradient.adjoint_solves}"
+
+
+@dataclass(frozen=True, eq=False)
+class HistorySlope(Picklable):
+    """Derivative of a response by the history of a load.
+
+    Attributes
+    ----------
+    times : (n,)
+        Where the history has been evaluated.
+    values : (n,)
+        Derivatives by its values there.
+    """
+
+    times: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TransientGradient(Picklable):
+    """Total derivatives of a response of a history.
+
+    Attributes
+    ----------
+    points : (n_nodes, dim)
+        By the node coordinates.
+    parameters : mapping of name to array
+        By every parameter of the problem and of the response; among them ``final_time``, ``damping`` (second order) and
+        the initial values ``initial_u`` and ``initial_v`` (unless functions of position). Those of materials, loads and
+        responses take one further sweep back for all of them together, when the first of them is read.
+    initial : tuple of (n_nodes, nc)
+        By the initial values of the field and, in second order, of its rate; zero at supports.
+    histories : tuple of HistorySlope
+        By the histories of those loads that have one, in the order of the loads.
+    adjoint_solves : int
+        Right-hand sides solved for this response.
+    """
+
+    points: FloatArray
+    parameters: Mapping[str, FloatArray]
+    initial: tuple[FloatArray, ...]
+    histories: tuple[HistorySlope, ...]
+    adjoint_solves: int
+
+    def __repr__(self) -> str:
+        return shown(
+            f"TransientGradient({len(self.points)} nodes, adjoint solves: {self.adjoint_solves})",
+            points=measured(self.points, at_node(self.points.shape)),
+            parameters=", ".join(self.parameters),
+        )

@@ -71,7 +71,7 @@ class Static(HoldsSolver):
         self._mesh = mesh
         self._physics = physics
         self._supports = supports_of(supports)
-        self._loads = _conditions(loads, _is_load, "loads", "Traction('name', value)", LoadError)
+        self._loads = loads_of(loads)
         self._solver_choice = solver
         self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         self._threads = threads
@@ -350,11 +350,17 @@ def require_physics(physics: Any) -> None:
 def supports_of(given: Any) -> tuple[Fixed, ...]:
     """Supports as given, one alone too; SupportError for what is none."""
     several = (given,) if isinstance(given, Fixed) else given
-    supports: tuple[Fixed, ...] = _conditions(several, _is_support, "supports", "Fixed('name')", SupportError)
+    supports: tuple[Fixed, ...] = conditions_of(several, is_support, "supports", "Fixed('name')", SupportError)
     return supports
 
 
-def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
+def loads_of(given: Any) -> tuple[Load, ...]:
+    """Loads as given; LoadError for what is none."""
+    loads: tuple[Load, ...] = conditions_of(given, is_load, "loads", "Traction('name', value)", LoadError)
+    return loads
+
+
+def conditions_of(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
     """Supports or loads as given."""
     items = sequence_of(value, what, error, f": write [{example}]")
     for item in items:
@@ -363,11 +369,13 @@ def _conditions(value: Any, fits: Callable[[Any], bool], what: str, example: str
     return items
 
 
-def _is_support(item: Any) -> bool:
+def is_support(item: Any) -> bool:
+    """Whether something is a support."""
     return isinstance(item, Fixed)
 
 
-def _is_load(item: Any) -> bool:
+def is_load(item: Any) -> bool:
+    """Whether something is a load."""
     return callable(getattr(item, "bind", None)) and not isinstance(item, type)
 
 

@@ -271,28 +271,7 @@ class Solution(HoldsSolver):
         return Gradient(points, self._field(weights.external[0]), supports, seed.solves, slopes)
 
     def _check(self, partials: Partials) -> None:
-        field, points = self.u.shape, self.points.shape
-        mapping_of(partials.parameters, f"{partials.name}: parameters", ResponseError)
-        for what, shape in (
-            ("state", field),
-            ("points", points),
-            ("internal_weight", field),
-            ("external_weight", field),
-            ("adjoint", field),
-        ):
-            array: Any = getattr(partials, what)
-            if array is None:
-                continue
-            if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
-                found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise ResponseError(
-                    f"{partials.name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not "
-                    f"{found}"
-                )
-            if not np.isfinite(array).all():
-                raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
-        if partials.adjoint is not None and partials.state is None:
-            raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+        checked_partials(partials, self.u.shape, self.points.shape)
 
 
 def require_no_stage(name: str | None) -> None:
@@ -330,10 +309,10 @@ def by_parameters(at: FemAtDesign, state: State, weights: Weights | None, partia
         slope = np.zeros(shape)
         if weights is not None:
             at.pullback(state, [weights], [Cotangent(None, {name: slope})])
-        return slope + _own(partials, name, shape) if name in partials.parameters else slope
+        return slope + own_slope(partials, name, shape) if name in partials.parameters else slope
 
     sources = {name: partial(by, name, entry.shape) for name, entry in at.parameters.entries.items()}
-    own = {name: partial(_own, partials, name) for name in partials.parameters if name not in sources}
+    own = {name: partial(own_slope, partials, name) for name in partials.parameters if name not in sources}
     return OnDemand(sources | own)
 
 
@@ -372,7 +351,32 @@ class LinearStaticSolution(Solution):
         return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=u[0]))
 
 
-def _own(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
+def checked_partials(partials: Partials, field: tuple[int, ...], points: tuple[int, ...]) -> None:
+    """ResponseError for partial derivatives that are not finite arrays in the shapes of unknowns and points."""
+    mapping_of(partials.parameters, f"{partials.name}: parameters", ResponseError)
+    for what, shape in (
+        ("state", field),
+        ("points", points),
+        ("internal_weight", field),
+        ("external_weight", field),
+        ("adjoint", field),
+    ):
+        array: Any = getattr(partials, what)
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ResponseError(
+                f"{partials.name}: the partial derivative {what!r} must be a float64 array of shape {shape}, not "
+                f"{found}"
+            )
+        if not np.isfinite(array).all():
+            raise ResponseError(f"{partials.name}: the partial derivative {what!r} has NaN or infinite entries")
+    if partials.adjoint is not None and partials.state is None:
+        raise ResponseError(f"{partials.name}: an adjoint state without the derivative 'state' that it belongs to")
+
+
+def own_slope(partials: Partials, name: str, shape: tuple[int, ...] | None = None) -> FloatArray:
     """The partial derivative of a response by a parameter, checked when it is read."""
     array = real_array(partials.parameters[name], f"{partials.name}: the derivative by {name!r}", ResponseError)
     if (shape is not None and array.shape != shape) or not np.isfinite(array).all():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.problems import AnySolution, ChainGradient, Gradient
+from femadj.problems import AnyGradient, AnySolution
 from femadj.report.caption import Caption
 from femadj.report.drawing import blank_figure, save_figure, write_words
 from femadj.report.facets import boundary_facets, facet_densities
@@ -27,7 +27,7 @@ COLOURS = "RdBu_r"
 def picture(
     path: str | os.PathLike[str],
     solution: AnySolution,
-    gradient: Gradient | ChainGradient,
+    gradient: AnyGradient,
     caption: Caption | None = None,
     *,
     view: View | None = None,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from femadj.base.arguments import path_of
 from femadj.errors import FemadjError
 from femadj.io.atomic import complete_file
-from femadj.problems import AnySolution, ChainGradient, Gradient
+from femadj.problems import AnyGradient, AnySolution
 
 LIBRARIES = ("femadj", "numpy", "scipy", "scikit-fem", "meshio", "numba", "pypardiso")
 
@@ -36,7 +36,7 @@ class Outcome:
 
     value: float
     unit: str
-    gradient: Gradient | ChainGradient
+    gradient: AnyGradient
 
     @property
     def norm(self) -> float:
@@ -77,7 +77,7 @@ def summary(
     """
     problem = solution.problem
     mesh = problem.mesh
-    stages = list(solution.stages.values())
+    stages: list[Any] = list(solution.stages.values())
     statistics = stages[-1].factor.statistics
     spent: dict[str, float] = {}
     for part in (each.seconds for stage in stages for each in (stage.problem, stage)):

@@ -7,8 +7,10 @@ from femadj.responses.functional import Functional
 from femadj.responses.geometry import Mass, Volume
 from femadj.responses.modes import Eigenvalue, Frequency, KSEigenvalue, MeanEigenvalue, ModeShape
 from femadj.responses.reaction import Reaction
+from femadj.responses.time import AtTime, TimeIntegral, TimeResponse, observation, values_in_time
 
 __all__ = [
+    "AtTime",
     "Compliance",
     "Displacement",
     "Eigenvalue",
@@ -24,5 +26,9 @@ __all__ = [
     "Reaction",
     "Response",
     "StrainEnergy",
+    "TimeIntegral",
+    "TimeResponse",
     "Volume",
+    "observation",
+    "values_in_time",
 ]

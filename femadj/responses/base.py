@@ -117,7 +117,7 @@ AnyResponse = Response | OnStage
 def value_of(response: AnyResponse, solution: AnySolution) -> float:
     """Value of a response, checked; a bare response of a chain is one of its last stage."""
     stage, plain = _located(response)
-    here = solution.stage(stage)
+    here: Any = solution.stage(stage)
     method: Any = getattr(plain, "value", None)
     if _is_method(plain, method):
         return _checked_value(plain, method(here))
@@ -151,7 +151,7 @@ def partials_in_motion(response: AnyResponse, solution: AnySolution) -> Partials
 
 def _evaluated(response: AnyResponse, solution: AnySolution) -> tuple[str | None, Partials]:
     stage, plain = _located(response)
-    here = solution.stage(stage)
+    here: Any = solution.stage(stage)
     method: Any
     for name in ("partials", "evaluate"):
         method = getattr(plain, name, None)

@@ -10,7 +10,18 @@ import numpy as np
 from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
-from femadj.problems import AnySolution, ChainGradient, ChainSolution, Gradient, Modes, Solution, require_solution
+from femadj.problems import (
+    AnyGradient,
+    AnySolution,
+    ChainGradient,
+    ChainSolution,
+    Gradient,
+    HistorySolution,
+    Modes,
+    Solution,
+    TransientGradient,
+    require_solution,
+)
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, partials_of
 
@@ -20,10 +31,12 @@ def value_and_gradient(solution: Solution | Modes, response: AnyResponse) -> tup
 @overload
 def value_and_gradient(solution: ChainSolution, response: AnyResponse) -> tuple[float, ChainGradient]: ...
 @overload
-def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, Gradient | ChainGradient]: ...
+def value_and_gradient(solution: HistorySolution, response: AnyResponse) -> tuple[float, TransientGradient]: ...
+@overload
+def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, AnyGradient]: ...
 
 
-def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, Gradient | ChainGradient]:
+def value_and_gradient(solution: AnySolution, response: AnyResponse) -> tuple[float, AnyGradient]:
     """Value of a response and its gradient, for one transposed solve on the solution's factor (or none).
 
     Parameters
@@ -57,13 +70,17 @@ def values_and_gradients(
 ) -> tuple[FloatArray, tuple[ChainGradient, ...]]: ...
 @overload
 def values_and_gradients(
+    solution: HistorySolution, responses: Sequence[AnyResponse]
+) -> tuple[FloatArray, tuple[TransientGradient, ...]]: ...
+@overload
+def values_and_gradients(
     solution: AnySolution, responses: Sequence[AnyResponse]
-) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]: ...
+) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...] | tuple[TransientGradient, ...]]: ...
 
 
 def values_and_gradients(
     solution: AnySolution, responses: Sequence[AnyResponse]
-) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...]]:
+) -> tuple[FloatArray, tuple[Gradient, ...] | tuple[ChainGradient, ...] | tuple[TransientGradient, ...]]:
     """Values and gradients of several responses; their adjoint systems are solved as one block.
 
     Returns

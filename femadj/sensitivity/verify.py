@@ -20,7 +20,7 @@ from rich.console import Console
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.design import Design
 from femadj.errors import ProblemError
-from femadj.problems import AnyProblem, AnySolution, ChainGradient, Gradient
+from femadj.problems import AnyGradient, AnyProblem, AnySolution
 from femadj.progress import Phases, Progress
 from femadj.responses import OnStage, Response
 from femadj.responses.base import value_of
@@ -76,8 +76,9 @@ def verify(
 
     Parameters
     ----------
-    problem : LinearStatic, NonlinearStatic, Chain, Modal or Buckling
-        The problems built anew of a nonlinear one are solved from its solution on.
+    problem : LinearStatic, NonlinearStatic, Chain, Modal, Buckling or Transient
+        The problems built anew of a nonlinear one are solved from its solution on; a transient one needs its times,
+        ``Transient(..., times=...)``.
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
@@ -144,7 +145,7 @@ class _Rebuilt:
         solution: AnySolution,
         response: Response | OnStage,
         value: float,
-        gradient: Gradient | ChainGradient,
+        gradient: AnyGradient,
         phases: Phases,
         rng: np.random.Generator,
         brief: bool,
