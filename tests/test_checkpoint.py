@@ -19,7 +19,8 @@ import pytest
 import femadj as fa
 from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, advance, bytes_of, fewest, march, pairs, reverse
 from femadj.errors import CheckpointError
-from tests.test_transient import MESH, PROBLEMS, responses
+from tests.meshes import box_mesh
+from tests.test_transient import MESH, PROBLEMS, STEEL, responses
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -188,6 +189,16 @@ def test_gradients_are_the_same_bit_by_bit_whatever_is_kept(name: str) -> None:
         assert solution.snapshots.schedule == Schedule(12, kept)
         for a, b in zip(stored, gradients_of(solution), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_bits_are_the_same_in_problems_large_enough_for_threads() -> None:
+    mesh = box_mesh("quad", (40, 40))
+    tug = fa.WithHistory(fa.Traction("right", (0.0, 1.0)), np.cos)
+    problem = fa.Transient(mesh, STEEL, [fa.Fixed("left")], [tug], times=fa.Times(0.5, 10))
+    stored, response = problem.solve(), fa.AtTime(fa.FieldNorm(), 0.42)
+    lean = problem.solve(memory=8 * 8 * 3 * problem.n_unknowns)
+    a, b = (fa.value_and_gradient(each, response)[1] for each in (stored, lean))
+    np.testing.assert_array_equal(a.points, b.points)
 
 
 def test_values_that_are_watched_need_no_further_sweep() -> None:

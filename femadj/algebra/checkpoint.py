@@ -2,7 +2,7 @@
 
 States that are not kept are stepped to again from the last one that is; where to keep them is the schedule of A.
 Griewank and A. Walther, "Algorithm 799: Revolve", ACM Trans. Math. Softw. 26 (2000), which takes the fewest steps.
-A step gives the same numbers whenever it is taken, so that gradients do not depend on what is kept.
+A step gives the same numbers whenever it is taken, if its solver does, so that gradients do not depend on what is kept.
 """
 
 from __future__ import annotations

@@ -79,8 +79,11 @@ class Transient(HoldsSolver):
         Initial values: for each None (zero), a number or components, the values of all unknowns, or a function of
         position that is differentiated as the nodes move. At supports values are those of the supports; arrays and
         functions must agree with them.
-    solver, threads, quadrature_order, progress
+    solver, quadrature_order, progress
         As in ``LinearStatic``.
+    threads : int, optional
+        Of the element kernels, and of a solver given by name. Left out: all cores, and one for the solver, so that a
+        step gives the same bits whenever it is taken; with more, solvers add up in an order that changes.
 
     Raises
     ------
@@ -130,7 +133,8 @@ class Transient(HoldsSolver):
             for residual in (self._residual, *self._load_residuals):
                 residual.prepare()
         with phases("analyse"):
-            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind)
+            alone = 1 if threads is None and isinstance(solver, str) else None
+            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, threads=alone)
         self._seconds = phases.seconds
 
     def _bind(self) -> None:
