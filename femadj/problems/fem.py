@@ -77,7 +77,7 @@ class FemResidual:
         return self.kind != "general"
 
     @property
-    def linear(self) -> bool:
+    def is_linear(self) -> bool:
         """Whether the residual is linear in the unknowns."""
         return all(term.linear for term in self.internal) and not self.follows
 

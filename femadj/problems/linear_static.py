@@ -247,7 +247,7 @@ class LinearStatic(Static):
         parameters: Parameters,
     ) -> FemResidual:
         residual = FemResidual.of(space, physics, loads, supports, parameters)
-        if not residual.linear:
+        if not residual.is_linear:
             what = "a load follows the displacement" if all(t.linear for t in physics.internal) else repr(self._physics)
             raise ProblemError(f"{what}, which makes the problem nonlinear: NonlinearStatic(mesh, physics, ...)")
         return residual

@@ -27,7 +27,7 @@ class Compliance(CompleteResponse):
                 "Compliance is the work of dead loads, but some of these follow the displacement, and their work "
                 "depends on the way there. Take Displacement, or a Functional"
             )
-        known = residual.linear and solution.at.symmetric and solution.prescribed.homogeneous
+        known = residual.is_linear and solution.at.symmetric and solution.prescribed.homogeneous
         return Partials(
             value=inner(solution.load, solution.u),
             state=solution.load,
@@ -46,7 +46,7 @@ class StrainEnergy(CompleteResponse):
 
     def partials(self, solution: Solution) -> Partials:
         """Value and partial derivatives; ResponseError for nonlinear problems, whose energy is another integral."""
-        if not solution.at.problem.linear:
+        if not solution.at.problem.is_linear:
             raise ResponseError(
                 "StrainEnergy is u^T K u / 2 of a linear problem. Write the energy of a nonlinear one as "
                 "Functional(density), a function of w.u.grad"
