@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import POINTS, Counts, LinearSystem
-from femadj.base.arguments import notified, sequence_of, whole_number
 from femadj.base.design import Design
 from femadj.base.display import one_line, shown
-from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
-from femadj.conditions.supports import Fixed, Supports, unknown_name
+from femadj.conditions.supports import Fixed, Supports
 from femadj.errors import (
-    FemadjError,
     IllConditionedError,
     IndefiniteSystemError,
     LoadError,
     ProblemError,
     SingularSystemError,
-    SupportError,
 )
 from femadj.forms.term import Term
-from femadj.mesh import Mesh, checked_points, require_mesh
-from femadj.physics import BoundPhysics, Form, Physics
+from femadj.mesh import Mesh, checked_points
+from femadj.physics import BoundPhysics, Physics
 from femadj.problems.fem import FemAtDesign, FemResidual
+from femadj.problems.problem import MeshProblem, Settings, loads_of, located, parameters_of, supports_of
 from femadj.problems.solution import LinearStaticSolution, Solution
 from femadj.progress import Phases, Progress
-from femadj.solvers import get_solver
 from femadj.solvers.base import Solver
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
 
-class Static(HoldsSolver):
+class Static(MeshProblem):
     """What static problems share: input and its checks, binding, and errors that name nodes; see ``LinearStatic``."""
 
     def rebuilt(self, points: npt.ArrayLike) -> Static:
@@ -62,21 +56,9 @@ class Static(HoldsSolver):
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        require_mesh(mesh, ProblemError)
-        notified(progress, ProblemError)
-        require_physics(physics)
-        for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
-            if value is not None:
-                whole_number(value, 1, what, ProblemError)
-        self._mesh = mesh
-        self._physics = physics
+        self._set(mesh, physics, Settings(solver, threads, quadrature_order, progress))
         self._supports = supports_of(supports)
         self._loads = loads_of(loads)
-        self._solver_choice = solver
-        self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
-        self._threads = threads
-        self._quadrature_order = quadrature_order
-        self._progress = progress
         phases = Phases(progress)
         with phases("bind"):
             self._residual = self._bound(parameters_of(mesh, physics, self._loads))
@@ -92,8 +74,8 @@ class Static(HoldsSolver):
 
     def _bound(self, parameters: Parameters) -> FemResidual:
         """Physics, loads and supports on the mesh."""
-        mesh, physics, order = self._mesh, self._physics, self._quadrature_order
-        space = replace(physics.discretise(mesh, self._threads), stiffness_order=order)
+        mesh, physics, order = self._mesh, self._physics, self._settings.quadrature_order
+        space = replace(physics.discretise(mesh, self._settings.threads), stiffness_order=order)
         if self._loads and not space.nodal:
             raise LoadError(
                 f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
@@ -119,16 +101,6 @@ class Static(HoldsSolver):
 
     # ------------------------------------------------------------------ what it consists of
     @property
-    def mesh(self) -> Mesh:
-        """Topology and reference coordinates."""
-        return self._mesh
-
-    @property
-    def physics(self) -> Physics:
-        """The physics."""
-        return self._physics
-
-    @property
     def supports(self) -> tuple[Fixed, ...]:
         """The supports."""
         return self._supports
@@ -137,36 +109,6 @@ class Static(HoldsSolver):
     def loads(self) -> tuple[Load, ...]:
         """The loads."""
         return self._loads
-
-    @property
-    def parameters(self) -> Parameters:
-        """Declared parameters with their values."""
-        return self._residual.parameters
-
-    @property
-    def residual(self) -> FemResidual:
-        """The discrete residual: put at a design it knows matrix, loads and all products of their derivatives."""
-        return self._residual
-
-    @property
-    def n_unknowns(self) -> int:
-        """Number of unknowns, prescribed ones included."""
-        return self._residual.space.n_dofs
-
-    @property
-    def solver_name(self) -> str:
-        """Name of the sparse direct solver in use."""
-        return self._solver.name
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Seconds of building the problem, by phase."""
-        return self._seconds
-
-    @property
-    def progress(self) -> Progress | None:
-        """Who is notified of phases."""
-        return self._progress
 
     @property
     def counts(self) -> Counts:
@@ -184,10 +126,6 @@ class Static(HoldsSolver):
             loads="; ".join(one_line(load, 50) for load in self._loads),
             parameters=", ".join(self.parameters),
         )
-
-    def _name_of(self, unknown: int) -> str:
-        """Location and component of an unknown."""
-        return unknown_name(self._residual.space, self._physics.components(self._mesh.dim), unknown)
 
     def _put(
         self, points: npt.ArrayLike | None, parameters: Mapping[str, npt.ArrayLike] | None, phases: Phases
@@ -274,9 +212,9 @@ class LinearStatic(Static):
             self._physics,
             self._supports,
             self._loads,
-            solver=self._solver_choice,
-            threads=self._threads,
-            quadrature_order=self._quadrature_order,
+            solver=self._settings.solver,
+            threads=self._settings.threads,
+            quadrature_order=self._settings.quadrature_order,
         )
 
     # ------------------------------------------------------------------ solving
@@ -303,7 +241,7 @@ class LinearStatic(Static):
         SingularSystemError, IndefiniteSystemError, IllConditionedError, ResidualError, NonFiniteError
             When the system has no trustworthy solution; the message names node and component where known.
         """
-        phases = Phases(self._progress)
+        phases = Phases(self.progress)
         at = self._put(points, parameters, phases)
         try:
             solved = self._linear.solve_at(at, phases)
@@ -312,77 +250,3 @@ class LinearStatic(Static):
         solution = LinearStaticSolution(self, at, solved, phases.seconds)
         at.require_linear_at(solution.u)
         return solution
-
-
-def located(
-    error: SingularSystemError | IndefiniteSystemError | IllConditionedError, space: Discretisation, physics: Physics
-) -> SingularSystemError | IndefiniteSystemError | IllConditionedError:
-    """The same error with likely causes, and with nodes and components for numbers of unknowns."""
-    if error.equation is None:
-        return error
-    unknowns = error.unknowns if isinstance(error, SingularSystemError) and error.unknowns else [error.equation]
-    names = "; ".join(unknown_name(space, physics.components(space.mesh.dim), unknown) for unknown in unknowns)
-    where = "" if isinstance(error, IllConditionedError) else f": {names}"  # which names its unknown itself
-    causes = (
-        "a part of the mesh that hangs on too few nodes (a hinge), supports that leave a motion free there, or "
-        "material constants that differ by too many orders of magnitude"
-    )
-    if isinstance(error, IndefiniteSystemError) and isinstance(physics, Form):
-        causes = (
-            "a form that is not positive definite at these parameters, which Form(..., definite=False) allows for, "
-            + causes
-        )
-    named = copy(error)
-    named.args = (f"{str(error).removesuffix('.')}{where}. Likely causes: {causes}",)
-    return named
-
-
-def require_physics(physics: Any) -> None:
-    """ProblemError for what is no physics."""
-    if not callable(getattr(physics, "discretise", None)) or isinstance(physics, type):
-        advice = ": write Form(function)" if callable(physics) and not isinstance(physics, type) else ""
-        raise ProblemError(
-            "physics must be Elasticity(...), Diffusion(...), AdvectionDiffusion(...) or Form(...), not "
-            f"{physics!r}{advice}"
-        )
-
-
-def supports_of(given: Any) -> tuple[Fixed, ...]:
-    """Supports as given, one alone too; SupportError for what is none."""
-    several = (given,) if isinstance(given, Fixed) else given
-    supports: tuple[Fixed, ...] = conditions_of(several, is_support, "supports", "Fixed('name')", SupportError)
-    return supports
-
-
-def loads_of(given: Any) -> tuple[Load, ...]:
-    """Loads as given; LoadError for what is none."""
-    loads: tuple[Load, ...] = conditions_of(given, is_load, "loads", "Traction('name', value)", LoadError)
-    return loads
-
-
-def conditions_of(value: Any, fits: Callable[[Any], bool], what: str, example: str, error: type[FemadjError]) -> Any:
-    """Supports or loads as given."""
-    items = sequence_of(value, what, error, f": write [{example}]")
-    for item in items:
-        if not fits(item):
-            raise error(f"{what} holds {item!r}, which is none: write {example}")
-    return items
-
-
-def is_support(item: Any) -> bool:
-    """Whether something is a support."""
-    return isinstance(item, Fixed)
-
-
-def is_load(item: Any) -> bool:
-    """Whether something is a load."""
-    return callable(getattr(item, "bind", None)) and not isinstance(item, type)
-
-
-def parameters_of(mesh: Mesh, physics: Physics, loads: Sequence[Load]) -> Parameters:
-    """What physics and loads declare, together."""
-    parameters = Parameters.of(mesh, physics.parameters_on(mesh), type(physics).__name__)
-    for load in loads:
-        declared = getattr(load, "parameters", {})
-        parameters = parameters.merged(Parameters.of(mesh, declared, type(load).__name__))
-    return parameters

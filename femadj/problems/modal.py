@@ -12,11 +12,10 @@ import numpy.typing as npt
 from femadj.algebra.eigen import Pencil, Symmetric, eigenpairs
 from femadj.algebra.linear_system import Counts
 from femadj.algebra.spectral import Spectral
-from femadj.base.arguments import notified, real_array, whole_number
+from femadj.base.arguments import real_array, whole_number
 from femadj.base.arrays import frozen
 from femadj.base.design import Design
 from femadj.base.display import shown
-from femadj.base.pickling import HoldsSolver
 from femadj.conditions.supports import Fixed, Supports
 from femadj.errors import (
     IllConditionedError,
@@ -26,21 +25,20 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
-from femadj.mesh import Mesh, checked_points, require_mesh
+from femadj.mesh import Mesh, checked_points
 from femadj.physics import Physics
 from femadj.physics.base import BoundPhysics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemAtDesign, FemResidual
-from femadj.problems.linear_static import parameters_of, require_physics, supports_of
 from femadj.problems.modes import ModalSolution
+from femadj.problems.problem import MeshProblem, Settings, parameters_of, supports_of
 from femadj.progress import Phases, Progress
-from femadj.solvers import get_solver
 from femadj.solvers.base import Factor, Solver
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
 
-class Modal(HoldsSolver):
+class Modal(MeshProblem):
     """``K(X) phi = lam M(X) phi`` with supports, for node coordinates ``X`` of a fixed topology.
 
     The mass is that of the material's ``density`` (of a scalar physics its capacity), or the forms with ``rate=2`` of a
@@ -88,31 +86,23 @@ class Modal(HoldsSolver):
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        require_mesh(mesh, ProblemError)
-        notified(progress, ProblemError)
-        require_physics(physics)
+        self._set(mesh, physics, Settings(solver, threads, quadrature_order, progress))
         whole_number(count, 1, "count", ProblemError)
-        for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
-            if value is not None:
-                whole_number(value, 1, what, ProblemError)
-        self._mesh, self._physics, self._supports = mesh, physics, supports_of(supports)
+        self._supports = supports_of(supports)
         self._count, self._shift = int(count), _shift(shift)
-        self._options: dict[str, Any] = {"threads": threads, "quadrature_order": quadrature_order, "solver": solver}
-        self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
-        self._progress = progress
         phases = Phases(progress)
         with phases("bind"):
-            self._residual = self._bound(parameters_of(mesh, physics, ()), threads, quadrature_order)
+            self._residual = self._bound(parameters_of(mesh, physics, ()))
         with phases("prepare kernels"):
             self._residual.prepare()
         with phases("analyse"):
-            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind)
+            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, name_of=self._name_of)
         self._seconds = phases.seconds
 
-    def _bound(self, parameters: Parameters, threads: int | None, order: int | None) -> FemResidual:
+    def _bound(self, parameters: Parameters) -> FemResidual:
         """Physics, inertia and supports on the mesh."""
-        physics = self._physics
-        space = replace(physics.discretise(self._mesh, threads), stiffness_order=order)
+        physics, order = self._physics, self._settings.quadrature_order
+        space = replace(physics.discretise(self._mesh, self._settings.threads), stiffness_order=order)
         bound = _with_inertia(space, physics, physics.bind(space, parameters, order))
         bound = replace(bound, definite=bound.definite and self._shift <= 0)
         residual = FemResidual.of(space, bound, (), self._held(space), parameters)
@@ -133,16 +123,6 @@ class Modal(HoldsSolver):
 
     # ------------------------------------------------------------------ what it consists of
     @property
-    def mesh(self) -> Mesh:
-        """Topology and reference coordinates."""
-        return self._mesh
-
-    @property
-    def physics(self) -> Physics:
-        """The physics."""
-        return self._physics
-
-    @property
     def supports(self) -> tuple[Fixed, ...]:
         """The supports."""
         return self._supports
@@ -158,36 +138,6 @@ class Modal(HoldsSolver):
         return self._shift
 
     @property
-    def parameters(self) -> Parameters:
-        """Declared parameters with their values."""
-        return self._residual.parameters
-
-    @property
-    def residual(self) -> FemResidual:
-        """The discrete residual ``K u + M u''``."""
-        return self._residual
-
-    @property
-    def n_unknowns(self) -> int:
-        """Number of unknowns, prescribed ones included."""
-        return self._residual.space.n_dofs
-
-    @property
-    def solver_name(self) -> str:
-        """Name of the sparse direct solver in use."""
-        return self._solver.name
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Seconds of building the problem, by phase."""
-        return self._seconds
-
-    @property
-    def progress(self) -> Progress | None:
-        """Who is notified of phases."""
-        return self._progress
-
-    @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
         return Counts(self._symbolic.analyses, self._symbolic.factorisations)
@@ -195,7 +145,10 @@ class Modal(HoldsSolver):
     def rebuilt(self, points: npt.ArrayLike) -> Modal:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         mesh = self._mesh.with_points(points)
-        return Modal(mesh, self._physics, self._supports, count=self._count, shift=self._shift, **self._options)
+        return Modal(
+            mesh, self._physics, self._supports, count=self._count, shift=self._shift, solver=self._settings.solver,
+            threads=self._settings.threads, quadrature_order=self._settings.quadrature_order,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         supports, counts = self._residual.supports, self.counts
@@ -236,7 +189,7 @@ class Modal(HoldsSolver):
         """
         mesh = self._mesh
         x = mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
-        phases = Phases(self._progress)
+        phases = Phases(self.progress)
         with phases("assemble"):
             at = self._residual.at(Design(x, self.parameters.given(parameters)))
             at.assemble()

@@ -29,8 +29,9 @@ from femadj.mesh import Mesh
 from femadj.physics import BoundPhysics, Physics
 from femadj.problems.fem import FemAtDesign, FemResidual
 from femadj.problems.gradient import Gradient, Partials
-from femadj.problems.linear_static import Static, located
+from femadj.problems.linear_static import Static
 from femadj.problems.nonlinear_fem import NonlinearAtDesign, NonlinearResidual
+from femadj.problems.problem import located
 from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Factor, Solver
@@ -108,7 +109,8 @@ class NonlinearStatic(Static):
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         return NonlinearStatic(
             self._mesh.with_points(points), self._physics, self._supports, self._loads, newton=self._newton,
-            solver=self._solver_choice, threads=self._threads, quadrature_order=self._quadrature_order,
+            solver=self._settings.solver, threads=self._settings.threads,
+            quadrature_order=self._settings.quadrature_order,
         )  # fmt: skip
 
     def solve(
@@ -143,7 +145,7 @@ class NonlinearStatic(Static):
         FormError, InvalidMeshError, TangledMeshError
             For forms without a value at rest, forms that are not linear in v, and unusable coordinates.
         """
-        outer, phases = Phases(self._progress), Phases()
+        outer, phases = Phases(self.progress), Phases()
         put = self._put(points, parameters, outer)
         assert isinstance(put, NonlinearAtDesign)
         shape = put.space.shape

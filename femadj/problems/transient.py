@@ -18,11 +18,10 @@ from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, bytes_of, mar
 from femadj.algebra.linear_system import Counts
 from femadj.algebra.schemes import GeneralisedAlpha
 from femadj.algebra.stepping import Scheme
-from femadj.base.arguments import mapping_of, notified, path_of, real_array, sequence_of, whole_number
+from femadj.base.arguments import mapping_of, path_of, real_array, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Design
 from femadj.base.display import one_line, shown
-from femadj.base.pickling import HoldsSolver
 from femadj.conditions.history import Course, WithHistory, split
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
@@ -36,24 +35,31 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
-from femadj.mesh import Mesh, checked_points, require_mesh
+from femadj.mesh import Mesh, checked_points
 from femadj.physics import Physics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemResidual
 from femadj.problems.history import HistorySolution, folder_of
 from femadj.problems.initial import NAMES, InitialField, initial_fields
-from femadj.problems.linear_static import conditions_of, is_load, is_support, located, parameters_of, require_physics
 from femadj.problems.motion import Motion
+from femadj.problems.problem import (
+    MeshProblem,
+    Settings,
+    conditions_of,
+    is_load,
+    is_support,
+    located,
+    parameters_of,
+)
 from femadj.problems.times import Times
 from femadj.progress import Phases, Progress
-from femadj.solvers import get_solver
 from femadj.solvers.base import Solver
 from femadj.space.parameters import Parameter, Parameters
 
 _AGREE = 1e-9
 
 
-class Transient(HoldsSolver):
+class Transient(MeshProblem):
     """A problem over time, from time zero, on a mesh of fixed topology.
 
     The inertia is the density of the material (of a scalar physics its capacity per volume), or forms with the rate of
@@ -107,23 +113,15 @@ class Transient(HoldsSolver):
         quadrature_order: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        require_mesh(mesh, ProblemError)
-        notified(progress, ProblemError)
-        require_physics(physics)
+        self._set(mesh, physics, Settings(solver, threads, quadrature_order, progress))
         if not callable(getattr(scheme, "stepper", None)) or isinstance(scheme, type):
             raise ProblemError(f"scheme must be a scheme, such as GeneralisedAlpha() or SDIRK2(), not {scheme!r}")
-        for value, what in ((quadrature_order, "quadrature_order"), (threads, "threads")):
-            if value is not None:
-                whole_number(value, 1, what, ProblemError)
-        self._mesh, self._physics, self._scheme, self._progress = mesh, physics, scheme, progress
-        self._choices: dict[str, Any] = {"solver": solver, "threads": threads, "quadrature_order": quadrature_order}
+        self._scheme = scheme
         given = (supports,) if isinstance(supports, (Fixed, WithHistory)) else supports
         self._supports = conditions_of(given, _holds(is_support), "supports", "Fixed('name')", SupportError)
         self._loads = conditions_of(loads, _holds(is_load), "loads", "Traction('name', value)", LoadError)
-        self._given = {"scheme": scheme, "damping": damping, "times": times, "initial": initial}
         self._damping = _damping(damping, scheme.order)
         self._times = None if times is None else _times(times)
-        self._solver = get_solver(solver, threads=threads if isinstance(solver, str) else None)
         phases = Phases(progress)
         with phases("bind"):
             self._bind()
@@ -134,15 +132,17 @@ class Transient(HoldsSolver):
                 residual.prepare()
         with phases("analyse"):
             alone = 1 if threads is None and isinstance(solver, str) else None
-            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, threads=alone)
+            self._symbolic = self._solver.analyse(
+                self._residual.structure, self._residual.kind, threads=alone, name_of=self._name_of
+            )
         self._seconds = phases.seconds
 
     def _bind(self) -> None:
         """Physics, inertia, supports, and loads by their histories."""
-        mesh, physics, order = self._mesh, self._physics, self._choices["quadrature_order"]
+        mesh, physics, order = self._mesh, self._physics, self._settings.quadrature_order
         plain, courses = split(self._loads)
         parameters = parameters_of(mesh, physics, plain)
-        space = replace(physics.discretise(mesh, self._choices["threads"]), stiffness_order=order)
+        space = replace(physics.discretise(mesh, self._settings.threads), stiffness_order=order)
         if plain and not space.nodal:
             raise LoadError(
                 f"{type(plain[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
@@ -197,16 +197,6 @@ class Transient(HoldsSolver):
 
     # ------------------------------------------------------------------ what it consists of
     @property
-    def mesh(self) -> Mesh:
-        """Topology and reference coordinates."""
-        return self._mesh
-
-    @property
-    def physics(self) -> Physics:
-        """The physics."""
-        return self._physics
-
-    @property
     def supports(self) -> tuple[Fixed | WithHistory, ...]:
         """The supports."""
         return self._supports
@@ -244,35 +234,19 @@ class Transient(HoldsSolver):
         return self._residual.parameters.merged(Parameters(MappingProxyType(own)))
 
     @property
-    def n_unknowns(self) -> int:
-        """Number of unknowns, prescribed ones included."""
-        return self._residual.space.n_dofs
-
-    @property
-    def solver_name(self) -> str:
-        """Name of the sparse direct solver in use."""
-        return self._solver.name
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Seconds of building the problem, by phase."""
-        return self._seconds
-
-    @property
-    def progress(self) -> Progress | None:
-        """Who is notified of phases."""
-        return self._progress
-
-    @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
         return Counts(self._symbolic.analyses, self._symbolic.factorisations)
 
     def rebuilt(self, points: npt.ArrayLike) -> Transient:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
-        settings: dict[str, Any] = {**self._choices, **self._given, "initial": None}
-        built = Transient(self._mesh.with_points(points), self._physics, self._supports, self._loads, **settings)
-        built._initial, built._given = self._initial, self._given  # checked where they were given
+        mesh, settings = self._mesh.with_points(points), self._settings
+        built = Transient(
+            mesh, self._physics, self._supports, self._loads, scheme=self._scheme, damping=tuple(self._damping),
+            times=self._times, solver=settings.solver, threads=settings.threads,
+            quadrature_order=settings.quadrature_order,
+        )  # fmt: skip
+        built._initial = self._initial  # checked where they were given
         return built
 
     def __repr__(self) -> str:
@@ -343,7 +317,7 @@ class Transient(HoldsSolver):
         if initial is not None:
             fields = initial_fields(initial, self._residual.space, self._scheme.order)
             self._check_initial(fields, x)
-        phases = Phases(self._progress)
+        phases = Phases(self.progress)
         with phases("assemble"):
             motion = self._motion(Design(x, given), steps, fields, own)
         bytes_of_state = 8 * self._scheme.rows * self.n_unknowns
