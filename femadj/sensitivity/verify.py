@@ -77,8 +77,7 @@ def verify(
     Parameters
     ----------
     problem : LinearStatic, NonlinearStatic, Chain, Modal, Buckling or Transient
-        The problems built anew of a nonlinear one are solved from its solution on; a transient one needs its times,
-        ``Transient(..., times=...)``.
+        Nonlinear ones built anew are solved from the solution on; a transient one needs ``Transient(..., times=...)``.
     response : Response
     points : (n_nodes, dim), optional
         Where; the mesh's own coordinates when left out.
