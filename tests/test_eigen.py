@@ -87,6 +87,8 @@ def test_the_number_of_threads_comes_back_whatever_happens() -> None:
     threads = scipy_threads()
     if threads is None:
         pytest.skip("SciPy's BLAS is not an OpenBLAS")
+    at_first = threads.get()
+    threads.set(2)  # the tests themselves run with one
     before = threads.get()
     with one_thread():
         assert threads.get() == 1
@@ -99,6 +101,7 @@ def test_the_number_of_threads_comes_back_whatever_happens() -> None:
     with pytest.raises(ZeroDivisionError):
         fails()
     assert threads.get() == before
+    threads.set(at_first)
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
