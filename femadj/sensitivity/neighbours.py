@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -137,7 +137,8 @@ class Neighbours:
             adjoint[stage] = at.constraints.restrict(left)
             return weights_of(seed, lam, left - adjoint[stage])
 
-        partials = partials_of(self.response, stages[self.stage])
+        there: Any = stages[self.stage]
+        partials = partials_of(self.response, there)
         return Near(Backwards(stages, self.here.links).gradient(self.stage, partials, weigh, wanted), state, adjoint)
 
 
