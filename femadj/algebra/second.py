@@ -12,7 +12,7 @@ both solves take the factor that the state was found with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -22,6 +22,32 @@ from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import STEP
 from femadj.base.design import Design
 from femadj.errors import SecondOrderError
+
+
+class Moving(Protocol):
+    """Solved equations that move along a direction of the design."""
+
+    @property
+    def at(self) -> AtDesign:
+        """The residual at the complex design."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """What solves them, with its rates."""
+        ...
+
+    def weights(self, seed: Seed, lam: FloatArray) -> Weights:
+        """Weights of the gradient of a response with the adjoint state ``lam``, with their rates."""
+        ...
+
+    def near(self, t: float) -> State:
+        """What solves them, carried to ``t`` along the direction by its rates."""
+        ...
+
+    def left(self, at: AtDesign, state: State) -> FloatArray:
+        """What is left of the equations at a real design and state, ``(n_cases, n)``."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +71,7 @@ class Motion:
     @classmethod
     def along(cls, implicit: Implicit, direction: Design) -> Motion:
         """One solve for ``du``; SecondOrderError for a residual that has no second derivatives."""
-        if not callable(getattr(implicit.at, "in_motion", None)):
-            raise SecondOrderError(f"{type(implicit.at).__name__} does not tell its second derivatives")
-        at = cast(MovingAtDesign, implicit.at).in_motion(direction)
+        at = in_motion(implicit.at, direction)
         (du,) = implicit.pushforward([direction])
         return cls(implicit, at, State(stepped(implicit.state.u, du)))
 
@@ -67,6 +91,21 @@ class Motion:
         prescribed[:, fixed] = left[:, fixed] - 1j * STEP * (columns.T @ rates.T).T
         return weights_of(seed, stepped(lam, rates), prescribed)
 
+    def near(self, t: float) -> State:
+        """``u + t du``."""
+        return State(carried(self.state.u, t))
+
+    def left(self, at: AtDesign, state: State) -> FloatArray:
+        """The residual at unknowns that are free."""
+        return at.constraints.restrict(at.residual(state))
+
+
+def in_motion(at: AtDesign, direction: Design) -> AtDesign:
+    """A residual at the complex design; SecondOrderError for one that has no second derivatives."""
+    if not callable(getattr(at, "in_motion", None)):
+        raise SecondOrderError(f"{type(at).__name__} does not tell its second derivatives")
+    return cast(MovingAtDesign, at).in_motion(direction)
+
 
 def stepped(numbers: FloatArray, rates: FloatArray | float) -> FloatArray:
     """Numbers that carry rates along a complex step."""
@@ -77,3 +116,8 @@ def stepped(numbers: FloatArray, rates: FloatArray | float) -> FloatArray:
 def rate(numbers: FloatArray) -> FloatArray:
     """What complex numbers carry along the step."""
     return np.asarray(numbers.imag / STEP, order="C") if np.iscomplexobj(numbers) else np.zeros(numbers.shape)
+
+
+def carried(numbers: FloatArray, t: float) -> FloatArray:
+    """Numbers at ``t``, as the rates that they carry have it."""
+    return np.asarray(numbers.real + t * rate(numbers))

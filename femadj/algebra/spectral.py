@@ -13,7 +13,7 @@ systems need no factor of their own: of ``z`` the known eigenvectors carry their
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,6 +42,24 @@ class ModeSeed:
 
 
 @dataclass(frozen=True, eq=False)
+class EigenState(State):
+    """Eigenvectors with the accelerations ``-lam x``, one case each.
+
+    Attributes
+    ----------
+    values : (k,)
+        The eigenvalues.
+    """
+
+    values: FloatArray = field(kw_only=True)
+
+    @classmethod
+    def of(cls, values: FloatArray, vectors: FloatArray) -> EigenState:
+        """From eigenvalues and eigenvectors ``(k, n)``."""
+        return cls(vectors, (np.zeros_like(vectors), -values[:, None] * vectors), values=values)
+
+
+@dataclass(frozen=True, eq=False)
 class Spectral:
     """An eigenproblem solved at a design.
 
@@ -65,6 +83,16 @@ class Spectral:
         """Their eigenvectors, ``(k, n)``."""
         return self.pairs.vectors[self.pairs.chosen]
 
+    @property
+    def state(self) -> EigenState:
+        """At which the residual vanishes."""
+        return EigenState.of(self.values, self.vectors)
+
+    def shifted(self, at: AtDesign, state: EigenState) -> Spectral:
+        """The same with another design, eigenvalues and eigenvectors, for what looks at these alone."""
+        chosen = np.arange(len(state.values))
+        return Spectral(at, replace(self.pairs, values=state.values, vectors=state.u, chosen=chosen))
+
     def weighed(self, seed: ModeSeed) -> tuple[State, Weights, int]:
         """A state, what derivatives of the residual there are paired with, and how many systems were solved.
 
@@ -79,12 +107,13 @@ class Spectral:
         x = self.vectors
         internal, normal = np.zeros_like(x), np.zeros_like(x)
         if seed.values is not None:
-            self._require_alike(seed.values)
+            self.require_alike(seed.values)
             internal -= seed.values[:, None] * x
         turning = [] if seed.vectors is None else np.flatnonzero(seed.vectors.any(axis=1)).tolist()
         for i in turning:
             s = self.at.constraints.restrict(np.asarray(seed.vectors)[i])
-            internal[i] += self._bordered(i, s)
+            self._require_simple(i)
+            internal[i] += self.bordered(i, s)
             normal[i] = 0.5 * float(x[i] @ s) * x[i]
         cases = np.flatnonzero(internal.any(axis=1))
         u = np.concatenate([x[cases], np.zeros((len(turning), x.shape[1]))])
@@ -96,8 +125,7 @@ class Spectral:
     def pushforward(self, directions: Sequence[Design]) -> FloatArray:
         """Derivatives of all values along directions, ``(n_directions, k)``; in a cluster ascending, one-sided."""
         x, result = self.vectors, []
-        state = State(x, (np.zeros_like(x), -self.values[:, None] * x))
-        rates, _ = self.at.pushforward(state, directions)
+        rates, _ = self.at.pushforward(self.state, directions)
         for along in rates:
             found = np.empty(len(x))
             for cluster in self.pairs.clusters:
@@ -107,30 +135,48 @@ class Spectral:
             result.append(found)
         return np.array(result).reshape(len(directions), len(x))
 
-    def _require_alike(self, slopes: FloatArray) -> None:
+    def require_alike(self, slopes: FloatArray) -> None:
+        """EigenvalueError for slopes of a function that does not treat coinciding eigenvalues alike."""
         for cluster in self.pairs.clusters:
-            values, inside = self.values[list(cluster)], slopes[list(cluster)]
-            spread = np.ptp(values) / size_of(values, self.pairs.pencil.shift).max()
-            if np.ptp(inside) > (_ALIKE + _STEEP * spread) * np.abs(inside).max():
+            inside = slopes[list(cluster)]
+            if np.ptp(inside) > self.tolerance(cluster) * np.abs(inside).max():
                 raise EigenvalueError(
-                    f"eigenvalues {_listed(cluster)} coincide ({_shown(values)}), but the response depends on them "
+                    f"eigenvalues {self.shown(cluster)}, but the response depends on them "
                     f"differently (slopes {_shown(inside)}): only functions that treat them alike have a derivative, "
                     "such as their mean; along a direction, pushforward gives the one-sided derivatives of each"
                 )
 
-    def _bordered(self, i: int, s: FloatArray) -> FloatArray:
-        """``(K - lam_i M) z = s - M x_i (x_i^T s)`` with ``x_i^T M z = 0``."""
-        cluster = next(cluster for cluster in self.pairs.clusters if i in cluster)
+    def shown(self, cluster: Sequence[int]) -> str:
+        """Which eigenvalues coincide."""
+        return f"{_listed(cluster)} coincide ({_shown(self.values[list(cluster)])})"
+
+    def tolerance(self, cluster: Sequence[int]) -> float:
+        """What a function that treats them alike may make of eigenvalues that differ as these do, relative."""
+        return _ALIKE + _STEEP * self.spread(cluster)
+
+    def spread(self, cluster: Sequence[int]) -> float:
+        """Largest distance of eigenvalues that coincide, relative to their size."""
+        values = self.values[list(cluster)]
+        return float(np.ptp(values) / size_of(values, self.pairs.pencil.shift).max())
+
+    def _cluster(self, i: int) -> tuple[int, ...]:
+        return next(cluster for cluster in self.pairs.clusters if i in cluster)
+
+    def _require_simple(self, i: int) -> None:
+        cluster = self._cluster(i)
         if len(cluster) > 1:
             raise EigenvalueError(
-                f"eigenvalues {_listed(cluster)} coincide ({_shown(self.values[list(cluster)])}): their eigenvectors "
+                f"eigenvalues {self.shown(cluster)}: their eigenvectors "
                 f"turn into each other as the design changes, so that a function of eigenvector {i} has no derivative"
             )
+
+    def bordered(self, i: int, s: FloatArray) -> FloatArray:
+        """``(K - lam_i M) z = s - M X X^T s`` with ``X^T M z = 0``, ``X`` being all that ``lam_i`` coincides with."""
         pairs, number = self.pairs, int(self.pairs.chosen[i])
         known, lam = pairs.vectors, float(pairs.values[number])
         dual = np.ascontiguousarray((pairs.pencil.mass @ known.T).T)
         parts = known @ s
-        others = np.delete(np.arange(len(known)), number)
+        others = np.delete(np.arange(len(known)), pairs.chosen[list(self._cluster(i))])
         z = known[others].T @ (parts[others] / (pairs.values[others] - lam))
         return z + _complement(pairs.pencil, lam, s - parts @ dual, known, dual)
 

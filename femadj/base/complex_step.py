@@ -316,6 +316,11 @@ def steps_kept() -> Iterator[None]:
         _steps.depth -= 1
 
 
+def guarded(numbers: FloatArray) -> FloatArray:
+    """Complex numbers that carry steps, guarded; real ones as they are."""
+    return numbers.view(Guarded) if np.iscomplexobj(numbers) else numbers
+
+
 def seed(value: npt.ArrayLike, direction: npt.ArrayLike) -> Guarded:
     """``value + i STEP direction``, guarded.
 

@@ -281,7 +281,7 @@ class FemAtDesign:
         shape, external = self.space.shape, self._terms[1]
         for weight, cotangent in zip(weights, into, strict=True):
             for case in range(len(state.u)):
-                for rate, term in self._internal:
+                for rate, term in self._internal if weight.internal[case].any() else ():
                     if (field := state.derivative(rate)) is not None:
                         by = weight.internal[case].reshape(shape)
                         term.pullback(field[case].reshape(shape), by, cotangent, -1.0)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from femadj.algebra.spectral import ModeSeed, Spectral
+from femadj.algebra.implicit import Seed, weights_of
+from femadj.algebra.residual import Weights
+from femadj.algebra.second import Moving, in_motion, rate, stepped
+from femadj.algebra.spectral import EigenState, ModeSeed, Spectral
+from femadj.algebra.turning import Turning, require_alike
 from femadj.base.arguments import mapping_of, real_array
 from femadj.base.arrays import FloatArray
+from femadj.base.complex_step import guarded, plain, steps_kept
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.supports import Prescribed
-from femadj.errors import ProblemError, ResponseError
+from femadj.errors import ProblemError, ResponseError, SecondOrderError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, Partials, all_partials
 from femadj.problems.solution import StaticProblem, by_parameters, nodal_fields, require_directions, require_no_stage
@@ -119,12 +124,12 @@ class Modes(HoldsSolver):
     @property
     def values(self) -> FloatArray:
         """Eigenvalues ``(k,)``, ascending: as many as were asked for, and the rest of the last one's cluster."""
-        return self.spectral.values
+        return guarded(self.spectral.values)
 
     @property
     def vectors(self) -> FloatArray:
         """Eigenvectors ``(k, n_nodes, nc)``, ``phi^T M phi = 1``; see ``Modal`` and ``Buckling``."""
-        return self.spectral.vectors.reshape(-1, *self.at.space.shape)
+        return guarded(self.spectral.vectors.reshape(-1, *self.at.space.shape))
 
     @property
     def clusters(self) -> tuple[tuple[int, ...], ...]:
@@ -302,4 +307,52 @@ class ModalSolution(Modes):
     @property
     def frequencies(self) -> FloatArray:
         """``sqrt(lam) / (2 pi)`` [Hz where the units are consistent with seconds], zero for rigid motions."""
-        return np.sqrt(np.maximum(self.values, 0.0)) / (2 * np.pi)
+        return np.asanyarray(np.sqrt(np.maximum(self.values, 0.0)) / (2 * np.pi))
+
+    # ------------------------------------------------------------------ second derivatives
+    @property
+    def links(self) -> Mapping[str, tuple[str, ...]]:
+        """Stages whose solutions it reads: none."""
+        return {"": ()}
+
+    @property
+    def state(self) -> EigenState:
+        """All eigenpairs."""
+        return self.spectral.state
+
+    def shifted(self, at: FemAtDesign, state: EigenState) -> ModalSolution:
+        """The same with another design and eigenpairs, for what looks at these alone: responses."""
+        return replace(self, at=at, spectral=self.spectral.shifted(at, state))
+
+    def seed(self, partials: Partials) -> Seed:
+        """The adjoint state of a function of eigenvalues is known: eigenvectors times slopes."""
+        slopes: Any = getattr(partials, "values", None)
+        return Seed() if slopes is None else Seed(adjoint=-plain(slopes)[:, None] * self.spectral.vectors)
+
+    def weigh(self, seed: Seed, phases: Phases) -> Weights:
+        """No solve."""
+        return weights_of(seed, np.zeros_like(self.state.u) if seed.adjoint is None else seed.adjoint, None)
+
+    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
+        """Itself along a direction of the design: a singular system for each eigenvector that matters."""
+        return Turning.along(self.spectral, direction, lam)
+
+    def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:
+        """EigenvalueError for what does not treat coinciding eigenvalues alike, SecondOrderError for mode shapes."""
+        seed = self._seed(partials)
+        if seed.vectors is not None:
+            raise SecondOrderError(
+                f"{partials.name} depends on eigenvectors: modes tell second derivatives of functions of eigenvalues "
+                "alone"
+            )
+        if seed.values is None:
+            return
+        at: Any = in_motion(self.at, Design())
+
+        def curved(rates: FloatArray) -> FloatArray:
+            state = EigenState.of(stepped(self.values, rates), stepped(self.spectral.vectors, 0.0))
+            found: Any = evaluate(self.shifted(at, state))
+            return rate(plain(found.values))
+
+        with steps_kept():
+            require_alike(self.spectral, seed.values, curved)

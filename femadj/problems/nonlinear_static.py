@@ -220,10 +220,10 @@ class NonlinearSolution(Solution):
         """Residual, state and factor: what derivatives are made of."""
         return self.iterated
 
-    def shifted(self, at: FemAtDesign, u: FloatArray) -> NonlinearSolution:
-        """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
+    def shifted(self, at: FemAtDesign, state: State) -> NonlinearSolution:
+        """The same with another design and state, for what looks at these alone: responses."""
         moved: Any = at
-        return replace(self, at=moved, iterated=replace(self.iterated, at=at, state=State(u)))
+        return replace(self, at=moved, iterated=replace(self.iterated, at=at, state=state))
 
     @property
     def load(self) -> FloatArray:

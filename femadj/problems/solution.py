@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 from femadj.algebra.implicit import Implicit, Seed
 from femadj.algebra.linear_system import Counts, LinearSolution
 from femadj.algebra.residual import State, Weights
+from femadj.algebra.second import Motion, Moving
 from femadj.base.arguments import mapping_of, real_array, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
@@ -140,9 +141,26 @@ class Solution(HoldsSolver):
         """Stages whose solutions it reads: none."""
         return {"": ()}
 
-    def shifted(self, at: FemAtDesign, u: FloatArray) -> Solution:
-        """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
+    @property
+    def state(self) -> State:
+        """The unknowns, flat."""
+        return self.implicit.state
+
+    def shifted(self, at: FemAtDesign, state: State) -> Solution:
+        """The same with another design and state, for what looks at these alone: responses."""
         raise NotImplementedError
+
+    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
+        """Itself along a direction of the design; ``lam`` is the adjoint state of the response that is looked at."""
+        return Motion.along(self.implicit, direction)
+
+    def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:
+        """Any response has second derivatives here that has them as a function of the state and the design."""
+
+    def weigh(self, seed: Seed, phases: Phases) -> Weights:
+        """What derivatives of the residual are paired with, for a response: an adjoint solve where it takes one."""
+        (weights,) = self.implicit.weights([seed], phases)
+        return weights
 
     def __repr__(self) -> str:
         space, mesh = self.at.space, self.problem.mesh
@@ -345,10 +363,10 @@ class LinearStaticSolution(Solution):
         """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
         return self._field(self.linear.x)
 
-    def shifted(self, at: FemAtDesign, u: FloatArray) -> LinearStaticSolution:
-        """The same with another design and state ``(n_cases, n)``, for what looks at these alone: responses."""
-        implicit = replace(self.implicit, at=at, state=State(u))
-        return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=u[0]))
+    def shifted(self, at: FemAtDesign, state: State) -> LinearStaticSolution:
+        """The same with another design and state, for what looks at these alone: responses."""
+        implicit = replace(self.implicit, at=at, state=state)
+        return replace(self, at=at, linear=replace(self.linear, implicit=implicit, x=state.u[0]))
 
 
 def checked_partials(partials: Partials, field: tuple[int, ...], points: tuple[int, ...]) -> None:

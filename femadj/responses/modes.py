@@ -35,7 +35,7 @@ class Eigenvalue(CompleteResponse):
         slopes = np.zeros(len(modes.values))
         number = modes.require_number(self.number, repr(self))
         slopes[number] = 1.0
-        return ModePartials(float(modes.values[number]), values=slopes)
+        return ModePartials(modes.values[number].item(), values=slopes)
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,16 @@ class Frequency(CompleteResponse):
 
     def partials(self, solution: Any) -> ModePartials:
         """Value and partial derivatives."""
-        frequency, found = self.value(solution), Eigenvalue(self.number).partials(solution)
-        if not found.value > 1e-7 * abs(found.value - solution.problem.shift):
+        modes = _modes(self, solution)
+        number = modes.require_number(self.number, repr(self))
+        frequency, found = self._frequencies(solution)[number], modes.values[number]
+        if not found > 1e-7 * abs(found - solution.problem.shift):
             raise ResponseError(
                 f"{self!r} is zero (a rigid motion, or an eigenvalue that is not positive) and has no derivative there"
             )
-        assert found.values is not None
-        return ModePartials(frequency, values=found.values * frequency / (2 * found.value))
+        slopes = np.zeros_like(modes.values)
+        slopes[number] = frequency / (2 * found)
+        return ModePartials(frequency.item(), values=slopes)
 
     def _frequencies(self, solution: Any) -> FloatArray:
         found: FloatArray | None = getattr(solution, "frequencies", None)
@@ -92,7 +95,7 @@ class MeanEigenvalue(CompleteResponse):
         modes, numbers = _numbered(self, solution, self.numbers)
         slopes = np.zeros(len(modes.values))
         slopes[numbers] = 1 / len(numbers)
-        return ModePartials(float(modes.values[numbers].mean()), values=slopes)
+        return ModePartials(np.mean(modes.values[numbers]).item(), values=slopes)
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ class KSEigenvalue(CompleteResponse):
         values = modes.values[numbers]
         nearest = values.min() if rho > 0 else values.max()
         weights = np.exp(-rho * (values - nearest))
-        slopes = np.zeros(len(modes.values))
+        slopes = np.zeros_like(modes.values)
         slopes[numbers] = weights / weights.sum()
-        return ModePartials(float(nearest - np.log(weights.sum()) / rho), values=slopes)
+        return ModePartials((nearest - np.log(weights.sum()) / rho).item(), values=slopes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from femadj.algebra.implicit import Seed
 from femadj.algebra.residual import Weights
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
-from femadj.problems import Partials, Solution
+from femadj.problems import Partials
+from femadj.problems.movable import Movable
 from femadj.sensitivity.sizes import local_sizes
 
 POINTS = "points"
@@ -30,13 +31,13 @@ class Backwards:
 
     Attributes
     ----------
-    stages : mapping of name to Solution
+    stages : mapping of name to Movable
         In the order of solution.
     links : mapping of name to names
         For every stage, the earlier ones whose solutions it reads.
     """
 
-    stages: Mapping[str, Solution]
+    stages: Mapping[str, Movable]
     links: Mapping[str, tuple[str, ...]]
 
     @property
@@ -89,7 +90,7 @@ class Backwards:
             into = {p: total[full_name(name, p)] for p in here.parameters if full_name(name, p) in total}
             into |= {source: np.zeros(here.parameters.entries[source].shape, dtype) for source in self.links[name]}
             cotangent = Cotangent(total.get(POINTS), into)
-            here.at.pullback(here.implicit.state, [weigh(name, seed)], [cotangent])
+            here.at.pullback(here.state, [weigh(name, seed)], [cotangent])
             for source in self.links[name]:
                 fed[source] = fed.get(source, 0.0) + into[source].reshape(1, -1)
         for name in total:

@@ -18,7 +18,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from femadj.algebra.implicit import Seed, adjoint_of
 from femadj.algebra.residual import Weights
-from femadj.algebra.second import Motion, rate
+from femadj.algebra.second import Moving, rate
 from femadj.base.arguments import flag, mapping_of
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import as_array
@@ -27,22 +27,24 @@ from femadj.base.design import Design
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, SecondOrderError, UnknownParameterError
-from femadj.problems import ChainSolution, Solution, require_solution
-from femadj.problems.gradient import OnDemand
+from femadj.problems import ChainSolution, ModalSolution, Solution, require_solution
+from femadj.problems.gradient import OnDemand, Partials
+from femadj.problems.movable import Movable
 from femadj.progress import Phases
 from femadj.responses.base import AnyResponse, OnStage, partials_in_motion, partials_of
 from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 from femadj.sensitivity.neighbours import Neighbours
 
 Direction = npt.ArrayLike | Design | Mapping[str, npt.ArrayLike]
+TwiceSolution = Solution | ChainSolution | ModalSolution
 
 
-def hessian(solution: Solution | ChainSolution, response: AnyResponse, *, check: bool = True) -> Hessian:
+def hessian(solution: TwiceSolution, response: AnyResponse, *, check: bool = True) -> Hessian:
     """The second derivatives of a response at a solution.
 
     Parameters
     ----------
-    solution : Solution or ChainSolution
+    solution : Solution, ChainSolution or ModalSolution
     response : Response, or OnStage for a chain
         One of one's own is evaluated on complex numbers that carry rates (``femadj.base.complex_step``).
     check : bool
@@ -57,11 +59,15 @@ def hessian(solution: Solution | ChainSolution, response: AnyResponse, *, check:
     ------
     ResponseError
         When the response does not fit the problem.
+    SecondOrderError
+        Where something has no second derivatives, or differences do not confirm them.
+    EigenvalueError
+        For functions that do not treat coinciding eigenvalues alike.
     """
     require_solution(solution, "hessian")
     flag(check, "check", ProblemError)
     for stage in solution.stages.values():
-        if not hasattr(stage, "implicit"):
+        if not callable(getattr(stage, "moving", None)):
             raise SecondOrderError(f"a {type(stage).__name__} does not tell its second derivatives")
     return Hessian(solution, response, check=check)
 
@@ -74,7 +80,7 @@ class Hessian(HoldsSolver):
 
     Attributes
     ----------
-    solution : Solution or ChainSolution
+    solution : Solution, ChainSolution or ModalSolution
     response : Response
     value : float
         Of the response.
@@ -84,12 +90,13 @@ class Hessian(HoldsSolver):
         Products so far.
     """
 
-    def __init__(self, solution: Solution | ChainSolution, response: AnyResponse, *, check: bool) -> None:
+    def __init__(self, solution: TwiceSolution, response: AnyResponse, *, check: bool) -> None:
         self.solution, self.response = solution, response
         partials = partials_of(response, solution)
         self.value = float(partials.value)
         self._stage = partials.stage or list(solution.stages)[-1]
         self._here = Backwards(solution.stages, solution.links)
+        solution.stages[self._stage].require_twice(partials, self._in_motion)
         if POINTS in self._here.values:
             raise ParameterError(f"a parameter is called {POINTS!r}, as the node coordinates are: give it another name")
         self._adjoint: dict[str, FloatArray] = {}
@@ -98,7 +105,7 @@ class Hessian(HoldsSolver):
 
         def weigh(stage: str, seed: Seed) -> Weights:
             if stage not in known:
-                (known[stage],) = solution.stages[stage].implicit.weights([seed], phases)
+                known[stage] = solution.stages[stage].weigh(seed, phases)
                 self._adjoint[stage] = adjoint_of(known[stage], seed)
             return known[stage]
 
@@ -193,13 +200,17 @@ class Hessian(HoldsSolver):
         }
 
     # ------------------------------------------------------------------ one product
+    def _in_motion(self, moved: Movable) -> Partials:
+        """Partial derivatives of the response at a solution of complex numbers."""
+        seen: Any = Seen(moved)
+        return partials_in_motion(self._plain, seen)
+
     def _product(self, along: Variables, wanted: Collection[str] | None = None) -> Variables:
         links = self.solution.links
         with steps_kept():
             motions = self._motions(along)
             stages = {name: _moved(self.solution.stages[name], motion) for name, motion in motions.items()}
-            seen: Any = Seen(stages[self._stage])
-            partials = partials_in_motion(self._plain, seen)
+            partials = self._in_motion(stages[self._stage])
             adjoint: dict[str, FloatArray] = {}
 
             def weigh(stage: str, seed: Seed) -> Weights:
@@ -214,27 +225,26 @@ class Hessian(HoldsSolver):
         if self._check:
             neighbours = Neighbours(
                 self._here, self._plain, self._stage, along, self.value, self.gradient, self._adjoint,
-                {name: rate(motion.state.u) for name, motion in motions.items()},
-                {name: rate(lam) for name, lam in adjoint.items()},
+                {name: rate(lam) for name, lam in adjoint.items()}, motions,
             )  # fmt: skip
             neighbours.require(result)
             self._check = False
         return result
 
-    def _motions(self, along: Variables) -> dict[str, Motion]:
+    def _motions(self, along: Variables) -> dict[str, Moving]:
         """All stages along a direction: what is solved first moves what it feeds."""
-        motions: dict[str, Motion] = {}
+        motions: dict[str, Moving] = {}
         for stage, solution in self.solution.stages.items():
             fed = {source: motions[source].state.u for source in self.solution.links[stage]}
             rates = {name: rate(u) for name, u in fed.items()}
-            motions[stage] = Motion.along(solution.implicit, self._here.direction(stage, along, rates))
+            motions[stage] = solution.moving(self._here.direction(stage, along, rates), self._adjoint.get(stage))
         return motions
 
 
-def _moved(solution: Solution, motion: Motion) -> Solution:
+def _moved(solution: Movable, motion: Moving) -> Movable:
     """A solution of complex numbers, along a direction."""
     at: Any = motion.at
-    return solution.shifted(at, motion.state.u)
+    return solution.shifted(at, motion.state)
 
 
 class Seen:
@@ -242,10 +252,10 @@ class Seen:
 
     Parameters
     ----------
-    solution : Solution
+    solution : Movable
     """
 
-    def __init__(self, solution: Solution) -> None:
+    def __init__(self, solution: Any) -> None:
         self._solution = solution
 
     @property

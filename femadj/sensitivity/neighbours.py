@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from femadj.algebra.implicit import Seed, weights_of
 from femadj.algebra.residual import Weights
+from femadj.algebra.second import Moving, rate
 from femadj.base.arrays import FloatArray
 from femadj.errors import SecondOrderError
-from femadj.problems import Solution
+from femadj.problems.movable import Movable
 from femadj.responses.base import Response, partials_of
 from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 
@@ -61,8 +62,10 @@ class Neighbours:
     value : float
     gradient : mapping of variable to array
         Of the response.
-    adjoint, du, dlam : mapping of stage to (n_cases, n)
-        Adjoint states, and the rates of states and of adjoint states.
+    adjoint, dlam : mapping of stage to (n_cases, n)
+        Adjoint states and their rates.
+    motions : mapping of stage to Moving
+        How the states move.
     """
 
     here: Backwards
@@ -72,8 +75,8 @@ class Neighbours:
     value: float
     gradient: Mapping[str, FloatArray]
     adjoint: Mapping[str, FloatArray]
-    du: Mapping[str, FloatArray]
     dlam: Mapping[str, FloatArray]
+    motions: Mapping[str, Moving]
 
     def require(self, product: Variables) -> None:
         """SecondOrderError where the product, or the state or adjoint state that it took, is not right."""
@@ -82,10 +85,10 @@ class Neighbours:
             return
         before, after = self._near(-t, product), self._near(t, product)
         for stage, solution in self.here.stages.items():
-            at, state = solution.at, solution.implicit.state
+            at, state = solution.at, solution.state
             where = f" of stage {stage!r}" if stage else ""
             nothing, pair = np.zeros_like(state.u), (before.state[stage], after.state[stage])
-            sizes = at.jvp(state, self.du[stage]), at.jvp(state, state.u)
+            sizes = at.jvp(state, self._du[stage]), at.jvp(state, state.u)
             _compare(f"the state{where}", nothing, pair, t, sizes)
             if stage in after.adjoint:
                 pair = before.adjoint[stage], after.adjoint[stage]
@@ -106,6 +109,11 @@ class Neighbours:
         scales = {name: float(np.abs(array).max(initial=0.0)) or 1.0 for name, array in values}
         return {POINTS: self.here.sizes[:, None], **scales}
 
+    @cached_property
+    def _du(self) -> Mapping[str, FloatArray]:
+        """Rates of the states."""
+        return {stage: rate(motion.state.u) for stage, motion in self.motions.items()}
+
     def _step(self) -> float:
         """Of the direction; zero for one that moves nothing."""
         speed = max(float(np.abs(rates / self._large[name]).max(initial=0.0)) for name, rates in self.along.items())
@@ -113,24 +121,24 @@ class Neighbours:
 
     def _near(self, t: float, wanted: Variables) -> Near:
         """Derivatives at the design, states and adjoint states at ``t`` along the direction."""
-        stages: dict[str, Solution] = {}
+        stages: dict[str, Movable] = {}
         state, adjoint = {}, {}
         for stage, solution in self.here.stages.items():
-            fed = {source: self.du[source] for source in self.here.links[stage]}
+            fed = {source: self._du[source] for source in self.here.links[stage]}
             moved = solution.at.shifted(self.here.direction(stage, self.along, fed), t)
-            stages[stage] = solution.shifted(moved, solution.implicit.state.u + t * self.du[stage])
-            residual = moved.residual(stages[stage].implicit.state)
-            state[stage] = moved.constraints.restrict(residual)
+            stages[stage] = solution.shifted(moved, self.motions[stage].near(t))
+            state[stage] = self.motions[stage].left(moved, stages[stage].state)
 
         def weigh(stage: str, seed: Seed) -> Weights:
             at, lam = stages[stage].at, self.adjoint[stage] + t * self.dlam[stage]
-            left = np.zeros(lam.shape)
-            if seed.state is not None:
-                left = seed.state - at.vjp(stages[stage].implicit.state, lam)
+            if seed.state is None:
+                return weights_of(seed, lam if seed.adjoint is None else seed.adjoint, None)
+            left = seed.state - at.vjp(stages[stage].state, lam)
             adjoint[stage] = at.constraints.restrict(left)
             return weights_of(seed, lam, left - adjoint[stage])
 
-        partials = partials_of(self.response, stages[self.stage])
+        there: Any = stages[self.stage]
+        partials = partials_of(self.response, there)
         return Near(Backwards(stages, self.here.links).gradient(self.stage, partials, weigh, wanted), state, adjoint)
 
 
