@@ -27,6 +27,32 @@ RESPONSES: tuple[Any, ...] = (
 )
 
 
+class Shaped:
+    """An eigenvalue times a function of two eigenvectors and of the nodes, with a slope that is zero here."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def evaluate(self, solution: Any) -> fa.ModePartials:
+        lam, x, (first, _, last) = solution.values[1], solution.points, solution.vectors
+        gap = last[2] - self.target
+        one = (first**2).sum() * x[0, 0]
+        slopes, by_first, by_last = (np.zeros_like(each) for each in (solution.values, first, first))
+        slopes[1], by_first[...], by_last[2] = one, 2 * lam * x[0, 0] * first, 2 * gap
+        points = np.zeros_like(x)
+        points[0, 0] = lam * (first**2).sum()
+        return fa.ModePartials(
+            lam * one + (gap**2).sum(), points=points, values=slopes, vectors={0: by_first, 2: by_last}
+        )
+
+
+SHAPES: tuple[Any, ...] = (
+    fa.ModeShape(0, fa.Displacement("right", "y", reduce="squared_norm")),
+    fa.ModeShape(2, fa.FieldNorm("low")),
+    fa.ModeShape(1, fa.Functional(lambda w: np.exp(w.u[0]) * w.u.grad[1, 1] ** 2 + w.x[0] * w.u[1])),
+)
+
+
 @cache
 def modal(name: str) -> fa.Modal:
     """A small problem on a distorted mesh away from the origin."""
@@ -88,10 +114,22 @@ def test_products_are_derivatives_of_gradients(name: str) -> None:
     check(modal(name), RESPONSES)
 
 
+@pytest.mark.parametrize("name", ["plane", "solid"])
+def test_shapes_of_modes(name: str) -> None:
+    problem = modal(name)
+    target = problem.solve().vectors[2][2]
+    shapes = (*SHAPES, Shaped(target))
+    check(problem, shapes)
+
+
+def test_shape_of_another_element() -> None:
+    check(modal("form"), [fa.ModeShape(1, fa.Functional(lambda w: w.x[0] * w.u**4))])
+
+
 def test_a_floating_body() -> None:
     problem = modal("floating")
     assert problem.solve().clusters[0] == (0, 1, 2)
-    check(problem, [fa.Frequency(3), fa.KSEigenvalue([3, 4], rho=0.1)], step=1e-3)
+    check(problem, [fa.Frequency(3), fa.KSEigenvalue([3, 4], rho=0.1), fa.ModeShape(3, fa.FieldNorm("low"))], step=1e-3)
 
 
 def test_sizes_and_constants() -> None:
@@ -176,23 +214,30 @@ def test_eigenvalues_that_nearly_coincide_are_refused(monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------ what is checked and refused
-@pytest.mark.parametrize("wrong", ["turned", "longer"])
+@pytest.mark.parametrize("wrong", ["turned", "longer", "adjoint"])
 def test_the_check_sees_what_is_wrong(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solution, bordered = modal("plane").solve(), Spectral.bordered
 
-    def spoilt(self: Spectral, i: int, s: Any) -> Any:
-        return bordered(self, i, s) + 0.01 * self.vectors[i] if wrong == "longer" else 1.01 * bordered(self, i, s)
+    calls = 0
 
+    def spoilt(self: Spectral, i: int, s: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        found = bordered(self, i, s)
+        if wrong == "adjoint":
+            return found + 0.01 * self.vectors[i] if calls == 2 else found
+        return found + 0.01 * self.vectors[i] if wrong == "longer" else 1.01 * found
+
+    hessian = fa.hessian(solution, fa.ModeShape(0, fa.FieldNorm()))
     monkeypatch.setattr(Spectral, "bordered", spoilt)
-    hessian = fa.hessian(solution, fa.Eigenvalue(0))
-    with pytest.raises(fa.SecondOrderError, match="the state is"):
+    with pytest.raises(fa.SecondOrderError, match="the adjoint state is" if wrong == "adjoint" else "the state is"):
         hessian @ direction_of(modal("plane"), 5)
 
 
 def test_what_has_no_second_derivatives() -> None:
     solution = modal("plane").solve()
-    with pytest.raises(fa.SecondOrderError, match="ModeShape depends on eigenvectors"):
-        fa.hessian(solution, fa.ModeShape(0, fa.FieldNorm()))
+    with pytest.raises(fa.EigenvalueError, match="eigenvector 1 has no derivative"):
+        fa.hessian(modal("square").solve(), fa.ModeShape(1, fa.FieldNorm()))
     with pytest.raises(fa.ResponseError, match="rigid motion"):
         fa.hessian(modal("floating").solve(), fa.Frequency(0))
 

@@ -53,8 +53,8 @@ class Movable(Protocol):
         """What derivatives of the residual at the state are paired with, for a response."""
         ...
 
-    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
-        """Itself along a direction; ``lam`` is the adjoint state of the response that is looked at, where it has one.
+    def moving(self, direction: Design, partials: Partials) -> Moving:
+        """Itself along a direction, as far as it matters for a response with these partial derivatives.
 
         SecondOrderError for what has no second derivatives.
         """

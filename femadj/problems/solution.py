@@ -150,8 +150,8 @@ class Solution(HoldsSolver):
         """The same with another design and state, for what looks at these alone: responses."""
         raise NotImplementedError
 
-    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
-        """Itself along a direction of the design; ``lam`` is the adjoint state of the response that is looked at."""
+    def moving(self, direction: Design, partials: Partials) -> Moving:
+        """Itself along a direction of the design, whatever the response."""
         return Motion.along(self.implicit, direction)
 
     def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:

@@ -114,7 +114,7 @@ class Hessian(HoldsSolver):
 
         self.gradient = OnDemand({name: partial(by, name) for name in self._here.shapes})
         _ = self.gradient[POINTS]  # with it the adjoint states
-        self._check = check
+        self._partials, self._check = partials, check
         self.products = 0
 
     def __repr__(self) -> str:
@@ -237,7 +237,7 @@ class Hessian(HoldsSolver):
         for stage, solution in self.solution.stages.items():
             fed = {source: motions[source].state.u for source in self.solution.links[stage]}
             rates = {name: rate(u) for name, u in fed.items()}
-            motions[stage] = solution.moving(self._here.direction(stage, along, rates), self._adjoint.get(stage))
+            motions[stage] = solution.moving(self._here.direction(stage, along, rates), self._partials)
         return motions
 
 
