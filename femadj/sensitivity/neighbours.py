@@ -25,6 +25,9 @@ from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 STEP = 1e-4
 """How far designs are away: nodes as a part of their cells, parameters as a part of their largest value."""
 
+CHANGE = 1e-3
+"""How far states may change on the way, as a part of themselves; the way is not made shorter than by that, either."""
+
 TOLERANCE = 1e-4
 """How far a rate may be from a difference, relative to either."""
 
@@ -96,20 +99,21 @@ class Neighbours:
                 _compare(f"the adjoint state{where}", nothing, pair, t, sizes)
         read = (POINTS, *product)
         energies = (np.abs(self.gradient[name] * self._large[name]).max(initial=0.0) for name in read)
-        energy = float(max(abs(self.value), *energies)) * (1 + self._changes(t) ** 3 / NOISE)
+        energy = float(max(abs(self.value), *energies)) * (1 + min(t * self._change, CHANGE) ** 3 / NOISE)
         for name, found in product.items():
             pair = before.gradient[name], after.gradient[name]
             noise = energy / self._large[name] * np.ones(found.shape)
             _compare(f"the product by {name}", found, pair, t, (found, noise))
 
-    def _changes(self, t: float) -> float:
-        """Largest relative change of a state or adjoint state; its third power is what straight lines leave out."""
+    @cached_property
+    def _change(self) -> float:
+        """Largest relative rate of a state or adjoint state; straight lines leave out a third power of changes."""
         found = [0.0]
         for stage, solution in self.here.stages.items():
             for size, change in ((solution.state.u, self._du[stage]), (self.adjoint.get(stage), self.dlam.get(stage))):
                 if size is not None and change is not None:
                     sizes, changes = (np.linalg.norm(each, axis=1) for each in (size, change))
-                    found += (t * changes[sizes > 0] / sizes[sizes > 0]).tolist()
+                    found += (changes[sizes > 0] / sizes[sizes > 0]).tolist()
         return max(found)
 
     @cached_property
@@ -127,7 +131,9 @@ class Neighbours:
     def _step(self) -> float:
         """Of the direction; zero for one that moves nothing."""
         speed = max(float(np.abs(rates / self._large[name]).max(initial=0.0)) for name, rates in self.along.items())
-        return STEP / speed if speed > 0 else 0.0
+        if speed == 0:
+            return 0.0
+        return STEP / speed * min(1.0, max(CHANGE * speed / (STEP * self._change or 1.0), CHANGE))
 
     def _near(self, t: float, wanted: Variables) -> Near:
         """Derivatives at the design, states and adjoint states at ``t`` along the direction."""
