@@ -76,7 +76,7 @@ class Turning:
         """``z + i STEP z'`` as weights: one singular system for each eigenvector that the response depends on."""
         rates = np.zeros_like(lam)
         if seed.state is not None:
-            left = self.at.constraints.restrict(rate(self.adjoint_left(self.at, self.state, seed, lam)))
+            left = rate(self.adjoint_left(self.at, self.state, seed, lam))
             for i in turning(seed):
                 x = self.spectral.vectors[i]
                 rates[i] = self.spectral.bordered(i, left[i]) + float(x @ left[i]) / self._sizes[i] * x
@@ -101,14 +101,14 @@ class Turning:
         return left
 
     def adjoint_left(self, at: AtDesign, state: State, seed: Seed, lam: FloatArray) -> FloatArray:
-        """``s - M x x^T s - (K - lam M) z``, and ``x^T M z`` along ``M x``."""
+        """``s - M x x^T s - (K - lam M) z`` at free unknowns, and ``x^T M z`` along ``M x``: modes hold still at others."""
         some, left, s = turning(seed), np.zeros(lam.shape, state.u.dtype), np.asarray(seed.state)
         values = cast(EigenState, state).values[some]
         x, z, s = state.u[some], lam[some].astype(state.u.dtype), s[some]
         masses = at.residual(_accelerated(x))
         along = (x * s).sum(axis=1) + self._sizes[some] * (z * masses).sum(axis=1)
         left[some] = s - along[:, None] * masses - at.residual(vibrating(values, z))
-        return left
+        return at.constraints.restrict(left)
 
 
 def _accelerated(x: FloatArray) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from femadj.conditions.supports import Prescribed
 from femadj.errors import ProblemError, ResponseError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, Partials, all_partials
+from femadj.problems.movable import Linked
 from femadj.problems.solution import StaticProblem, by_parameters, nodal_fields, require_directions, require_no_stage
 from femadj.progress import Phases
 from femadj.solvers.base import Factor
@@ -293,46 +294,18 @@ class Modes(HoldsSolver):
         """The gradient with what comes through the parameters that are fed, from the derivatives by them."""
         return gradient
 
-
-def _checked(array: Any, shape: tuple[int, ...], name: str, what: str) -> FloatArray:
-    """A partial derivative; ResponseError for what is none."""
-    found = real_array(array, f"{name}: the partial derivative {what!r}", ResponseError)
-    if found.shape != shape or not np.isfinite(found).all():
-        raise ResponseError(f"{name}: the partial derivative {what!r} must be finite and of shape {shape}")
-    return found
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ModalSolution(Modes):
-    """Vibration modes of a problem at fixed node coordinates.
-
-    Attributes
-    ----------
-    problem : Modal
-    at : FemAtDesign
-        The residual at the design, with its products.
-    spectral : Spectral
-        Eigenpairs and factor: what derivatives are made of.
-    seconds : mapping of phase to seconds
-    """
-
-    @property
-    def frequencies(self) -> FloatArray:
-        """``sqrt(lam) / (2 pi)`` [Hz where the units are consistent with seconds], zero for rigid motions."""
-        return np.asanyarray(np.sqrt(np.maximum(self.values, 0.0)) / (2 * np.pi))
-
     # ------------------------------------------------------------------ second derivatives
     @property
-    def links(self) -> Mapping[str, tuple[str, ...]]:
-        """Stages whose solutions it reads: none."""
-        return {"": ()}
+    def linked(self) -> Linked:
+        """Itself, alone."""
+        return Linked({"": self}, {"": ()}, {"": ""})
 
     @property
     def state(self) -> EigenState:
         """All eigenpairs."""
         return self.spectral.state
 
-    def shifted(self, at: FemAtDesign, state: EigenState) -> ModalSolution:
+    def shifted(self, at: FemAtDesign, state: EigenState) -> Self:
         """The same with another design and eigenpairs, for what looks at these alone: responses."""
         return replace(self, at=at, spectral=self.spectral.shifted(at, state))
 
@@ -369,3 +342,31 @@ class ModalSolution(Modes):
 
         with steps_kept():
             require_alike(self.spectral, seed.values, curved)
+
+
+def _checked(array: Any, shape: tuple[int, ...], name: str, what: str) -> FloatArray:
+    """A partial derivative; ResponseError for what is none."""
+    found = real_array(array, f"{name}: the partial derivative {what!r}", ResponseError)
+    if found.shape != shape or not np.isfinite(found).all():
+        raise ResponseError(f"{name}: the partial derivative {what!r} must be finite and of shape {shape}")
+    return found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModalSolution(Modes):
+    """Vibration modes of a problem at fixed node coordinates.
+
+    Attributes
+    ----------
+    problem : Modal
+    at : FemAtDesign
+        The residual at the design, with its products.
+    spectral : Spectral
+        Eigenpairs and factor: what derivatives are made of.
+    seconds : mapping of phase to seconds
+    """
+
+    @property
+    def frequencies(self) -> FloatArray:
+        """``sqrt(lam) / (2 pi)`` [Hz where the units are consistent with seconds], zero for rigid motions."""
+        return np.asanyarray(np.sqrt(np.maximum(self.values, 0.0)) / (2 * np.pi))

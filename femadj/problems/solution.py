@@ -25,6 +25,7 @@ from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, OnDemand, Partials, all_partials
+from femadj.problems.movable import Linked
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Factor
 from femadj.space.parameters import Parameters
@@ -137,9 +138,9 @@ class Solution(HoldsSolver):
         return {"": self}
 
     @property
-    def links(self) -> Mapping[str, tuple[str, ...]]:
-        """Stages whose solutions it reads: none."""
-        return {"": ()}
+    def linked(self) -> Linked:
+        """Itself, alone."""
+        return Linked({"": self}, {"": ()}, {"": ""})
 
     @property
     def state(self) -> State:

@@ -7,7 +7,7 @@ States and adjoint states are carried there by their rates. What is compared is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -155,7 +155,7 @@ class Neighbours:
 
         there: Any = stages[self.stage]
         partials = partials_of(self.response, there)
-        return Near(Backwards(stages, self.here.links).gradient(self.stage, partials, weigh, wanted), state, adjoint)
+        return Near(replace(self.here, stages=stages).gradient(self.stage, partials, weigh, wanted), state, adjoint)
 
 
 def _compare(
