@@ -16,6 +16,8 @@ from femadj.algebra import turning
 from femadj.algebra.spectral import Spectral
 from tests.meshes import box_mesh, dim_of
 
+Problem = fa.Modal | fa.Buckling
+
 STENCIL = ((1, 45.0), (2, -9.0), (3, 1.0))
 """Of a sixth-order difference, over 60 steps."""
 
@@ -24,6 +26,32 @@ RESPONSES: tuple[Any, ...] = (
     fa.Frequency(1),
     fa.MeanEigenvalue([0, 2]),
     fa.KSEigenvalue([0, 1, 2], rho=0.3),
+)
+
+
+class Shaped:
+    """An eigenvalue times a function of two eigenvectors and of the nodes, with a slope that is zero here."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def evaluate(self, solution: Any) -> fa.ModePartials:
+        lam, x, (first, _, last) = solution.values[1], solution.points, solution.vectors
+        gap = last[2] - self.target
+        one = (first**2).sum() * x[0, 0]
+        slopes, by_first, by_last = (np.zeros_like(each) for each in (solution.values, first, first))
+        slopes[1], by_first[...], by_last[2] = one, 2 * lam * x[0, 0] * first, 2 * gap
+        points = np.zeros_like(x)
+        points[0, 0] = lam * (first**2).sum()
+        return fa.ModePartials(
+            lam * one + (gap**2).sum(), points=points, values=slopes, vectors={0: by_first, 2: by_last}
+        )
+
+
+SHAPES: tuple[Any, ...] = (
+    fa.ModeShape(0, fa.Displacement("right", "y", reduce="squared_norm")),
+    fa.ModeShape(2, fa.FieldNorm("low")),
+    fa.ModeShape(1, fa.Functional(lambda w: np.exp(w.u[0]) * w.u.grad[1, 1] ** 2 + w.x[0] * w.u[1])),
 )
 
 
@@ -46,20 +74,35 @@ def modal(name: str) -> fa.Modal:
     return fa.Modal(mesh, material, [fa.Fixed("left")], count=3)
 
 
-def direction_of(problem: fa.Modal, seed: int) -> dict[str, Any]:
+@cache
+def buckling(cell: str) -> fa.Buckling:
+    """Pushed by loads and by supports that move; constants by cell group."""
+    dim = dim_of(cell)
+    counts, sizes, origin = (3, 1, 1)[:dim], (3.0, 0.8, 0.6)[:dim], (3.0, -2.0, 1.0)[:dim]
+    mesh = box_mesh(cell, counts, lengths=sizes, distortion=0.1, origin=origin)
+    push = fa.Fixed("right", "x", value=lambda x: -0.3 - 0.02 * x[1] ** 2)
+    loads = [fa.BodyForce((0.5, -2.0, 1.0)[:dim]), fa.Pressure("top", lambda x: 0.5 + 0.1 * x[0])]
+    material = fa.Elasticity(E={"low": 10.0, "high": 8.0}, nu=0.3)
+    return fa.Buckling(fa.LinearStatic(mesh, material, [fa.Fixed("left"), push], loads), count=2)
+
+
+def direction_of(problem: Problem, seed: int) -> dict[str, Any]:
     """A random direction of all nodes and of all parameters."""
     rng = np.random.default_rng(seed)
     along = {"points": 0.1 * rng.uniform(-1, 1, problem.mesh.points.shape)}
-    return along | {name: 0.2 * rng.uniform(-1, 1) * problem.parameters.value(name) for name in problem.parameters}
+    for name in problem.parameters:
+        values = problem.parameters.value(name)
+        along[name] = 0.2 * rng.uniform(-1, 1, values.shape) * values
+    return along
 
 
-def moved(problem: fa.Modal, along: dict[str, Any], t: float) -> fa.ModalSolution:
+def moved(problem: Problem, along: dict[str, Any], t: float) -> Any:
     """The modes of a design further along a direction."""
     values = {name: problem.parameters.value(name) + t * along[name] for name in problem.parameters}
     return problem.solve(problem.mesh.points + t * along["points"], values)
 
 
-def check(problem: fa.Modal, responses: Sequence[Any], step: float = 4e-3) -> None:
+def check(problem: Problem, responses: Sequence[Any], step: float = 4e-3) -> None:
     """Products of all responses: equal to differences of gradients, symmetric, without a factorisation."""
     solution, along, other = problem.solve(), direction_of(problem, 5), direction_of(problem, 6)
     before = problem.counts
@@ -78,7 +121,7 @@ def check(problem: fa.Modal, responses: Sequence[Any], step: float = 4e-3) -> No
                     total[name] = total[name] + sign * weight / (60 * step) * slope
     for response, hessian, product, total in zip(responses, hessians, products, sums, strict=True):
         for name, found in product.items():
-            size = max(np.abs(total[name]).max(), hessian.value)  # modes do not depend on the thickness
+            size = max(np.abs(total[name]).max(), abs(hessian.value))  # modes do not depend on the thickness
             np.testing.assert_allclose(found, total[name], rtol=0, atol=1e-9 * size, err_msg=f"{response} {name}")
 
 
@@ -88,10 +131,45 @@ def test_products_are_derivatives_of_gradients(name: str) -> None:
     check(modal(name), RESPONSES)
 
 
+@pytest.mark.parametrize("name", ["plane", "solid"])
+def test_shapes_of_modes(name: str) -> None:
+    problem = modal(name)
+    target = problem.solve().vectors[2][2]
+    shapes = (*SHAPES, Shaped(target))
+    check(problem, shapes)
+
+
+def test_shape_of_another_element() -> None:
+    check(modal("form"), [fa.ModeShape(1, fa.Functional(lambda w: w.x[0] * w.u**4))])
+
+
+@pytest.mark.parametrize("cell", ["quad", "tetra"])
+def test_buckling(cell: str) -> None:
+    """Through the stress: the rates of the static solution and of its adjoint state, with names that both share."""
+    problem = buckling(cell)
+    solution = problem.solve()
+    shape = fa.ModeShape(0, fa.FieldNorm("low"))
+    hessian, (_, gradient) = fa.hessian(solution, shape), fa.value_and_gradient(solution, shape)
+    np.testing.assert_allclose(hessian.gradient["points"], gradient.points, rtol=0, atol=1e-13)
+    assert set(hessian.gradient) == {"points", *problem.parameters}
+    check(problem, [fa.Eigenvalue(0), fa.KSEigenvalue([0, 1], rho=0.3), shape], step=2e-3)
+
+
+def test_factors_of_a_load() -> None:
+    """Under given forces the factor goes with the thickness and with the material, so that its second rates vanish."""
+    mesh = box_mesh("quad", (3, 1), lengths=(3.0, 0.8), distortion=0.1, origin=(3.0, -2.0))
+    static = fa.LinearStatic(mesh, fa.Elasticity(E=5.0, nu=0.3), [fa.Fixed("left")], [fa.TotalForce("right", (-1, 0))])
+    hessian = fa.hessian(fa.Buckling(static).solve(), fa.Eigenvalue(0))
+    by_both = hessian @ {"E": 1.0, "thickness": 0.0, "points": np.zeros_like(mesh.points)}
+    assert abs(by_both["E"]) < 1e-12 * hessian.value
+    assert by_both["thickness"] == pytest.approx(hessian.value / 5.0, rel=1e-11)
+    np.testing.assert_allclose(by_both["points"], hessian.gradient["points"] / 5, rtol=0, atol=1e-12 * hessian.value)
+
+
 def test_a_floating_body() -> None:
     problem = modal("floating")
     assert problem.solve().clusters[0] == (0, 1, 2)
-    check(problem, [fa.Frequency(3), fa.KSEigenvalue([3, 4], rho=0.1)], step=1e-3)
+    check(problem, [fa.Frequency(3), fa.KSEigenvalue([3, 4], rho=0.1), fa.ModeShape(3, fa.FieldNorm("low"))], step=1e-3)
 
 
 def test_sizes_and_constants() -> None:
@@ -176,23 +254,30 @@ def test_eigenvalues_that_nearly_coincide_are_refused(monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------ what is checked and refused
-@pytest.mark.parametrize("wrong", ["turned", "longer"])
+@pytest.mark.parametrize("wrong", ["turned", "longer", "adjoint"])
 def test_the_check_sees_what_is_wrong(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solution, bordered = modal("plane").solve(), Spectral.bordered
 
-    def spoilt(self: Spectral, i: int, s: Any) -> Any:
-        return bordered(self, i, s) + 0.01 * self.vectors[i] if wrong == "longer" else 1.01 * bordered(self, i, s)
+    calls = 0
 
+    def spoilt(self: Spectral, i: int, s: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        found = bordered(self, i, s)
+        if wrong == "adjoint":
+            return found + 0.01 * self.vectors[i] if calls == 2 else found
+        return found + 0.01 * self.vectors[i] if wrong == "longer" else 1.01 * found
+
+    hessian = fa.hessian(solution, fa.ModeShape(0, fa.FieldNorm()))
     monkeypatch.setattr(Spectral, "bordered", spoilt)
-    hessian = fa.hessian(solution, fa.Eigenvalue(0))
-    with pytest.raises(fa.SecondOrderError, match="the state is"):
+    with pytest.raises(fa.SecondOrderError, match="the adjoint state is" if wrong == "adjoint" else "the state is"):
         hessian @ direction_of(modal("plane"), 5)
 
 
 def test_what_has_no_second_derivatives() -> None:
     solution = modal("plane").solve()
-    with pytest.raises(fa.SecondOrderError, match="ModeShape depends on eigenvectors"):
-        fa.hessian(solution, fa.ModeShape(0, fa.FieldNorm()))
+    with pytest.raises(fa.EigenvalueError, match="eigenvector 1 has no derivative"):
+        fa.hessian(modal("square").solve(), fa.ModeShape(1, fa.FieldNorm()))
     with pytest.raises(fa.ResponseError, match="rigid motion"):
         fa.hessian(modal("floating").solve(), fa.Frequency(0))
 
@@ -202,7 +287,3 @@ def test_what_has_no_second_derivatives() -> None:
 
     with pytest.raises(fa.SecondOrderError, match="Dropped has to be evaluated on complex numbers"):
         fa.hessian(solution, Dropped())
-    static = fa.LinearStatic(solution.problem.mesh, fa.Elasticity(E=10.0, nu=0.3), [fa.Fixed("left")],
-                             [fa.Traction("right", (-1.0, 0.0))])  # fmt: skip
-    with pytest.raises(fa.SecondOrderError, match="BucklingSolution does not tell"):
-        fa.hessian(fa.Buckling(static, count=1).solve(), fa.Eigenvalue(0))  # type: ignore[arg-type]

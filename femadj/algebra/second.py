@@ -49,6 +49,10 @@ class Moving(Protocol):
         """What is left of the equations at a real design and state, ``(n_cases, n)``."""
         ...
 
+    def adjoint_left(self, at: AtDesign, state: State, seed: Seed, lam: FloatArray) -> FloatArray:
+        """What is left of those for the adjoint state, constraints not applied; ``seed.state`` is not None."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Motion:
@@ -82,7 +86,7 @@ class Motion:
         """
         if seed.state is None:
             return weights_of(seed, stepped(lam, 0.0), None)
-        left = seed.state - self.at.vjp(self.state, lam)
+        left = self.adjoint_left(self.at, self.state, seed, lam)
         expand = self.at.constraints.expand
         rates = self.implicit.adjoint(rate(left)) if seed.adjoint is None else rate(expand(seed.adjoint))
         columns = self.implicit.tangent.columns
@@ -98,6 +102,10 @@ class Motion:
     def left(self, at: AtDesign, state: State) -> FloatArray:
         """The residual at unknowns that are free."""
         return at.constraints.restrict(at.residual(state))
+
+    def adjoint_left(self, at: AtDesign, state: State, seed: Seed, lam: FloatArray) -> FloatArray:
+        """``J_u - R_u^T lam``."""
+        return np.asarray(seed.state) - at.vjp(state, lam)
 
 
 def in_motion(at: AtDesign, direction: Design) -> AtDesign:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from femadj.algebra.eigen import Eigenpairs, Pencil, Symmetric, size_of
+from femadj.algebra.implicit import Seed, weights_of
 from femadj.algebra.residual import AtDesign, State, Weights
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.blas import combination, products
@@ -43,7 +44,9 @@ class ModeSeed:
 
 @dataclass(frozen=True, eq=False)
 class EigenState(State):
-    """Eigenvectors with the accelerations ``-lam x``, one case each.
+    """``k`` eigenvectors with the accelerations ``-lam x``, and once more as accelerations alone: ``2 k`` cases.
+
+    The residual vanishes for the first ``k``; of the others it is ``M x``.
 
     Attributes
     ----------
@@ -56,7 +59,18 @@ class EigenState(State):
     @classmethod
     def of(cls, values: FloatArray, vectors: FloatArray) -> EigenState:
         """From eigenvalues and eigenvectors ``(k, n)``."""
-        return cls(vectors, (np.zeros_like(vectors), -values[:, None] * vectors), values=values)
+        u = np.concatenate([vectors, np.zeros_like(vectors)])
+        return cls(u, (np.zeros_like(u), np.concatenate([-values[:, None] * vectors, vectors])), values=values)
+
+    @property
+    def vectors(self) -> FloatArray:
+        """The eigenvectors, ``(k, n)``."""
+        return self.u[: len(self.values)]
+
+
+def vibrating(values: FloatArray, vectors: FloatArray) -> State:
+    """Vectors with the accelerations ``-lam x``."""
+    return State(vectors, (np.zeros_like(vectors), -values[:, None] * vectors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,47 +99,47 @@ class Spectral:
 
     @property
     def state(self) -> EigenState:
-        """At which the residual vanishes."""
+        """All eigenpairs."""
         return EigenState.of(self.values, self.vectors)
 
     def shifted(self, at: AtDesign, state: EigenState) -> Spectral:
         """The same with another design, eigenvalues and eigenvectors, for what looks at these alone."""
         chosen = np.arange(len(state.values))
-        return Spectral(at, replace(self.pairs, values=state.values, vectors=state.u, chosen=chosen))
+        return Spectral(at, replace(self.pairs, values=state.values, vectors=state.vectors, chosen=chosen))
 
-    def weighed(self, seed: ModeSeed) -> tuple[State, Weights, int]:
-        """A state, what derivatives of the residual there are paired with, and how many systems were solved.
+    def seed(self, given: ModeSeed) -> Seed:
+        """The same by what the residual has at ``state``; of complex numbers, too.
 
-        The cases of the state are eigenvectors with their accelerations, as far as they matter; and for the
-        normalisation once more without stiffness.
+        An eigenvalue contains internal forces, ``x^T dK x - lam x^T dM x``, and so does an eigenvector by slopes ``s``
+        through its normalisation, ``-(x^T s) x^T dM x / 2``.
+        """
+        if given.values is None and given.vectors is None:
+            return Seed()
+        x, s = self.vectors, given.vectors
+        internal = np.zeros_like(x) if given.values is None else given.values[:, None] * x
+        if s is None:
+            return Seed(internal=np.concatenate([internal, np.zeros_like(x)]))
+        normal = -0.5 * (x * s).sum(axis=1)[:, None] * x
+        return Seed(state=np.concatenate([s, np.zeros_like(x)]), internal=np.concatenate([internal, normal]))
+
+    def weights(self, seed: Seed) -> Weights:
+        """What derivatives of the residual at ``state`` are paired with: one system for each eigenvector that matters.
 
         Raises
         ------
         EigenvalueError
-            For functions that do not treat coinciding eigenvalues alike, and for eigenvectors of these.
+            For eigenvectors of eigenvalues that coincide.
         """
-        x = self.vectors
-        internal, normal = np.zeros_like(x), np.zeros_like(x)
-        if seed.values is not None:
-            self.require_alike(seed.values)
-            internal -= seed.values[:, None] * x
-        turning = [] if seed.vectors is None else np.flatnonzero(seed.vectors.any(axis=1)).tolist()
-        for i in turning:
-            s = self.at.constraints.restrict(np.asarray(seed.vectors)[i])
-            self._require_simple(i)
-            internal[i] += self.bordered(i, s)
-            normal[i] = 0.5 * float(x[i] @ s) * x[i]
-        cases = np.flatnonzero(internal.any(axis=1))
-        u = np.concatenate([x[cases], np.zeros((len(turning), x.shape[1]))])
-        acceleration = np.concatenate([-self.values[cases, None] * x[cases], x[turning]])
-        weights = np.concatenate([internal[cases], normal[turning]])
-        state = State(u, (np.zeros_like(u), acceleration))
-        return state, Weights(weights, np.zeros_like(weights)), len(turning)
+        lam = np.zeros((2 * len(self.values), self.pairs.pencil.n))
+        for i in turning(seed):
+            self.require_simple(i)
+            lam[i] = self.bordered(i, self.at.constraints.restrict(np.asarray(seed.state)[i]))
+        return weights_of(seed, lam, None)
 
     def pushforward(self, directions: Sequence[Design]) -> FloatArray:
         """Derivatives of all values along directions, ``(n_directions, k)``; in a cluster ascending, one-sided."""
         x, result = self.vectors, []
-        rates, _ = self.at.pushforward(self.state, directions)
+        rates, _ = self.at.pushforward(vibrating(self.values, x), directions)
         for along in rates:
             found = np.empty(len(x))
             for cluster in self.pairs.clusters:
@@ -162,7 +176,8 @@ class Spectral:
     def _cluster(self, i: int) -> tuple[int, ...]:
         return next(cluster for cluster in self.pairs.clusters if i in cluster)
 
-    def _require_simple(self, i: int) -> None:
+    def require_simple(self, i: int) -> None:
+        """EigenvalueError for an eigenvector whose eigenvalue coincides with others."""
         cluster = self._cluster(i)
         if len(cluster) > 1:
             raise EigenvalueError(
@@ -179,6 +194,11 @@ class Spectral:
         others = np.delete(np.arange(len(known)), pairs.chosen[list(self._cluster(i))])
         z = known[others].T @ (parts[others] / (pairs.values[others] - lam))
         return z + _complement(pairs.pencil, lam, s - parts @ dual, known, dual)
+
+
+def turning(seed: Seed) -> list[int]:
+    """Numbers of the eigenvectors that a function depends on."""
+    return [] if seed.state is None else np.flatnonzero(seed.state.any(axis=1)).tolist()
 
 
 def _complement(pencil: Pencil, lam: float, r: FloatArray, known: FloatArray, dual: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Second derivatives of functions of eigenvalues, along a direction of the design.
+"""Second derivatives of functions of eigenvalues and eigenvectors, along a direction of the design.
 
 ``G = sum_i f_i x_i^T (dK - lam_i dM) x_i`` is the gradient of ``f(lam)`` with the slopes ``f_i``, and ``H V`` its rate
 along ``V``, which is written ``'``:
@@ -10,20 +10,24 @@ The singular system is that of derivatives of eigenvectors (``femadj.algebra.spe
 the direction chooses the members: those in which ``X^T r`` is diagonal (Lancaster 1964). With these each eigenvalue has
 its own rate, and so have the slopes. Into each other members turn at a rate that nothing tells here, but which goes
 into ``G'`` times ``f_i - f_j`` only, and that is zero; ``x_j^T M x_i' = - x_j^T M' x_i / 2`` keeps them normalised.
+
+By a simple eigenvector with the slopes ``s``, the adjoint state ``z`` of ``femadj.algebra.spectral`` moves as well: its
+equations are differentiated by complex numbers, and the same singular system gives its rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from femadj.algebra.eigen import size_of
 from femadj.algebra.implicit import Seed, weights_of
 from femadj.algebra.residual import AtDesign, State, Weights
-from femadj.algebra.second import carried, in_motion, stepped
-from femadj.algebra.spectral import EigenState, Spectral
+from femadj.algebra.second import carried, in_motion, rate, stepped
+from femadj.algebra.spectral import EigenState, Spectral, turning, vibrating
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Design
 from femadj.errors import EigenvalueError
@@ -44,56 +48,78 @@ class Turning:
         The residual at the complex design.
     state : EigenState
         ``lam + i STEP lam'`` of all eigenvalues, ``x + i STEP x'`` of eigenvectors.
-    turning : tuple of int
-        Numbers of the eigenvectors that carry their rates; the others do not matter.
+    numbers : list of int
+        Of the eigenvectors that carry their rates; the others do not matter.
     """
 
     spectral: Spectral
     at: AtDesign
     state: EigenState
-    turning: tuple[int, ...]
+    numbers: list[int]
 
     @classmethod
-    def along(cls, spectral: Spectral, direction: Design, lam: FloatArray | None) -> Turning:
-        """One singular system for every eigenvector that ``lam`` weighs, solved on the factor of the problem."""
+    def along(cls, spectral: Spectral, direction: Design, numbers: list[int]) -> Turning:
+        """One singular system for each of the eigenvectors that matter, on the factor of the problem."""
         at = in_motion(spectral.at, direction)
         x, r, slopes = _parted(spectral, direction)
         moved = np.zeros_like(x)
-        turning = () if lam is None else tuple(np.flatnonzero(lam.any(axis=1)).tolist())
-        if turning:
-            some = x[list(turning)]
-            nothing = np.zeros_like(some)
-            masses, _ = spectral.at.pushforward(State(nothing, (nothing, some)), [direction])
+        if numbers:
+            masses, _ = spectral.at.pushforward(_accelerated(x[numbers]), [direction])
             members = {i: list(cluster) for cluster in spectral.pairs.clusters for i in cluster}
-            for i, mass in zip(turning, masses[0], strict=True):
+            for i, mass in zip(numbers, masses[0], strict=True):
                 inside = x[members[i]]
                 moved[i] = spectral.bordered(i, spectral.at.constraints.restrict(-r[i])) - (inside @ mass) @ inside / 2
         state = EigenState.of(stepped(spectral.values, slopes), stepped(x, moved))
-        return cls(spectral, at, state, turning)
+        return cls(spectral, at, state, numbers)
 
     def weights(self, seed: Seed, lam: FloatArray) -> Weights:
-        """Weights of the gradient of a function of eigenvalues, whose seed knows them."""
-        return weights_of(seed, np.zeros_like(self.state.u) if seed.adjoint is None else seed.adjoint, None)
+        """``z + i STEP z'`` as weights: one singular system for each eigenvector that the response depends on."""
+        rates = np.zeros_like(lam)
+        if seed.state is not None:
+            left = rate(self.adjoint_left(self.at, self.state, seed, lam))
+            for i in turning(seed):
+                x = self.spectral.vectors[i]
+                rates[i] = self.spectral.bordered(i, left[i]) + float(x @ left[i]) / self._sizes[i] * x
+        return weights_of(seed, stepped(lam, rates), None)
 
     def near(self, t: float) -> EigenState:
         """Eigenvalues and eigenvectors carried by their rates."""
-        return EigenState.of(carried(self.state.values, t), carried(self.state.u, t))
+        return EigenState.of(carried(self.state.values, t), carried(self.state.vectors, t))
+
+    @property
+    def _sizes(self) -> FloatArray:
+        """What is taken of ``M x x^T M`` to make ``K - lam M`` regular."""
+        return size_of(self.spectral.values, self.spectral.pairs.pencil.shift)
 
     def left(self, at: AtDesign, state: State) -> FloatArray:
         """``K x - lam M x`` at free unknowns, and ``x^T M x - 1`` along ``M x``, of the vectors that carry rates."""
-        some = list(self.turning)
-        x, values = state.u, carried(self.state.values, 0.0)
-        mass = at.residual(State(np.zeros_like(x), (np.zeros_like(x), x)))
-        sizes = size_of(values, self.spectral.pairs.pencil.shift) * ((x * mass).sum(axis=1) - 1)
-        result = at.residual(state) + sizes[:, None] * mass
-        left = np.zeros_like(result)
-        left[some] = at.constraints.restrict(result)[some]
+        residual, left = at.residual(state), np.zeros_like(state.u)
+        equations, masses = np.split(residual, 2)
+        normal = (state.u[: len(masses)] * masses).sum(axis=1) - 1
+        whole = equations + (self._sizes * normal)[:, None] * masses
+        left[self.numbers] = at.constraints.restrict(whole)[self.numbers]
         return left
+
+    def adjoint_left(self, at: AtDesign, state: State, seed: Seed, lam: FloatArray) -> FloatArray:
+        """``s - M x x^T s - (K - lam M) z`` at free unknowns, and ``x^T M z`` along ``M x``: modes hold still at others."""
+        some, left, s = turning(seed), np.zeros(lam.shape, state.u.dtype), np.asarray(seed.state)
+        values = cast(EigenState, state).values[some]
+        x, z, s = state.u[some], lam[some].astype(state.u.dtype), s[some]
+        masses = at.residual(_accelerated(x))
+        along = (x * s).sum(axis=1) + self._sizes[some] * (z * masses).sum(axis=1)
+        left[some] = s - along[:, None] * masses - at.residual(vibrating(values, z))
+        return at.constraints.restrict(left)
+
+
+def _accelerated(x: FloatArray) -> State:
+    """Vectors as accelerations alone."""
+    nothing = np.zeros_like(x)
+    return State(nothing, (nothing, x))
 
 
 def _parted(spectral: Spectral, direction: Design) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The members of clusters that a direction chooses, ``r`` of all vectors ``(k, n)``, and rates of eigenvalues."""
-    rates, _ = spectral.at.pushforward(spectral.state, [direction])
+    rates, _ = spectral.at.pushforward(vibrating(spectral.values, spectral.vectors), [direction])
     x, r = spectral.vectors, rates[0]
     slopes = np.zeros(len(x))
     for cluster in spectral.pairs.clusters:

@@ -58,6 +58,10 @@ class GeometricLaw(Law):
         """The gradient of the displacement is transported as nodes move."""
         return False
 
+    def in_motion(self) -> GeometricLaw:
+        """Itself: all of it is analytic."""
+        return self
+
     def _contracted(self, at: Quadrature, tensor: FloatArray, gradient: FloatArray) -> FloatArray:
         """``C : F`` at the points, ``(dim, dim, m, nq)``, for tensors of regions ``(n_regions, n, n)``."""
         dim = self.dim
@@ -98,7 +102,7 @@ class GeometricLaw(Law):
     def explicit(self, at: Quadrature, keep: Keep, u: FloatArray, v: FloatArray) -> FloatArray:
         """Through the gradient of the displacement."""
         by_gradient = self._contracted(at, self.tensor.at(at.parameters), self._pair(u, v))
-        force = np.zeros((self.dim, 1 + self.dim, *at.shape))
+        force = np.zeros((self.dim, 1 + self.dim, *at.shape), by_gradient.dtype)
         add_transport(force, at.nodal(self.displacement)[1], by_gradient)
         return force
 
@@ -126,13 +130,14 @@ class GeometricLaw(Law):
         """By the displacement through its gradient; by constants of the material through the stress."""
         pair, result = self._pair(u, v), {}
         if self.displacement in wanted:
-            slopes = np.zeros((self.dim, self.dim + 1, *at.shape))
-            slopes[:, 1:] = self._contracted(at, self.tensor.at(at.parameters), pair)
+            contracted = self._contracted(at, self.tensor.at(at.parameters), pair)
+            slopes = np.zeros((self.dim, self.dim + 1, *at.shape), contracted.dtype)
+            slopes[:, 1:] = contracted
             result[self.displacement] = slopes
         gradient = at.nodal(self.displacement)[1]
         for name in set(self.tensor.names) & set(wanted):
             entry = at.parameters.entries[name]
-            slopes = np.empty((*entry.item_shape, *at.shape))
+            slopes = np.empty((*entry.item_shape, *at.shape), pair.dtype)
             for index in np.ndindex(*entry.item_shape):
                 direction = np.zeros(entry.shape)
                 direction[index if entry.kind == "constant" else (slice(None), *index)] = 1.0

@@ -70,12 +70,18 @@ class RegionalTensor:
         return np.ascontiguousarray(found, dtype=np.result_type(found, np.float64))
 
     def pushforward(self, parameters: Parameters, rates: Mapping[str, FloatArray]) -> FloatArray:
-        """Rate of the tensors ``(n_regions, ...)`` along rates of the parameters; those left out do not change."""
-        moved = []
+        """Rate of the tensors ``(n_regions, ...)`` along rates of the parameters; those left out do not change.
+
+        Complex where parameters are.
+        """
+        moved: list[Any] = []
+        moving = any(np.iscomplexobj(value) for value in self._values(parameters))
         for name, shape, chosen, value in self._each(parameters):
             rate = rates.get(name)
-            step = 0.0 if rate is None else rate.reshape(-1, *shape)[chosen]
-            moved.append(value + 1j * STEP * step)
+            step = np.zeros_like(value) if rate is None else rate.reshape(-1, *shape)[chosen]
+            moved.append(plain(jet.seed(value, step)) if moving else value + 1j * STEP * step)
+        if moving:
+            return jet.derivative(self.function(*moved), moving=True)
         return np.ascontiguousarray(np.imag(self.function(*moved)) / STEP)
 
     def pullback(

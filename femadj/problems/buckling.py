@@ -24,6 +24,7 @@ from femadj.problems.fem import FemResidual
 from femadj.problems.gradient import Gradient, OnDemand, Partials
 from femadj.problems.linear_static import LinearStatic
 from femadj.problems.modes import Modes
+from femadj.problems.movable import Linked
 from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
 from femadj.space.parameters import NodalField, Parameters
@@ -186,12 +187,18 @@ class BucklingSolution(Modes):
     @property
     def parameters(self) -> Parameters:
         """Parameters with their values here."""
-        return self.static.parameters
+        entries = self.at.parameters.entries
+        return Parameters(MappingProxyType({name: entry for name, entry in entries.items() if name != PRESTRESS}))
 
     @property
     def fed(self) -> tuple[str, ...]:
         """The displacement."""
         return (PRESTRESS,)
+
+    @property
+    def linked(self) -> Linked:
+        """The static problem, and itself with the parameters of that."""
+        return Linked({PRESTRESS: self.static, "": self}, {PRESTRESS: (), "": (PRESTRESS,)}, {PRESTRESS: "", "": ""})
 
     def _complete(self, direction: Design) -> Design:
         """A direction with the rate of the displacement."""

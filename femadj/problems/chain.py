@@ -18,6 +18,7 @@ from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownPa
 from femadj.mesh import Mesh
 from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials, all_partials
 from femadj.problems.linear_static import Static
+from femadj.problems.movable import Linked
 from femadj.problems.solution import Solution
 from femadj.progress import Progress
 from femadj.space.parameters import Parameters
@@ -202,9 +203,9 @@ class ChainSolution(HoldsSolver):
         return self.last.points
 
     @property
-    def links(self) -> Mapping[str, tuple[str, ...]]:
-        """For every stage, the earlier stages whose solutions it reads."""
-        return self.problem.links
+    def linked(self) -> Linked:
+        """All stages."""
+        return Linked(self.stages, self.problem.links, {name: f"{name}." for name in self.stages})
 
     def __repr__(self) -> str:
         return shown(f"ChainSolution({len(self.stages)} stages)", **{n: _head(s) for n, s in self.stages.items()})

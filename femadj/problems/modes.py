@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from femadj.algebra.implicit import Seed, weights_of
+from femadj.algebra.implicit import Seed
 from femadj.algebra.residual import Weights
 from femadj.algebra.second import Moving, in_motion, rate, stepped
-from femadj.algebra.spectral import EigenState, ModeSeed, Spectral
+from femadj.algebra.spectral import EigenState, ModeSeed, Spectral, turning
 from femadj.algebra.turning import Turning, require_alike
 from femadj.base.arguments import mapping_of, real_array
 from femadj.base.arrays import FloatArray
@@ -20,9 +20,10 @@ from femadj.base.design import Cotangent, Design
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.supports import Prescribed
-from femadj.errors import ProblemError, ResponseError, SecondOrderError
+from femadj.errors import ProblemError, ResponseError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, Partials, all_partials
+from femadj.problems.movable import Linked
 from femadj.problems.solution import StaticProblem, by_parameters, nodal_fields, require_directions, require_no_stage
 from femadj.progress import Phases
 from femadj.solvers.base import Factor
@@ -72,7 +73,7 @@ class ModeField:
     @property
     def points(self) -> FloatArray:
         """Node coordinates."""
-        return self.at.points
+        return guarded(self.at.points)
 
     @property
     def prescribed(self) -> Prescribed:
@@ -255,21 +256,33 @@ class Modes(HoldsSolver):
         given: Any = getattr(partials, "vectors", {})
         if not isinstance(given, Mapping):
             raise ResponseError(f"{name}: vectors must be a mapping of numbers of modes to arrays")
-        vectors = np.zeros((k, self.at.space.n_dofs))
         for number, slope in given.items():
-            here = self.require_number(number, name)
-            vectors[here] = _checked(slope, self.at.space.shape, name, "vectors").ravel()
-        return ModeSeed(values, vectors if given else None)
+            self.require_number(number, name)
+            _checked(slope, self.at.space.shape, name, "vectors")
+        return ModeSeed(values, self._by_vectors(partials))
 
-    def _gradient(self, partials: Partials, seed: ModeSeed, phases: Phases) -> Gradient:
+    def _by_vectors(self, partials: Partials) -> FloatArray | None:
+        """Derivatives by all eigenvectors, ``(k, n)``; None where there are none."""
+        given: Mapping[int, FloatArray] = getattr(partials, "vectors", {})
+        if not given:
+            return None
+        vectors = np.zeros((len(self.values), self.at.space.n_dofs), self.points.dtype)
+        for number, slope in given.items():
+            vectors[number] = plain(slope).ravel()
+        return vectors
+
+    def _gradient(self, partials: Partials, given: ModeSeed, phases: Phases) -> Gradient:
+        if given.values is not None:
+            self.spectral.require_alike(given.values)
         with phases("solve adjoint"):
-            state, weights, solves = self.spectral.weighed(seed)
+            seed = self.spectral.seed(given)
+            state, weights, solves = self.spectral.state, self.spectral.weights(seed), len(turning(seed))
         points = np.zeros_like(self.points) if partials.points is None else np.array(partials.points)
         into = Cotangent(points, {name: np.zeros(self.at.parameters.entries[name].shape) for name in self.fed})
         with phases("contract"):
             self.at.pullback(state, [weights], [into])
         nothing = np.zeros(self.at.space.shape)
-        slopes = by_parameters(self.at, state, weights if len(state.u) else None, partials)
+        slopes = by_parameters(self.at, state, weights if seed.depends else None, partials)
         return self._total(Gradient(points, nothing, nothing.copy(), solves, slopes), into)
 
     @property
@@ -280,6 +293,55 @@ class Modes(HoldsSolver):
     def _total(self, gradient: Gradient, into: Cotangent) -> Gradient:
         """The gradient with what comes through the parameters that are fed, from the derivatives by them."""
         return gradient
+
+    # ------------------------------------------------------------------ second derivatives
+    @property
+    def linked(self) -> Linked:
+        """Itself, alone."""
+        return Linked({"": self}, {"": ()}, {"": ""})
+
+    @property
+    def state(self) -> EigenState:
+        """All eigenpairs."""
+        return self.spectral.state
+
+    def shifted(self, at: FemAtDesign, state: EigenState) -> Self:
+        """The same with another design and eigenpairs, for what looks at these alone: responses."""
+        return replace(self, at=at, spectral=self.spectral.shifted(at, state))
+
+    def seed(self, partials: Partials) -> Seed:
+        """Partial derivatives of a response by what the residual has at the eigenpairs."""
+        slopes: Any = getattr(partials, "values", None)
+        return self.spectral.seed(ModeSeed(None if slopes is None else plain(slopes), self._by_vectors(partials)))
+
+    def weigh(self, seed: Seed, phases: Phases) -> Weights:
+        """A system for each eigenvector that the response depends on."""
+        with phases("solve adjoint"):
+            return self.spectral.weights(seed)
+
+    def moving(self, direction: Design, partials: Partials) -> Moving:
+        """Itself along a direction of the design: all eigenvalues, and the eigenvectors that matter."""
+        slopes: Any = getattr(partials, "values", None)
+        numbers = set(getattr(partials, "vectors", {}))
+        numbers |= set() if slopes is None else set(np.flatnonzero(slopes).tolist())
+        return Turning.along(self.spectral, direction, sorted(numbers))
+
+    def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:
+        """EigenvalueError for what does not treat coinciding eigenvalues alike, and for eigenvectors of these."""
+        seed = self._seed(partials)
+        for number in getattr(partials, "vectors", {}):
+            self.spectral.require_simple(number)
+        if seed.values is None:
+            return
+        at: Any = in_motion(self.at, Design())
+
+        def curved(rates: FloatArray) -> FloatArray:
+            state = EigenState.of(stepped(self.values, rates), stepped(self.spectral.vectors, 0.0))
+            found: Any = evaluate(self.shifted(at, state))
+            return rate(plain(found.values))
+
+        with steps_kept():
+            require_alike(self.spectral, seed.values, curved)
 
 
 def _checked(array: Any, shape: tuple[int, ...], name: str, what: str) -> FloatArray:
@@ -308,51 +370,3 @@ class ModalSolution(Modes):
     def frequencies(self) -> FloatArray:
         """``sqrt(lam) / (2 pi)`` [Hz where the units are consistent with seconds], zero for rigid motions."""
         return np.asanyarray(np.sqrt(np.maximum(self.values, 0.0)) / (2 * np.pi))
-
-    # ------------------------------------------------------------------ second derivatives
-    @property
-    def links(self) -> Mapping[str, tuple[str, ...]]:
-        """Stages whose solutions it reads: none."""
-        return {"": ()}
-
-    @property
-    def state(self) -> EigenState:
-        """All eigenpairs."""
-        return self.spectral.state
-
-    def shifted(self, at: FemAtDesign, state: EigenState) -> ModalSolution:
-        """The same with another design and eigenpairs, for what looks at these alone: responses."""
-        return replace(self, at=at, spectral=self.spectral.shifted(at, state))
-
-    def seed(self, partials: Partials) -> Seed:
-        """The adjoint state of a function of eigenvalues is known: eigenvectors times slopes."""
-        slopes: Any = getattr(partials, "values", None)
-        return Seed() if slopes is None else Seed(adjoint=-plain(slopes)[:, None] * self.spectral.vectors)
-
-    def weigh(self, seed: Seed, phases: Phases) -> Weights:
-        """No solve."""
-        return weights_of(seed, np.zeros_like(self.state.u) if seed.adjoint is None else seed.adjoint, None)
-
-    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
-        """Itself along a direction of the design: a singular system for each eigenvector that matters."""
-        return Turning.along(self.spectral, direction, lam)
-
-    def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:
-        """EigenvalueError for what does not treat coinciding eigenvalues alike, SecondOrderError for mode shapes."""
-        seed = self._seed(partials)
-        if seed.vectors is not None:
-            raise SecondOrderError(
-                f"{partials.name} depends on eigenvectors: modes tell second derivatives of functions of eigenvalues "
-                "alone"
-            )
-        if seed.values is None:
-            return
-        at: Any = in_motion(self.at, Design())
-
-        def curved(rates: FloatArray) -> FloatArray:
-            state = EigenState.of(stepped(self.values, rates), stepped(self.spectral.vectors, 0.0))
-            found: Any = evaluate(self.shifted(at, state))
-            return rate(plain(found.values))
-
-        with steps_kept():
-            require_alike(self.spectral, seed.values, curved)

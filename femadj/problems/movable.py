@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, Self
 
 from femadj.algebra.implicit import Seed
 from femadj.algebra.residual import State, Weights
@@ -12,18 +12,29 @@ from femadj.base.arrays import FloatArray
 from femadj.base.design import Design
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Partials
-from femadj.problems.solution import StaticProblem
 from femadj.progress import Phases
-from femadj.space.parameters import Parameters
+
+
+class Linked(NamedTuple):
+    """Solutions of which each may read the states of earlier ones, as parameters of their names.
+
+    Attributes
+    ----------
+    stages : mapping of name to Movable
+        In the order of solution.
+    links : mapping of name to names
+        For every stage, those that it reads.
+    prefixes : mapping of name to str
+        What goes before the names of parameters of a stage; stages with the same prefix share parameters.
+    """
+
+    stages: Mapping[str, Movable]
+    links: Mapping[str, tuple[str, ...]]
+    prefixes: Mapping[str, str]
 
 
 class Movable(Protocol):
     """A solution that moves along directions of the design, and with it the first derivatives of responses."""
-
-    @property
-    def problem(self) -> StaticProblem:
-        """What has been solved."""
-        ...
 
     @property
     def at(self) -> FemAtDesign:
@@ -33,11 +44,6 @@ class Movable(Protocol):
     @property
     def points(self) -> FloatArray:
         """Node coordinates."""
-        ...
-
-    @property
-    def parameters(self) -> Parameters:
-        """Parameters with their values."""
         ...
 
     @property
@@ -53,8 +59,8 @@ class Movable(Protocol):
         """What derivatives of the residual at the state are paired with, for a response."""
         ...
 
-    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
-        """Itself along a direction; ``lam`` is the adjoint state of the response that is looked at, where it has one.
+    def moving(self, direction: Design, partials: Partials) -> Moving:
+        """Itself along a direction, as far as it matters for a response with these partial derivatives.
 
         SecondOrderError for what has no second derivatives.
         """

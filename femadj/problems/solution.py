@@ -25,6 +25,7 @@ from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, OnDemand, Partials, all_partials
+from femadj.problems.movable import Linked
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Factor
 from femadj.space.parameters import Parameters
@@ -137,9 +138,9 @@ class Solution(HoldsSolver):
         return {"": self}
 
     @property
-    def links(self) -> Mapping[str, tuple[str, ...]]:
-        """Stages whose solutions it reads: none."""
-        return {"": ()}
+    def linked(self) -> Linked:
+        """Itself, alone."""
+        return Linked({"": self}, {"": ()}, {"": ""})
 
     @property
     def state(self) -> State:
@@ -150,8 +151,8 @@ class Solution(HoldsSolver):
         """The same with another design and state, for what looks at these alone: responses."""
         raise NotImplementedError
 
-    def moving(self, direction: Design, lam: FloatArray | None) -> Moving:
-        """Itself along a direction of the design; ``lam`` is the adjoint state of the response that is looked at."""
+    def moving(self, direction: Design, partials: Partials) -> Moving:
+        """Itself along a direction of the design, whatever the response."""
         return Motion.along(self.implicit, direction)
 
     def require_twice(self, partials: Partials, evaluate: Callable[[Any], Partials]) -> None:

@@ -12,7 +12,7 @@ from femadj.base.arguments import real_array, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ResponseError
 from femadj.problems.modes import ModePartials, Modes
-from femadj.responses.base import CompleteResponse, Response, partials_of
+from femadj.responses.base import CompleteResponse, Response, partials_in_motion, partials_of
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class ModeShape(CompleteResponse):
         modes = _modes(self, solution)
         number = modes.require_number(self.number, repr(self))
         mode: Any = modes.mode(number)
-        found = partials_of(self.response, mode)
+        found = (partials_in_motion if np.iscomplexobj(mode.u) else partials_of)(self.response, mode)
         if any(part is not None for part in (found.internal_weight, found.external_weight, found.adjoint)):
             raise ResponseError(f"{self!r}: {found.name} contains forces, and a mode has none")
         vectors = {} if found.state is None else {number: found.state}

@@ -35,10 +35,17 @@ class Backwards:
         In the order of solution.
     links : mapping of name to names
         For every stage, the earlier ones whose solutions it reads.
+    prefixes : mapping of name to str
+        What goes before the names of parameters of a stage.
     """
 
     stages: Mapping[str, Movable]
     links: Mapping[str, tuple[str, ...]]
+    prefixes: Mapping[str, str]
+
+    def name(self, stage: str, parameter: str) -> str:
+        """Of a parameter of a stage."""
+        return self.prefixes[stage] + parameter
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -46,18 +53,18 @@ class Backwards:
         first = next(iter(self.stages.values()))
         found = {POINTS: first.points.shape}
         for stage, solution in self.stages.items():
-            for name, entry in solution.parameters.entries.items():
+            for name, entry in solution.at.parameters.entries.items():
                 if name not in self.links[stage]:
-                    found[full_name(stage, name)] = entry.shape
+                    found[self.name(stage, name)] = entry.shape
         return found
 
     @property
     def values(self) -> Variables:
         """Values of all parameters that have some."""
         return {
-            full_name(stage, name): entry.values
+            self.name(stage, name): entry.values
             for stage, solution in self.stages.items()
-            for name, entry in solution.parameters.entries.items()
+            for name, entry in solution.at.parameters.entries.items()
             if name not in self.links[stage] and entry.values is not None
         }
 
@@ -65,12 +72,12 @@ class Backwards:
     def sizes(self) -> FloatArray:
         """Extent of the cells at every node."""
         first = next(iter(self.stages.values()))
-        return local_sizes(first.problem.mesh.with_points(first.points))
+        return local_sizes(first.at.space.mesh.with_points(first.points))
 
     def direction(self, stage: str, along: Variables, fed: Mapping[str, FloatArray]) -> Design:
         """What a direction means for a stage; ``fed`` has the rates of the states that feed it."""
-        entries = self.stages[stage].parameters.entries
-        own = {name: along[full_name(stage, name)] for name in entries if full_name(stage, name) in along}
+        entries = self.stages[stage].at.parameters.entries
+        own = {name: along[self.name(stage, name)] for name in entries if self.name(stage, name) in along}
         return Design(along.get(POINTS), own | {name: rate.reshape(entries[name].shape) for name, rate in fed.items()})
 
     def gradient(self, stage: str, partials: Partials, weigh: Weigh, wanted: Collection[str]) -> Variables:
@@ -87,23 +94,15 @@ class Backwards:
             seed = here.seed(partials) if name == stage else Seed(state=fed.get(name))
             if not seed.depends:
                 continue
-            into = {p: total[full_name(name, p)] for p in here.parameters if full_name(name, p) in total}
-            into |= {source: np.zeros(here.parameters.entries[source].shape, dtype) for source in self.links[name]}
+            into = {p: total[self.name(name, p)] for p in here.at.parameters if self.name(name, p) in total}
+            into |= {source: np.zeros(here.at.parameters.entries[source].shape, dtype) for source in self.links[name]}
             cotangent = Cotangent(total.get(POINTS), into)
             here.at.pullback(here.state, [weigh(name, seed)], [cotangent])
             for source in self.links[name]:
                 fed[source] = fed.get(source, 0.0) + into[source].reshape(1, -1)
+        prefix = self.prefixes[stage]
         for name in total:
-            own = partials.points if name == POINTS else partials.parameters.get(_own_name(stage, name))
+            own = partials.points if name == POINTS else partials.parameters.get(name.removeprefix(prefix))
             if own is not None:
                 total[name] += np.asarray(own)
         return total
-
-
-def full_name(stage: str, parameter: str) -> str:
-    """Of a parameter of a stage."""
-    return f"{stage}.{parameter}" if stage else parameter
-
-
-def _own_name(stage: str, variable: str) -> str:
-    return variable.removeprefix(f"{stage}.") if stage else variable

@@ -9,6 +9,7 @@ transposed solve on the factor that the solution owns, and no factorisation.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ from femadj.base.design import Design
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParameterError, ProblemError, SecondOrderError, UnknownParameterError
-from femadj.problems import ChainSolution, ModalSolution, Solution, require_solution
+from femadj.problems import ChainSolution, Modes, Solution, require_solution
 from femadj.problems.gradient import OnDemand, Partials
 from femadj.problems.movable import Movable
 from femadj.progress import Phases
@@ -36,7 +37,7 @@ from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 from femadj.sensitivity.neighbours import Neighbours
 
 Direction = npt.ArrayLike | Design | Mapping[str, npt.ArrayLike]
-TwiceSolution = Solution | ChainSolution | ModalSolution
+TwiceSolution = Solution | ChainSolution | Modes
 
 
 def hessian(solution: TwiceSolution, response: AnyResponse, *, check: bool = True) -> Hessian:
@@ -44,7 +45,7 @@ def hessian(solution: TwiceSolution, response: AnyResponse, *, check: bool = Tru
 
     Parameters
     ----------
-    solution : Solution, ChainSolution or ModalSolution
+    solution : Solution, ChainSolution, ModalSolution or BucklingSolution
     response : Response, or OnStage for a chain
         One of one's own is evaluated on complex numbers that carry rates (``femadj.base.complex_step``).
     check : bool
@@ -66,9 +67,8 @@ def hessian(solution: TwiceSolution, response: AnyResponse, *, check: bool = Tru
     """
     require_solution(solution, "hessian")
     flag(check, "check", ProblemError)
-    for stage in solution.stages.values():
-        if not callable(getattr(stage, "moving", None)):
-            raise SecondOrderError(f"a {type(stage).__name__} does not tell its second derivatives")
+    if not hasattr(solution, "linked"):
+        raise SecondOrderError(f"a {type(solution).__name__} does not tell its second derivatives")
     return Hessian(solution, response, check=check)
 
 
@@ -80,7 +80,7 @@ class Hessian(HoldsSolver):
 
     Attributes
     ----------
-    solution : Solution, ChainSolution or ModalSolution
+    solution : Solution, ChainSolution, ModalSolution or BucklingSolution
     response : Response
     value : float
         Of the response.
@@ -94,9 +94,9 @@ class Hessian(HoldsSolver):
         self.solution, self.response = solution, response
         partials = partials_of(response, solution)
         self.value = float(partials.value)
-        self._stage = partials.stage or list(solution.stages)[-1]
-        self._here = Backwards(solution.stages, solution.links)
-        solution.stages[self._stage].require_twice(partials, self._in_motion)
+        self._here = Backwards(*solution.linked)
+        self._stage = partials.stage or list(self._here.stages)[-1]
+        self._here.stages[self._stage].require_twice(partials, self._in_motion)
         if POINTS in self._here.values:
             raise ParameterError(f"a parameter is called {POINTS!r}, as the node coordinates are: give it another name")
         self._adjoint: dict[str, FloatArray] = {}
@@ -105,7 +105,7 @@ class Hessian(HoldsSolver):
 
         def weigh(stage: str, seed: Seed) -> Weights:
             if stage not in known:
-                known[stage] = solution.stages[stage].weigh(seed, phases)
+                known[stage] = self._here.stages[stage].weigh(seed, phases)
                 self._adjoint[stage] = adjoint_of(known[stage], seed)
             return known[stage]
 
@@ -114,7 +114,7 @@ class Hessian(HoldsSolver):
 
         self.gradient = OnDemand({name: partial(by, name) for name in self._here.shapes})
         _ = self.gradient[POINTS]  # with it the adjoint states
-        self._check = check
+        self._partials, self._check = partials, check
         self.products = 0
 
     def __repr__(self) -> str:
@@ -206,10 +206,9 @@ class Hessian(HoldsSolver):
         return partials_in_motion(self._plain, seen)
 
     def _product(self, along: Variables, wanted: Collection[str] | None = None) -> Variables:
-        links = self.solution.links
         with steps_kept():
             motions = self._motions(along)
-            stages = {name: _moved(self.solution.stages[name], motion) for name, motion in motions.items()}
+            stages = {name: _moved(self._here.stages[name], motion) for name, motion in motions.items()}
             partials = self._in_motion(stages[self._stage])
             adjoint: dict[str, FloatArray] = {}
 
@@ -219,7 +218,7 @@ class Hessian(HoldsSolver):
                 return weights
 
             chosen = tuple(along) if wanted is None else tuple(wanted)
-            found = Backwards(stages, links).gradient(self._stage, partials, weigh, chosen)
+            found = replace(self._here, stages=stages).gradient(self._stage, partials, weigh, chosen)
         self.products += 1
         result = {name: rate(found[name]) for name in chosen}
         if self._check:
@@ -234,10 +233,10 @@ class Hessian(HoldsSolver):
     def _motions(self, along: Variables) -> dict[str, Moving]:
         """All stages along a direction: what is solved first moves what it feeds."""
         motions: dict[str, Moving] = {}
-        for stage, solution in self.solution.stages.items():
-            fed = {source: motions[source].state.u for source in self.solution.links[stage]}
+        for stage, solution in self._here.stages.items():
+            fed = {source: motions[source].state.u for source in self._here.links[stage]}
             rates = {name: rate(u) for name, u in fed.items()}
-            motions[stage] = solution.moving(self._here.direction(stage, along, rates), self._adjoint.get(stage))
+            motions[stage] = solution.moving(self._here.direction(stage, along, rates), self._partials)
         return motions
 
 

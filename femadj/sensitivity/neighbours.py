@@ -7,7 +7,7 @@ States and adjoint states are carried there by their rates. What is compared is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ from femadj.sensitivity.backwards import POINTS, Backwards, Variables
 
 STEP = 1e-4
 """How far designs are away: nodes as a part of their cells, parameters as a part of their largest value."""
+
+CHANGE = 1e-3
+"""How far states may change on the way, as a part of themselves; the way is not made shorter than by that, either."""
 
 TOLERANCE = 1e-4
 """How far a rate may be from a difference, relative to either."""
@@ -96,11 +99,22 @@ class Neighbours:
                 _compare(f"the adjoint state{where}", nothing, pair, t, sizes)
         read = (POINTS, *product)
         energies = (np.abs(self.gradient[name] * self._large[name]).max(initial=0.0) for name in read)
-        energy = float(max(abs(self.value), *energies))
+        energy = float(max(abs(self.value), *energies)) * (1 + min(t * self._change, CHANGE) ** 3 / NOISE)
         for name, found in product.items():
             pair = before.gradient[name], after.gradient[name]
             noise = energy / self._large[name] * np.ones(found.shape)
             _compare(f"the product by {name}", found, pair, t, (found, noise))
+
+    @cached_property
+    def _change(self) -> float:
+        """Largest relative rate of a state or adjoint state; straight lines leave out a third power of changes."""
+        found = [0.0]
+        for stage, solution in self.here.stages.items():
+            for size, change in ((solution.state.u, self._du[stage]), (self.adjoint.get(stage), self.dlam.get(stage))):
+                if size is not None and change is not None:
+                    sizes, changes = (np.linalg.norm(each, axis=1) for each in (size, change))
+                    found += (changes[sizes > 0] / sizes[sizes > 0]).tolist()
+        return max(found)
 
     @cached_property
     def _large(self) -> Mapping[str, FloatArray | float]:
@@ -117,7 +131,9 @@ class Neighbours:
     def _step(self) -> float:
         """Of the direction; zero for one that moves nothing."""
         speed = max(float(np.abs(rates / self._large[name]).max(initial=0.0)) for name, rates in self.along.items())
-        return STEP / speed if speed > 0 else 0.0
+        if speed == 0:
+            return 0.0
+        return STEP / speed * min(1.0, max(CHANGE * speed / (STEP * self._change or 1.0), CHANGE))
 
     def _near(self, t: float, wanted: Variables) -> Near:
         """Derivatives at the design, states and adjoint states at ``t`` along the direction."""
@@ -132,14 +148,14 @@ class Neighbours:
         def weigh(stage: str, seed: Seed) -> Weights:
             at, lam = stages[stage].at, self.adjoint[stage] + t * self.dlam[stage]
             if seed.state is None:
-                return weights_of(seed, lam if seed.adjoint is None else seed.adjoint, None)
-            left = seed.state - at.vjp(stages[stage].state, lam)
+                return weights_of(seed, lam, None)
+            left = self.motions[stage].adjoint_left(at, stages[stage].state, seed, lam)
             adjoint[stage] = at.constraints.restrict(left)
             return weights_of(seed, lam, left - adjoint[stage])
 
         there: Any = stages[self.stage]
         partials = partials_of(self.response, there)
-        return Near(Backwards(stages, self.here.links).gradient(self.stage, partials, weigh, wanted), state, adjoint)
+        return Near(replace(self.here, stages=stages).gradient(self.stage, partials, weigh, wanted), state, adjoint)
 
 
 def _compare(
