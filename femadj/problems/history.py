@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
-from femadj.algebra.stepping import Change, LinearStepper, Scheme, along
+from femadj.algebra.stepping import Change, SchemeStepper, Scheme, along
 from femadj.base.arguments import mapping_of, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
@@ -87,7 +87,7 @@ class HistorySolution(HoldsSolver):
     problem : Transient
     motion : Motion
         The equations at the design.
-    stepper : LinearStepper
+    stepper : SchemeStepper
         The scheme on them; owns the factors.
     times : Times
     snapshots : Snapshots
@@ -99,7 +99,7 @@ class HistorySolution(HoldsSolver):
 
     problem: TransientProblem
     motion: Motion
-    stepper: LinearStepper
+    stepper: SchemeStepper
     times: Times
     snapshots: Snapshots
     seconds: Mapping[str, float]
@@ -127,8 +127,8 @@ class HistorySolution(HoldsSolver):
 
     @property
     def factor(self) -> Factor:
-        """The factorised matrix of the steps."""
-        return self.stepper.matrix.factor
+        """The factorised matrix of the steps; ProblemError for nonlinear problems, which have one for each step."""
+        return self.stepper.stages.factor
 
     def nodal_fields(self, stage: str) -> dict[str, FloatArray]:
         """Nodal values at the final time, by the names that they have in a result file."""
@@ -440,8 +440,8 @@ def _nothing(moment: Any) -> Any:
 def folder_of(path: Any, motion: Motion, scheme: Scheme, times: Times) -> Folder:
     """The folder of a run: its key is a checksum of all numbers that the states depend on."""
     sha = hashlib.sha256(f"{scheme!r} {times.steps} {times.final!r} {motion.order}".encode())
-    for rate in range(motion.order + 1):
-        sha.update(motion.at.operator(rate).values.tobytes())
+    for numbers in motion.numbers:
+        sha.update(numbers.tobytes())
     design = (motion.at.points, *(motion.at.design.parameters[name] for name in sorted(motion.at.design.parameters)))
     driven = (motion.vectors, motion.coefficients, motion.initial, motion.damping, motion.prescribed, motion.held)
     for array in (*design, *driven):
