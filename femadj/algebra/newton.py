@@ -265,9 +265,7 @@ def balanced(
 class _Search:
     """Newton's method for the load steps of one solve."""
 
-    def __init__(
-        self, at: Balance, newton: Newton, factorise: Callable[[FloatArray], Factor], phases: Phases
-    ) -> None:
+    def __init__(self, at: Balance, newton: Newton, factorise: Callable[[FloatArray], Factor], phases: Phases) -> None:
         self.at, self.newton, self.factorise, self.phases = at, newton, factorise, phases
         self.iterations = 0
         self.predicted = 0.0  # length of the first correction of a load step

@@ -1,8 +1,8 @@
 """One-step schemes for ``M u'' + C u' + K u = F(t)`` and ``M u' + K u = F(t)``, each with its discrete adjoint.
 
 A scheme solves stages of one kind (``algebra.stepping.Stages``). Those of linear equations have one matrix, factorised
-once for a run; where ``K u`` is nonlinear every stage is solved by iterations, and has a tangent of its own. The adjoint
-runs the same operations backwards, with one transposed solve for every stage.
+once for a run; where ``K u`` is nonlinear, every stage is solved by iterations and has a tangent of its own. The
+adjoint runs the same operations backwards, with one transposed solve for every stage.
 """
 
 from __future__ import annotations

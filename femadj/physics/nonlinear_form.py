@@ -111,7 +111,7 @@ class NonlinearForm(Form):
         if self._definite and unequal:
             raise FormError(f"definite=True, but not even symmetric in u and v are: {', '.join(map(repr, unequal))}")
         symmetric = not unequal and self._symmetric is not False
-        terms = tuple(internal if symmetric else map(_as_general, internal))
+        terms = tuple(term if symmetric or term.rate else _as_general(term) for term in internal)
         return BoundPhysics(terms, tuple(external), symmetric, symmetric and bool(self._definite))
 
     def _internal(

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
-from femadj.algebra.stepping import Change, SchemeStepper, Scheme, along
+from femadj.algebra.stepping import Change, Scheme, SchemeStepper, along
 from femadj.base.arguments import mapping_of, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError
+from femadj.errors import ConvergenceError, ParameterError, ProblemError, ResponseError, UnknownParameterError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import HistorySlope, OnDemand, Partials, TransientGradient, all_partials
 from femadj.problems.initial import NAMES
@@ -225,6 +225,12 @@ class HistorySolution(HoldsSolver):
         field = field + _combined(placed.held, self.motion.prescribed)
         return Moment(self.problem, self.at, placed.observation.time, field.reshape(self.at.space.shape))
 
+    def at_step(self, k: int, y: FloatArray) -> Moment:
+        """The field of a state."""
+        time = np.asarray(self.motion.grid)[k : k + 1]
+        field = y[0] + _combined(self.motion.held_at(time, 0)[:, 0], self.motion.prescribed)
+        return Moment(self.problem, self.at, float(time[0]), field.reshape(self.at.space.shape))
+
     # ------------------------------------------------------------------ derivatives
     def pullback(self, partials: Sequence[Partials]) -> tuple[TransientGradient, ...]:
         """Total derivatives of responses: one sweep back, with all adjoint states of a step as one block.
@@ -404,7 +410,7 @@ class HistorySolution(HoldsSolver):
             name: partial(_read, by_parameters, i, name) for name in (*self.parameters, *own)
         }
         sources["final_time"] = partial(self._by_final_time, i, sums)
-        if motion.order == 2:
+        if "damping" in self.problem.parameters:
             sources["damping"] = partial(np.asarray, sums.damping[i])
         for name, array, slopes in zip(NAMES, initial, motion.initial_slopes, strict=False):
             if slopes is None:
@@ -418,6 +424,43 @@ class HistorySolution(HoldsSolver):
         """Through the length of steps, the times of loads, and those of observations."""
         through_times = float((sums.coefficients[:, i] * self.motion.stretched).sum()) / float(self.times.final)
         return np.array(sums.step[i] / self.times.steps + sums.final[i] + through_times)
+
+
+@dataclass(eq=False)
+class Reached:
+    """How far a run has come: for the error that ends it.
+
+    Attributes
+    ----------
+    solution : HistorySolution
+    steps : int
+    state : array or None
+        The last state; None before the first step.
+    """
+
+    solution: HistorySolution
+    steps: int = 0
+    state: FloatArray | None = None
+
+    def then(self, visit: Visit) -> Visit:
+        """Take note of steps before they are looked at."""
+
+        def noted(k: int, y: FloatArray, new: FloatArray) -> None:
+            self.steps, self.state = k + 1, new
+            visit(k, y, new)
+
+        return noted
+
+    def kept(self, error: ConvergenceError) -> ConvergenceError:
+        """The error with what was found before it."""
+        states = dict(self.solution.snapshots.states)
+        if self.state is None and states:
+            self.steps, self.state = max(states.items())
+        if self.state is not None:
+            states[self.steps] = self.state
+        path = [self.solution.at_step(k, y) for k, y in sorted(states.items())]
+        u = path[-1].u if path else None
+        return ConvergenceError(str(error), self.steps / self.solution.times.steps, u, path)
 
 
 def _read(by_parameters: Callable[[], list[Cotangent]], i: int, name: str) -> FloatArray:
