@@ -167,7 +167,7 @@ class _AlphaStepper(Initialised):
         ahead = u + dt * v + dt**2 * (0.5 - c.beta) * a
         fast = v + dt * (1 - c.gamma) * a
         balanced = ((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a if c.m else None)
-        new = self.stages.solve(1 + k, balanced, balanced[0])
+        new = self.stages.solve(1 + k, balanced, u)
         return np.stack([ahead + dt**2 * c.beta * new, fast + dt * c.gamma * new, new])
 
     def _balanced(self, y: FloatArray, new: FloatArray) -> tuple[FloatArray, ...]:

@@ -231,7 +231,7 @@ class Form(Unscaled):
 
     def density_of(self, mesh: Mesh) -> FloatArray:
         """Forms have no density."""
-        raise MaterialError("a Form has no density; write the mass as a Functional")
+        raise MaterialError("a Form has no density: inertia is a form with a rate; write the mass as a Functional")
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """Not known; the solver finds out."""

@@ -151,8 +151,8 @@ class TangentStages:
     motion : NonlinearMotion
     weights : tuple of float
     latest : list
-        Number, field and matrix of the last tangent that derivatives were taken with: all directions and responses of
-        a step share it.
+        Number, field and matrix of the last tangents that derivatives were taken with, as many as a step has stages:
+        all directions of a step share them.
     """
 
     motion: NonlinearMotion
@@ -179,7 +179,8 @@ class TangentStages:
             if known == number and np.array_equal(field_then, free):
                 return matrix
         made = self.motion.factorised(self.motion.tangent(number, free, self.weights))
-        self.latest[:] = [(number, free, made)]
+        stages = (len(self.motion.times) - 1) // (len(self.motion.grid) - 1)
+        self.latest[:] = [(number, free, made), *self.latest[: stages - 1]]
         return made
 
     def solve(self, number: int, fields: tuple[FloatArray | None, ...], near: FloatArray) -> FloatArray:
