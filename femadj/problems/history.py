@@ -107,7 +107,7 @@ class HistorySolution(HoldsSolver):
 
     @property
     def at(self) -> FemAtDesign:
-        """The residual at the design, without loads."""
+        """The residual at the design, without loads; of a nonlinear problem its terms of time derivatives."""
         return self.motion.at
 
     @property
@@ -291,7 +291,7 @@ class HistorySolution(HoldsSolver):
                 raise UnknownParameterError(name, known)
             rates[name] = as_array(value, known.entries[name].shape, f"rates of {name!r}", ParameterError)
         final = float(rates.pop("final_time", 0.0))
-        damping = np.asarray(rates.pop("damping", np.zeros(2)))
+        damping = two_constants(rates.pop("damping", np.zeros(2)))
         initial = np.zeros_like(motion.initial)
         for order, slopes in enumerate(motion.initial_slopes):
             initial[order] = rates.pop(NAMES[order], np.zeros(shape)).ravel()
@@ -410,8 +410,9 @@ class HistorySolution(HoldsSolver):
             name: partial(_read, by_parameters, i, name) for name in (*self.parameters, *own)
         }
         sources["final_time"] = partial(self._by_final_time, i, sums)
-        if "damping" in self.problem.parameters:
-            sources["damping"] = partial(np.asarray, sums.damping[i])
+        if motion.order == 2:
+            (constants,) = self.problem.parameters.entries["damping"].shape
+            sources["damping"] = partial(np.asarray, sums.damping[i, :constants])
         for name, array, slopes in zip(NAMES, initial, motion.initial_slopes, strict=False):
             if slopes is None:
                 sources[name] = partial(np.asarray, array)
@@ -461,6 +462,11 @@ class Reached:
         path = [self.solution.at_step(k, y) for k, y in sorted(states.items())]
         u = path[-1].u if path else None
         return ConvergenceError(str(error), self.steps / self.solution.times.steps, u, path)
+
+
+def two_constants(damping: FloatArray) -> FloatArray:
+    """Those of Rayleigh's damping; the second is zero where it is left out."""
+    return np.pad(damping, (0, 2 - len(damping)))
 
 
 def _read(by_parameters: Callable[[], list[Cotangent]], i: int, name: str) -> FloatArray:

@@ -42,7 +42,7 @@ from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Physics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemResidual
-from femadj.problems.history import HistorySolution, Reached, folder_of
+from femadj.problems.history import HistorySolution, Reached, folder_of, two_constants
 from femadj.problems.initial import NAMES, InitialField, initial_fields
 from femadj.problems.linear_static import conditions_of, is_load, is_support, located, parameters_of, require_physics
 from femadj.problems.motion import Motion
@@ -79,8 +79,8 @@ class Transient(HoldsSolver):
         Loads without a history are constant from time zero on.
     scheme : Scheme
     damping : (c_M, c_K)
-        Rayleigh damping ``C = c_M M + c_K K``, besides that of forms with rate 1; second order only. It is a parameter
-        of linear problems; of nonlinear ones ``c_K`` must be zero, and derivatives are those by forms with rate 1.
+        Rayleigh damping ``C = c_M M + c_K K``, besides that of forms with rate 1; second order only. Of nonlinear
+        problems ``c_K`` must be zero, and the parameter ``damping`` is ``(c_M,)``.
     times : Times, optional
         Final time and number of steps, where ``solve`` is not given others.
     initial : (u0, v0), in first order u0, optional
@@ -270,8 +270,9 @@ class Transient(HoldsSolver):
         """Parameters of physics and loads, and ``final_time``, ``damping`` and initial values where given as such."""
         final = None if self._times is None else np.array(float(self._times.final))
         own = {"final_time": Parameter("constant", (), final)}
-        if self._scheme.order == 2 and self._static is None:
-            own["damping"] = Parameter("constant", (2,), self._damping)
+        if self._scheme.order == 2:
+            damping = self._damping if self._static is None else self._damping[:1]
+            own["damping"] = Parameter("constant", damping.shape, damping)
         for field in self._initial:
             if field.values is not None:
                 own[field.name] = Parameter("constant", field.values.shape, field.values)
@@ -440,8 +441,9 @@ class Transient(HoldsSolver):
         values = [own.get(f.name, v) for f, (v, _) in zip(fields, found, strict=True)]
         slopes = tuple(None if f.name in own else s for f, (_, s) in zip(fields, found, strict=True))
         initial = at.constraints.restrict(np.array(values).reshape(len(values), -1))
+        damping = two_constants(own.get("damping", self._damping))
         equations = (
-            at, self._scheme.order, own.get("damping", self._damping), self._damped, loads, self._load_courses,
+            at, self._scheme.order, damping, self._damped, loads, self._load_courses,
             self._held, tuple(self._held_courses), times.at(self._scheme.abscissae), times.grid, self._scheme.means,
             initial, slopes, self._symbolic,
         )  # fmt: skip
