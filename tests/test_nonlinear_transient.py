@@ -144,9 +144,9 @@ def test_gradients_by_nodes_and_by_everything_else_agree_with_differences(name: 
 ALONE = ["", "E", "nu", "density", "thickness", "damping", "final_time", "initial_u", "initial_v"]
 
 
-@pytest.mark.parametrize(("name", "parameter"), [("Euler", "initial_u"), *(("Newmark", each) for each in ALONE)])
-def test_gradients_by_nodes_and_by_each_parameter_alone(name: str, parameter: str) -> None:
-    problem, _, values, gradients = solved(name)
+@pytest.mark.parametrize("parameter", ALONE)
+def test_gradients_by_nodes_and_by_each_parameter_alone(parameter: str) -> None:
+    problem, _, values, gradients = solved("Newmark")
     points, along = rates(problem)
     direction = (0 * points, {parameter: along[parameter]}) if parameter else (points, {})
     exact, found = products(gradients, *direction), difference(problem, *direction)
@@ -262,7 +262,7 @@ def test_a_nonlinear_form_that_is_linear_takes_one_factorisation_a_step() -> Non
 
 
 # ------------------------------------------------------------------ closed forms
-@pytest.mark.parametrize(("scheme", "order"), [(fa.ImplicitEuler(), 1), (fa.Midpoint(), 2), (fa.SDIRK3(), 3)], ids=repr)
+@pytest.mark.parametrize(("scheme", "order"), [(fa.ImplicitEuler(), 1), (fa.Midpoint(), 2)], ids=repr)
 def test_order_on_a_uniform_field_that_reacts(scheme: Any, order: int) -> None:
     """``u' + u^3 = 0``: ``u = u0 / sqrt(1 + 2 u0^2 t)``."""
     physics = fa.NonlinearForm([lambda u, v, w: u**3 * v, fa.Integral(product, rate=1)])
@@ -272,7 +272,7 @@ def test_order_on_a_uniform_field_that_reacts(scheme: Any, order: int) -> None:
         u = problem.solve(times=fa.Times(1.0, steps)).u
         np.testing.assert_allclose(u, u[0, 0], rtol=1e-12)
         errors.append(abs(u[0, 0] - 3.0**-0.5))
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
 
 
 @pytest.mark.parametrize("scheme", [fa.Newmark(), fa.GeneralisedAlpha(0.6)], ids=repr)
@@ -300,11 +300,9 @@ def test_a_small_motion_is_that_of_the_linear_body() -> None:
 
 def test_a_body_at_rest_stays_there() -> None:
     """A steady state: nothing is left of the residual to be made smaller."""
-    hot = wall(MESH, fa.Midpoint(), lambda u, v, w: u**2 * dot(grad(u), grad(v)))
     still = fa.NonlinearForm([lambda u, v, w: u**2 * dot(grad(u), grad(v)), fa.Integral(product, rate=1)])
     problem = fa.Transient(MESH, still, [fa.Fixed("left", value=300.0)], scheme=fa.Midpoint(), initial=300.0)
     np.testing.assert_allclose(problem.solve(times=fa.Times(1.0, 3)).u, 300.0, rtol=1e-14)
-    assert hot.solve().u.shape == (MESH.n_nodes, 1)
 
 
 # ------------------------------------------------------------------ what is refused, and what is not found

@@ -37,10 +37,14 @@ class NonlinearMotion(Motion):
     static : NonlinearAtDesign
         The other terms, and supports.
     newton : Newton
+    latest : list
+        Number, free field and ``r'`` where derivatives were taken last, as many as a step has stages: products of all
+        directions and responses share the matrix.
     """
 
     static: NonlinearAtDesign
     newton: Newton
+    latest: list[tuple[int, FloatArray, Condensed]] = field(default_factory=list)
 
     def stages(self, weights: tuple[float, ...]) -> Stages:
         """The equations of stages: a tangent for each."""
@@ -49,7 +53,7 @@ class NonlinearMotion(Motion):
     @property
     def numbers(self) -> list[FloatArray]:
         """Those of the linear part, forces and tangents about the initial field, and how steps are solved."""
-        start, n = self.field(0, self.initial[0]), self.at.space.n_dofs
+        start, n = self.field_at(0, self.initial[0]), self.at.space.n_dofs
         cell = float(np.ptp(self.at.points, axis=0).max()) / max(1, len(self.at.points))
         aside = _PROBE * (float(np.abs(start).max()) or cell) * self.at.constraints.restrict(np.sin(np.arange(n) + 1.0))
         found = super().numbers
@@ -69,7 +73,7 @@ class NonlinearMotion(Motion):
         rows = enumerate(self._driven, start=len(self.loads))
         return [(row, group) for row, (group, rate) in rows if rate == 0]
 
-    def field(self, number: int, free: FloatArray) -> FloatArray:
+    def field_at(self, number: int, free: FloatArray) -> FloatArray:
         """All unknowns at the time of that number, ``(n,)``, from the free ones."""
         u = free
         for row, group in self._followed:
@@ -78,27 +82,37 @@ class NonlinearMotion(Motion):
 
     def internal(self, number: int, free: FloatArray) -> FloatArray:
         """``r`` at all unknowns, ``(n,)``."""
-        return self.static.forces(self.field(number, free), 1.0).internal
+        return self.static.forces(self.field_at(number, free), 1.0).internal
 
-    def tangent(self, number: int, free: FloatArray, weights: tuple[float, ...]) -> Condensed:
-        """``weights[0] r' + sum_(r > 0) weights[r] A_r``, supports applied."""
+    def combined(self, stiffness: Condensed, weights: tuple[float, ...]) -> Condensed:
+        """``weights[0] r' + sum_(r > 0) weights[r] A_r``, supports applied, from ``r'``."""
         rates = enumerate(self.weighted(weights)[1:], start=1)
         parts = [(weight, self.at.operator(rate)) for rate, weight in rates if weight]
-        stiffness = self.static.tangent(self.field(number, free), 1.0)
         return self.at.constraints.combined([(weights[0], stiffness), *parts])
 
-    def _state(self, number: int, free: FloatArray) -> State:
-        return State(self.field(number, free)[None])
+    @property
+    def n_stages(self) -> int:
+        """Of a step."""
+        return (len(self.times) - 1) // (len(self.grid) - 1)
 
-    def times_tangent(self, number: int, free: FloatArray, moved: FloatArray) -> FloatArray:
-        """``r' moved`` at free unknowns."""
-        return self.at.constraints.restrict(self.static.jvp(self._state(number, free), moved))
+    def stiffness(self, number: int, free: FloatArray) -> Condensed:
+        """``r'`` where derivatives are taken."""
+        for known, then, matrix in self.latest:
+            if known == number and np.array_equal(then, free):
+                return matrix
+        made = self.static.tangent(self.field_at(number, free), 1.0)
+        self.latest[:] = [(number, free, made), *self.latest[: self.n_stages - 1]]
+        return made
+
+    def by_state(self, number: int, free: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
+        """``r' x`` or ``r'^T x`` at all unknowns, for the rows of ``x``."""
+        matrix = self.stiffness(number, free)
+        return matrix.times(self.at.structure, self.at.constraints, x, transpose=transpose)
 
     def transposed_at(self, number: int, free: FloatArray, lam: FloatArray) -> tuple[FloatArray, ...]:
         """``r'^T lam`` and ``A_r^T lam`` at free unknowns."""
         _, *others = self.transposed(lam)
-        by_state = self.static.vjp(self._state(number, free), lam)
-        return self.at.constraints.restrict(by_state), *others
+        return self.at.constraints.restrict(self.by_state(number, free, lam, transpose=True)), *others
 
     # ------------------------------------------------------------------ gradients
     def collect(
@@ -112,11 +126,11 @@ class NonlinearMotion(Motion):
         """Add ``lam^T (dF(t) - dr - sum_(r > 0) dA_r fields[r])``, what supports do included."""
         assert isinstance(into, Sums)
         super().collect(number, fields, lam, products, into)
-        state = self._state(number, fields[0])
+        state = State(self.field_at(number, fields[0])[None])
         self.static.pullback(state, [Weights(row[None], row[None]) for row in lam], into.into)
         if not self._followed:
             return
-        by_state = -self.static.vjp(state, lam)
+        by_state = -self.by_state(number, fields[0], lam, transpose=True)
         for row, group in self._followed:
             into.held[...] += np.where(self.held[group], self.coefficients[row, number] * by_state, 0.0)
             into.coefficients[row, :, number] += along(by_state, self.prescribed[group])
@@ -126,7 +140,7 @@ class NonlinearMotion(Motion):
         linear, held = super().along(direction, damping, stretch), self.prescribed_rates(direction.points)
 
         def change(number: int, fields: tuple[FloatArray, ...]) -> FloatArray:
-            state = self._state(number, fields[0])
+            state = State(self.field_at(number, fields[0])[None])
             total = self.static.pushforward(state, [direction])[0][0, 0]
             moved = np.zeros_like(total)
             for row, group in self._followed:
@@ -134,7 +148,7 @@ class NonlinearMotion(Motion):
                 if stretch:
                     moved += stretch * self.stretched[row, number] * self.prescribed[group]
             if moved.any():
-                total = total + self.static.jvp(state, moved)
+                total = total + self.by_state(number, fields[0], moved)
             return linear(number, fields) - self.at.constraints.restrict(total)
 
         return change
@@ -178,9 +192,9 @@ class TangentStages:
         for known, field_then, matrix in self.latest:
             if known == number and np.array_equal(field_then, free):
                 return matrix
-        made = self.motion.factorised(self.motion.tangent(number, free, self.weights))
-        stages = (len(self.motion.times) - 1) // (len(self.motion.grid) - 1)
-        self.latest[:] = [(number, free, made), *self.latest[: stages - 1]]
+        motion = self.motion
+        made = motion.factorised(motion.combined(motion.stiffness(number, free), self.weights))
+        self.latest[:] = [(number, free, made), *self.latest[: motion.n_stages - 1]]
         return made
 
     def solve(self, number: int, fields: tuple[FloatArray | None, ...], near: FloatArray) -> FloatArray:
@@ -199,8 +213,7 @@ class TangentStages:
 
     def _told(self, number: int, error: ConvergenceError) -> str:
         motion = self.motion
-        steps, stages = len(motion.grid) - 1, len(motion.times) - 1
-        step = 1 + (number - 1) * steps // stages
+        steps, step = len(motion.grid) - 1, 1 + (number - 1) // motion.n_stages
         return (
             f"Newton's method finds no solution in step {step} of {steps}, at time {motion.times[number]:.6g}; it "
             f"ended: {error}. Take shorter steps (Times(final, steps)), look at loads and material there, or allow for "
@@ -213,7 +226,8 @@ class TangentStages:
         """The rate of ``x``."""
         rest = change(number, fields) - self.motion.forces((None, *moved[1:]))
         if moved[0] is not None and moved[0].any():
-            rest = rest - self.motion.times_tangent(number, fields[0], moved[0])
+            by_state = self.motion.by_state(number, fields[0], moved[0])
+            rest = rest - self.motion.at.constraints.restrict(by_state)
         return self._matrix(number, fields[0]).solve(rest)
 
     def adjoint(
@@ -266,7 +280,8 @@ class _Stage:
         return Forces(self.motion.internal(self.number, u), self._load - self.motion.products((None, *rates)))
 
     def tangent(self, u: FloatArray, level: float) -> Condensed:
-        return self.motion.tangent(self.number, u, self._relative)
+        stiffness = self.motion.static.tangent(self.motion.field_at(self.number, u), 1.0)
+        return self.motion.combined(stiffness, self._relative)
 
     def factorise(self, values: FloatArray) -> Factor:
         return self.motion.symbolic.factor(values, rounding=self.motion.at.problem.rounding)
