@@ -277,6 +277,18 @@ def test_order_on_a_uniform_field_that_reacts(scheme: Any, order: int) -> None:
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
 
 
+def test_derivative_by_the_initial_value_of_a_uniform_field_that_reacts() -> None:
+    """Of implicit Euler, ``u' + dt u'^3 = u``: the product of ``1 / (1 + 3 dt u'^2)``."""
+    physics = fa.NonlinearForm([lambda u, v, w: u**3 * v, fa.Integral(product, rate=1)])
+    problem = fa.Transient(SQUARE, physics, scheme=fa.ImplicitEuler(), initial=1.0, times=fa.Times(1.0, 5))
+    solution = problem.solve()
+    _, gradient = fa.value_and_gradient(solution, fa.Functional(lambda w: w.u, mean=True))
+    fields = [y[0, 0] for k, y in solution.snapshots.states.items() if k > 0]
+    assert len(fields) == 5
+    exact = np.prod([1 / (1 + 3 * 0.2 * u**2) for u in fields])
+    assert gradient.parameters["initial_u"].sum() == pytest.approx(exact, rel=1e-13)
+
+
 @pytest.mark.parametrize("scheme", [fa.Newmark(), fa.GeneralisedAlpha(0.6)], ids=repr)
 def test_second_order_on_a_uniform_field_that_runs_away(scheme: Any) -> None:
     """``u'' = 2 u^3`` with ``u = 1 / (2 - t)``."""
@@ -300,8 +312,16 @@ def test_a_small_motion_is_that_of_the_linear_body() -> None:
     assert difference_of(1e-3) / difference_of(5e-4) == pytest.approx(2.0, rel=0.02)
 
 
-def test_a_body_at_rest_stays_there() -> None:
-    """A steady state: nothing is left of the residual to be made smaller."""
+def test_a_body_falls_freely() -> None:
+    """Loads and inertia cancel at the solution: nothing is left that a residual could be compared with."""
+    stiff = fa.Hyperelastic(E=2e11, nu=0.3, density=7800.0)
+    weight, times = fa.Gravity((0.0, -9.0)), fa.Times(2.0, 4)
+    problem = fa.Transient(MESH, stiff, (), [weight], times=times, initial=(None, (1.0, 0.0)))
+    np.testing.assert_allclose(problem.solve().u, np.tile([2.0, -18.0], (MESH.n_nodes, 1)), rtol=1e-11)
+
+
+def test_what_is_steady_stays() -> None:
+    """Nothing is left of the residual to be made smaller."""
     still = fa.NonlinearForm([lambda u, v, w: u**2 * dot(grad(u), grad(v)), fa.Integral(product, rate=1)])
     problem = fa.Transient(MESH, still, [fa.Fixed("left", value=300.0)], scheme=fa.Midpoint(), initial=300.0)
     np.testing.assert_allclose(problem.solve(times=fa.Times(1.0, 3)).u, 300.0, rtol=1e-14)

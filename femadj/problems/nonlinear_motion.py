@@ -55,7 +55,11 @@ class NonlinearMotion(Motion):
         """Those of the linear part, forces and tangents about the initial field, and how steps are solved."""
         start, n = self.field_at(0, self.initial[0]), self.at.space.n_dofs
         cell = float(np.ptp(self.at.points, axis=0).max()) / max(1, len(self.at.points))
-        aside = _PROBE * (float(np.abs(start).max()) or cell) * self.at.constraints.restrict(np.sin(np.arange(n) + 1.0))
+        aside = (
+            _PROBE
+            * (float(np.abs(start).max()) or cell)
+            * self.at.constraints.restrict(np.abs(np.sin(np.arange(n) + 1.0)))
+        )
         found = super().numbers
         for u in (start, start + aside):
             found += [self.static.forces(u, 1.0).internal, self.static.tangent(u, 1.0).values]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, bytes_of, march, written
+from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, Visit, bytes_of, march, written
 from femadj.algebra.linear_system import Counts
 from femadj.algebra.newton import Newton
 from femadj.algebra.schemes import GeneralisedAlpha
@@ -198,7 +198,7 @@ class Transient(HoldsSolver):
         whole = self._residual
         if whole.is_linear:
             return None
-        if self._damping.any() and self._damping[1]:
+        if self._damping[1]:
             raise ProblemError(
                 f"damping={tuple(map(float, self._damping))}: the stiffness of a nonlinear problem depends on the "
                 "state, so that c_K must be zero; give damping by c_M, or as a form with rate=1"
@@ -394,18 +394,23 @@ class Transient(HoldsSolver):
         kept = None if folder is None else self._folder(folder, disk, motion, steps, schedule)
         stepper = self._scheme.stepper(motion, steps.step)
         solution = HistorySolution(self, motion, stepper, steps, Snapshots.of(schedule, kept), {})
-        visit, reached = solution.watching(_observing(observe)), Reached(solution)
+        visit = solution.watching(_observing(observe))
         if not schedule.complete:
             logging.getLogger("femadj").info("%s", schedule)
+        with phases("time steps" if schedule.complete else f"time steps, {schedule}"):
+            self._march(solution, visit)
+        motion.require_linear_at(solution.u)
+        return replace(solution, seconds=phases.seconds)
+
+    def _march(self, solution: HistorySolution, visit: Visit) -> None:
+        """Go through the steps; errors say where, and keep what was found."""
+        reached = Reached(solution)
         try:
-            with phases("time steps" if schedule.complete else f"time steps, {schedule}"):
-                march(stepper, solution.snapshots, reached.then(visit))
+            march(solution.stepper, solution.snapshots, reached.then(visit))
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
             raise located(error, self._residual.space, self._physics) from error
         except ConvergenceError as error:
             raise reached.kept(error) from error
-        motion.require_linear_at(solution.u)
-        return replace(solution, seconds=phases.seconds)
 
     def _split(self, parameters: Mapping[str, npt.ArrayLike] | None) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """Values of the parameters of the time, and of the others."""
