@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import femadj as fa
+from femadj.algebra.stages import LinearStages
 from femadj.algebra.stepping import Scheme
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,6 +43,9 @@ class Dense:
     @property
     def order(self) -> int:
         return len(self.matrices) - 1
+
+    def stages(self, weights: tuple[float, ...]) -> LinearStages:
+        return LinearStages.of(self, weights)
 
     def matrix(self, weights: tuple[float, ...]) -> Inverse:
         return Inverse(sum(w * a for w, a in zip(weights, self.matrices, strict=True)))

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
-from femadj.algebra.constraints import Condensed
+from femadj.algebra.constraints import AffineMap, Condensed
 from femadj.algebra.residual import AtDesign
 from femadj.base.arguments import described, flag, whole_number
 from femadj.base.arrays import FloatArray, inner
@@ -34,6 +34,7 @@ from femadj.errors import (
 )
 from femadj.progress import Phases
 from femadj.solvers.base import UNIT_ROUNDOFF, Factor
+from femadj.solvers.structure import CsrPattern
 
 SMALLEST_STEP = 2.0**-12
 """Load step below which the search for an equilibrium is given up."""
@@ -93,11 +94,26 @@ class Forces(NamedTuple):
     external: FloatArray
 
 
-class Incremental(AtDesign, Protocol):
-    """A residual at a design whose loads and prescribed values can be applied in part, up to a level of 1.
+class Balance(Protocol):
+    """What Newton's method is applied to: forces that are to be in balance, for states ``(n,)``.
 
-    One load case: states are ``(n,)`` here.
+    Loads and prescribed values can be applied in part, up to a level of 1.
     """
+
+    @property
+    def structure(self) -> CsrPattern:
+        """Structure of the tangent."""
+        ...
+
+    @property
+    def constraints(self) -> AffineMap:
+        """Unknowns that are not free."""
+        ...
+
+    @property
+    def lifting(self) -> FloatArray:
+        """A state that satisfies the constraints, zero at free unknowns, ``(1, n)``."""
+        ...
 
     def forces(self, u: FloatArray, level: float) -> Forces:
         """Internal forces, and the part of the external ones; FormError where there are none at a state."""
@@ -106,6 +122,10 @@ class Incremental(AtDesign, Protocol):
     def tangent(self, u: FloatArray, level: float) -> Condensed:
         """Derivative of the residual, constraints applied."""
         ...
+
+
+class Incremental(Balance, AtDesign, Protocol):
+    """A residual at a design, of one load case, whose loads can be applied in part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,12 +243,29 @@ def equilibrium(
     return search.result(path)
 
 
+def balanced(
+    at: Balance, newton: Newton, factorise: Callable[[FloatArray], Factor], phases: Phases, start: FloatArray
+) -> LoadStep:
+    """Bring forces into balance from a state near by, with the whole loads.
+
+    Raises
+    ------
+    ConvergenceError
+        That says why there is no balance to be found, and nothing else.
+    """
+    search = _Search(at, newton, factorise, phases)
+    try:
+        return search.equilibrium(start, 1.0)
+    except _FailedError as failure:
+        raise ConvergenceError(f"{failure}{search.undefined}") from failure.__cause__
+    except FormError as error:
+        raise ConvergenceError(f"there is no residual at the state that iterations begin at ({error})") from error
+
+
 class _Search:
     """Newton's method for the load steps of one solve."""
 
-    def __init__(
-        self, at: Incremental, newton: Newton, factorise: Callable[[FloatArray], Factor], phases: Phases
-    ) -> None:
+    def __init__(self, at: Balance, newton: Newton, factorise: Callable[[FloatArray], Factor], phases: Phases) -> None:
         self.at, self.newton, self.factorise, self.phases = at, newton, factorise, phases
         self.iterations = 0
         self.predicted = 0.0  # length of the first correction of a load step
@@ -363,7 +400,7 @@ class _Iterate(NamedTuple):
     size: float
 
     @classmethod
-    def of(cls, at: AtDesign, u: FloatArray, forces: Forces) -> _Iterate:
+    def of(cls, at: Balance, u: FloatArray, forces: Forces) -> _Iterate:
         residual = forces.internal - forces.external
         norm = _norm(at.constraints.restrict(residual))
         reactions = _norm(residual[at.constraints.constrained])
@@ -381,7 +418,7 @@ class _Taken(NamedTuple):
 class _Linearised(NamedTuple):
     """A tangent with its factor."""
 
-    at: AtDesign
+    at: Balance
     condensed: Condensed
     factor: Factor
 

@@ -1,7 +1,8 @@
 """One-step schemes for ``M u'' + C u' + K u = F(t)`` and ``M u' + K u = F(t)``, each with its discrete adjoint.
 
-A scheme has one matrix, factorised once for a run; the adjoint runs the same operations backwards, with one transposed
-solve on the same factor for every solve of the step.
+A scheme solves stages of one kind (``algebra.stepping.Stages``). Those of linear equations have one matrix, factorised
+once for a run; where ``K u`` is nonlinear, every stage is solved by iterations and has a tangent of its own. The
+adjoint runs the same operations backwards, with one transposed solve for every stage.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from femadj.algebra.stepping import Accumulator, Change, Equations, LinearStepper, StepMatrix, along
+from femadj.algebra.stepping import Accumulator, Change, Equations, SchemeStepper, Stages, along
 from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray
 from femadj.errors import ProblemError
@@ -23,32 +24,30 @@ class Initialised:
     equations: Equations
 
     @cached_property
-    def _inertia(self) -> StepMatrix:
+    def _inertia(self) -> Stages:
         order = self.equations.order
-        return self.equations.matrix((0.0,) * order + (1.0,))
+        return self.equations.stages((0.0,) * order + (1.0,))
 
     def _start(self, rows: int) -> FloatArray:
         given = self.equations.initial
         y = np.zeros((rows, given.shape[1]))
         y[: len(given)] = given
-        highest = self._inertia.solve(self.equations.load(0) - self.equations.forces((*given, None)))
-        y[len(given)] = highest
+        y[len(given)] = self._inertia.solve(0, (*given, None), given[0])
         return y
 
     def forward_first(self, y: FloatArray, initial: FloatArray, change: Change) -> FloatArray:
         """The rate of the state at the start along a direction."""
         order, dy = self.equations.order, np.zeros_like(y)
         dy[:order] = initial
-        rest = change(0, tuple(y[: order + 1])) - self.equations.forces((*initial, None))
-        dy[order] = self._inertia.solve(rest)
+        dy[order] = self._inertia.forward(0, tuple(y[: order + 1]), (*initial, None), change)
         return dy
 
     def back_first(self, y: FloatArray, bar: FloatArray, into: Accumulator) -> None:
         """Add what depends on the state at the start."""
         order = self.equations.order
-        lam = self._inertia.adjoint(bar[order])
-        products = self.equations.transposed(lam)
-        self.equations.collect(0, tuple(y[: order + 1]), lam, products, into)
+        fields = tuple(y[: order + 1])
+        lam, products = self._inertia.adjoint(0, fields, bar[order])
+        self.equations.collect(0, fields, lam, products, into)
         for r in range(order):
             into.initial[r] += bar[r] - products[r]
 
@@ -87,7 +86,7 @@ class _SecondOrder:
         m, f = self.alpha.m, self.alpha.f
         return (f, 1 - f), (f, 1 - f), (m, 1 - m)
 
-    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
+    def stepper(self, equations: Equations, dt: float) -> SchemeStepper:
         """The scheme on equations, with a step length."""
         return _AlphaStepper(equations, dt, self.alpha)
 
@@ -153,10 +152,10 @@ class _AlphaStepper(Initialised):
     c: _Alpha
 
     @cached_property
-    def matrix(self) -> StepMatrix:
-        """That of the steps."""
+    def stages(self) -> Stages:
+        """What is solved in the steps."""
         c, dt = self.c, self.dt
-        return self.equations.matrix(((1 - c.f) * c.beta * dt**2, (1 - c.f) * c.gamma * dt, 1 - c.m))
+        return self.equations.stages(((1 - c.f) * c.beta * dt**2, (1 - c.f) * c.gamma * dt, 1 - c.m))
 
     def first(self) -> FloatArray:
         """The state at the start."""
@@ -168,19 +167,22 @@ class _AlphaStepper(Initialised):
         ahead = u + dt * v + dt**2 * (0.5 - c.beta) * a
         fast = v + dt * (1 - c.gamma) * a
         balanced = ((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a if c.m else None)
-        new = self.matrix.solve(self.equations.load(1 + k) - self.equations.forces(balanced))
+        new = self.stages.solve(1 + k, balanced, u)
         return np.stack([ahead + dt**2 * c.beta * new, fast + dt * c.gamma * new, new])
+
+    def _balanced(self, y: FloatArray, new: FloatArray) -> tuple[FloatArray, ...]:
+        """The fields of a step that forces are balanced with."""
+        mean = (1 - self.c.f) * new + self.c.f * y
+        return mean[0], mean[1], (1 - self.c.m) * new[2] + self.c.m * y[2]
 
     def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
         """The cotangent of ``y``."""
         c, dt = self.c, self.dt
-        lam = self.matrix.adjoint(bar[2] + dt**2 * c.beta * bar[0] + dt * c.gamma * bar[1])
-        products = self.equations.transposed(lam)
+        fields = self._balanced(y, new)
+        lam, products = self.stages.adjoint(1 + k, fields, bar[2] + dt**2 * c.beta * bar[0] + dt * c.gamma * bar[1])
         of_u, of_v, of_a = products
         ahead, fast = bar[0] - (1 - c.f) * of_u, bar[1] - (1 - c.f) * of_v
-        mean = (1 - c.f) * new + c.f * y
-        inertia = (1 - c.m) * new[2] + c.m * y[2]
-        self.equations.collect(1 + k, (mean[0], mean[1], inertia), lam, products, into)
+        self.equations.collect(1 + k, fields, lam, products, into)
         into.step[:] += along(ahead, y[1] + 2 * dt * (0.5 - c.beta) * y[2]) + along(fast, (1 - c.gamma) * y[2])
         into.step[:] += along(2 * dt * c.beta * ahead + c.gamma * fast, new[2])
         slow = dt**2 * (0.5 - c.beta) * ahead + dt * (1 - c.gamma) * fast - c.m * of_a
@@ -192,10 +194,8 @@ class _AlphaStepper(Initialised):
         ahead = u + h * v + h**2 * (0.5 - c.beta) * a + dt * (y[1] + 2 * h * (0.5 - c.beta) * y[2])
         fast = v + h * (1 - c.gamma) * a + dt * (1 - c.gamma) * y[2]
         ahead, fast = ahead + 2 * dt * h * c.beta * new[2], fast + dt * c.gamma * new[2]
-        mean = (1 - c.f) * new + c.f * y
-        rest = change(1 + k, (mean[0], mean[1], (1 - c.m) * new[2] + c.m * y[2]))
-        rest = rest - self.equations.forces(((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a))
-        highest = self.matrix.solve(rest)
+        moved = ((1 - c.f) * ahead + c.f * u, (1 - c.f) * fast + c.f * v, c.m * a)
+        highest = self.stages.forward(1 + k, self._balanced(y, new), moved, change)
         return np.stack([ahead + h**2 * c.beta * highest, fast + h * c.gamma * highest, highest])
 
 
@@ -227,7 +227,7 @@ class _RungeKutta:
         """The unknowns, their rate at the end of the step, and the rates of the other stages."""
         return 1 + len(self.tableau)
 
-    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
+    def stepper(self, equations: Equations, dt: float) -> SchemeStepper:
         """The scheme on equations, with a step length."""
         return _StageStepper(equations, dt, self)
 
@@ -294,9 +294,9 @@ class _StageStepper(Initialised):
         return abs(self.scheme.abscissae[-1] - 1.0) < 1e-12
 
     @cached_property
-    def matrix(self) -> StepMatrix:
-        """That of the steps."""
-        return self.equations.matrix((self.scheme.tableau[0][0] * self.dt, 1.0))
+    def stages(self) -> Stages:
+        """What is solved in the steps."""
+        return self.equations.stages((self.scheme.tableau[0][0] * self.dt, 1.0))
 
     def first(self) -> FloatArray:
         """The state at the start."""
@@ -309,8 +309,7 @@ class _StageStepper(Initialised):
         stages: list[FloatArray] = []
         for i in range(s):
             here = y[0] + dt * _sum(a[i][:i], stages)
-            load = self.equations.load(1 + k * s + i)
-            stages.append(self.matrix.solve(load - self.equations.forces((here, None))))
+            stages.append(self.stages.solve(1 + k * s + i, (here, None), here))
         new[0] = y[0] + dt * _sum(self.scheme.weights, stages)
         new[1] = stages[-1] if self._at_end else 2 * stages[-1] - y[1]
         for row, stage in zip(new[2:], stages[:-1], strict=True):
@@ -326,10 +325,10 @@ class _StageStepper(Initialised):
         before = np.stack([bar[0], np.zeros_like(bar[1]) if self._at_end else -bar[1]])
         into.step[:] += along(bar[0], _sum(b, stages))
         for i in reversed(range(s)):
-            lam = self.matrix.adjoint(bars[i])
-            products = self.equations.transposed(lam)
             moved = _sum(a[i], stages[: i + 1])
-            self.equations.collect(1 + k * s + i, (y[0] + dt * moved, stages[i]), lam, products, into)
+            fields = (y[0] + dt * moved, stages[i])
+            lam, products = self.stages.adjoint(1 + k * s + i, fields, bars[i])
+            self.equations.collect(1 + k * s + i, fields, lam, products, into)
             into.step[:] -= along(products[0], moved)
             before[0] -= products[0]
             for j in range(i):
@@ -344,8 +343,7 @@ class _StageStepper(Initialised):
         for i in range(s):
             moved = _sum(a[i], stages[: i + 1])
             here = dy[0] + dt * moved + h * _sum(a[i][:i], rates)
-            rest = change(1 + k * s + i, (y[0] + h * moved, stages[i])) - self.equations.forces((here, None))
-            rates.append(self.matrix.solve(rest))
+            rates.append(self.stages.forward(1 + k * s + i, (y[0] + h * moved, stages[i]), (here, None), change))
         u = dy[0] + dt * _sum(b, stages) + h * _sum(b, rates)
         return np.stack([u, rates[-1] if self._at_end else 2 * rates[-1] - dy[1], *rates[:-1]])
 
@@ -364,7 +362,7 @@ class BDF2:
     abscissae = (1.0,)
     means = None
 
-    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
+    def stepper(self, equations: Equations, dt: float) -> SchemeStepper:
         """The scheme on equations, with a step length."""
         return _DifferenceStepper(equations, dt)
 
@@ -380,16 +378,16 @@ class _DifferenceStepper(Initialised):
     dt: float
 
     @cached_property
-    def matrix(self) -> StepMatrix:
-        """That of the steps, but the first one."""
-        return self.equations.matrix((self.dt, 1.5))
+    def stages(self) -> Stages:
+        """What is solved in the steps, but the first one."""
+        return self.equations.stages((self.dt, 1.5))
 
     @cached_property
-    def _euler(self) -> StepMatrix:
-        return self.equations.matrix((self.dt, 1.0))
+    def _euler(self) -> Stages:
+        return self.equations.stages((self.dt, 1.0))
 
-    def _of(self, k: int) -> tuple[StepMatrix, tuple[float, float, float]]:
-        return (self.matrix, (1.5, -2.0, 0.5)) if k else (self._euler, (1.0, -1.0, 0.0))
+    def _of(self, k: int) -> tuple[Stages, tuple[float, float, float]]:
+        return (self.stages, (1.5, -2.0, 0.5)) if k else (self._euler, (1.0, -1.0, 0.0))
 
     def first(self) -> FloatArray:
         """The state at the start."""
@@ -397,16 +395,15 @@ class _DifferenceStepper(Initialised):
 
     def step(self, y: FloatArray, k: int) -> FloatArray:
         """The state after step ``k``."""
-        matrix, (w, w_u, w_p) = self._of(k)
+        stages, (w, w_u, w_p) = self._of(k)
         before = w_u * y[0] + w_p * y[2]
-        u = matrix.solve(self.dt * self.equations.load(1 + k) - self.equations.forces((None, before)))
+        u = self.dt * stages.solve(1 + k, (None, before / self.dt), y[0])
         return np.stack([u, (w * u + before) / self.dt, y[0]])
 
     def back(self, y: FloatArray, new: FloatArray, k: int, bar: FloatArray, into: Accumulator) -> FloatArray:
         """The cotangent of ``y``."""
-        (matrix, (w, w_u, w_p)), dt = self._of(k), self.dt
-        lam = dt * matrix.adjoint(bar[0] + w / dt * bar[1])
-        products = self.equations.transposed(lam)
+        (stages, (w, w_u, w_p)), dt = self._of(k), self.dt
+        lam, products = stages.adjoint(1 + k, (new[0], new[1]), dt * bar[0] + w * bar[1])
         self.equations.collect(1 + k, (new[0], new[1]), lam, products, into)
         slow = (bar[1] - products[1]) / dt
         into.step[:] -= along(slow, new[1])
@@ -414,9 +411,9 @@ class _DifferenceStepper(Initialised):
 
     def forward(self, y: FloatArray, new: FloatArray, k: int, dy: FloatArray, dt: float, change: Change) -> FloatArray:
         """The rate of ``new``."""
-        matrix, (w, w_u, w_p) = self._of(k)
+        stages, (w, w_u, w_p) = self._of(k)
         rate = (w_u * dy[0] + w_p * dy[2] - dt * new[1]) / self.dt
-        u = self.dt * matrix.solve(change(1 + k, (new[0], new[1])) - self.equations.forces((None, rate)))
+        u = self.dt * stages.forward(1 + k, (new[0], new[1]), (None, rate), change)
         return np.stack([u, rate + w / self.dt * u, dy[0]])
 
 

@@ -50,6 +50,41 @@ class Accumulator(Protocol):
         ...
 
 
+Change = Callable[[int, tuple[FloatArray, ...]], FloatArray]
+"""What a direction makes of the equations: ``dF - sum_r dA_r fields[r]`` at the time of a number, ``(n,)``."""
+
+
+class Stages(Protocol):
+    """What a scheme solves: ``x`` with ``sum_r A_r (fields_r + weights_r x) = F(t)``, and that differentiated.
+
+    ``A_0`` may be nonlinear; its tangent takes its place in derivatives. Weights are those it was made with.
+    """
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised ``sum_r weights_r A_r``, where it is the same for all steps; ProblemError where it is not."""
+        ...
+
+    def solve(self, number: int, fields: tuple[FloatArray | None, ...], near: FloatArray) -> FloatArray:
+        """``x`` at the time of that number, ``(n,)``; None is zero. Iterations begin where the unknowns are ``near``.
+
+        ConvergenceError where iterations find nothing.
+        """
+        ...
+
+    def forward(
+        self, number: int, fields: tuple[FloatArray, ...], moved: tuple[FloatArray | None, ...], change: Change
+    ) -> FloatArray:
+        """The rate of ``x``, from the solved fields and the rates of what was given of them."""
+        ...
+
+    def adjoint(
+        self, number: int, fields: tuple[FloatArray, ...], bar: FloatArray
+    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+        """``lam`` of the transposed equations at solved fields, and ``A_r^T lam`` by ``r``; for the rows of ``bar``."""
+        ...
+
+
 class Equations(Protocol):
     """``sum_r A_r d^r u / dt^r = F(t)`` at a design. Arrays are zero where unknowns are not free."""
 
@@ -62,6 +97,28 @@ class Equations(Protocol):
     def initial(self) -> FloatArray:
         """Initial values of the unknowns and of the derivatives below the highest, ``(order, n)``."""
         ...
+
+    def stages(self, weights: tuple[float, ...]) -> Stages:
+        """The equations of stages with such weights."""
+        ...
+
+    def collect(
+        self,
+        number: int,
+        fields: tuple[FloatArray, ...],
+        lam: FloatArray,
+        products: tuple[FloatArray, ...],
+        into: Accumulator,
+    ) -> None:
+        """Add ``lam^T (dF(t) - sum_r dA_r fields[r])`` by all that the equations depend on but the times.
+
+        ``lam`` and ``products`` are what ``Stages.adjoint`` gives.
+        """
+        ...
+
+
+class LinearEquations(Equations, Protocol):
+    """Equations whose matrices are the same in all states."""
 
     def matrix(self, weights: tuple[float, ...]) -> StepMatrix:
         """``sum_r weights[r] A_r``, factorised."""
@@ -77,20 +134,6 @@ class Equations(Protocol):
 
     def load(self, number: int) -> FloatArray:
         """``F`` at the time of that number, ``(n,)``."""
-        ...
-
-    def collect(
-        self,
-        number: int,
-        fields: tuple[FloatArray, ...],
-        lam: FloatArray,
-        products: tuple[FloatArray, ...],
-        into: Accumulator,
-    ) -> None:
-        """Add ``lam^T (dF(t) - sum_r dA_r fields[r])`` by all that the equations depend on but the times.
-
-        ``products`` is ``transposed(lam)``.
-        """
         ...
 
 
@@ -114,16 +157,12 @@ class Stepper(Protocol):
         ...
 
 
-Change = Callable[[int, tuple[FloatArray, ...]], FloatArray]
-"""What a direction makes of the equations: ``dF - sum_r dA_r fields[r]`` at the time of a number, ``(n,)``."""
-
-
-class LinearStepper(Stepper, Protocol):
-    """A scheme on linear equations: one matrix for all steps."""
+class SchemeStepper(Stepper, Protocol):
+    """A scheme on equations, which also goes along directions."""
 
     @property
-    def matrix(self) -> StepMatrix:
-        """That of the steps."""
+    def stages(self) -> Stages:
+        """What is solved in the steps."""
         ...
 
     def forward_first(self, y: FloatArray, initial: FloatArray, change: Change) -> FloatArray:
@@ -166,7 +205,7 @@ class Scheme(Protocol):
         """Rows of a state that the next step depends on; the first ones."""
         ...
 
-    def stepper(self, equations: Equations, dt: float) -> LinearStepper:
+    def stepper(self, equations: Equations, dt: float) -> SchemeStepper:
         """The scheme on equations, with a step length."""
         ...
 

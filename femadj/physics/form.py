@@ -231,7 +231,7 @@ class Form(Unscaled):
 
     def density_of(self, mesh: Mesh) -> FloatArray:
         """Forms have no density."""
-        raise MaterialError("a Form has no density; write the mass as a Functional")
+        raise MaterialError("a Form has no density: inertia is a form with a rate; write the mass as a Functional")
 
     def null_modes(self, points: FloatArray) -> NullModes:
         """Not known; the solver finds out."""
@@ -267,7 +267,7 @@ class Form(Unscaled):
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Probe the forms and bind them to the discretisation."""
         with parameters.explained(space.mesh):
-            internal = [(i, term) for i in self._bilinear for term in _terms(i, space, parameters, 2, order)]
+            internal = [(i, term) for i in self._bilinear for term in form_terms(i, space, parameters, 2, order)]
             external = self._external(space, parameters, order)
         definite = all(term.fields.compiled and probe_of(term).definite for _, term in internal)
         unequal = [integral for integral, term in internal if not term.symmetric]
@@ -282,7 +282,7 @@ class Form(Unscaled):
 
     def _external(self, space: Discretisation, parameters: Parameters, order: int | None) -> list[IntegralTerm]:
         """The linear forms."""
-        return [term for i in self._linear for term in _terms(i, space, parameters, 1, order)]
+        return [term for i in self._linear for term in form_terms(i, space, parameters, 1, order)]
 
     def explain(self, mesh: Mesh) -> str:
         """Which way each form goes on a mesh, and why."""
@@ -294,7 +294,7 @@ class Form(Unscaled):
             kind = "bilinear" if arity == 2 else "linear"
             for integral in integrals:
                 head = f"{kind} form {integral.integrand.name!r} over {integral.place(mesh)} ({integral.group or 'all'}"
-                for term in _terms(integral, space, parameters, arity, None):
+                for term in form_terms(integral, space, parameters, arity, None):
                     cell = f"{mesh.blocks[term.domain.block].type}, " if term.fields.compiled else ""
                     points = f"{term.domain.geometry.n_points} points"
                     route = _route(term, space)
@@ -318,7 +318,7 @@ def _route(term: IntegralTerm, space: Discretisation) -> str:
     return f"transported fields, because the unknowns of {element} are not values at the nodes of {cell} cells"
 
 
-def _terms(
+def form_terms(
     integral: Integral, space: Discretisation, parameters: Parameters, arity: int, order: int | None
 ) -> list[IntegralTerm]:
     """A form on every block where it is integrated, probed there."""

@@ -16,7 +16,7 @@ from femadj.forms.integrand_law import FluxLaw
 from femadj.forms.nonlinear import flux_law, flux_law_of, nonlinear_term, tried
 from femadj.mesh import Mesh, require_mesh
 from femadj.physics.base import BoundPhysics
-from femadj.physics.form import Form, Integral, IntegralLike, require_one_side
+from femadj.physics.form import Form, Integral, IntegralLike, form_terms, require_one_side
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import ParameterLike, Parameters
 from femadj.space.parts import Part
@@ -33,7 +33,8 @@ class NonlinearForm(Form):
     ----------
     nonlinear, linear : function, scikit-fem form, Integral, or a sequence of these
         Internal forces, ``form(u, v, w)``, over cells or boundary facets; and loads, ``form(v, w)``, which load steps
-        apply in parts.
+        apply in parts. A form with a rate multiplies a time derivative of u and must be linear in it: a capacity, mass
+        or damping that does not depend on u.
     element, parameters, names
         As of ``Form``.
     definite : bool
@@ -97,7 +98,12 @@ class NonlinearForm(Form):
     def bind(self, space: Discretisation, parameters: Parameters, order: int | None) -> BoundPhysics:
         """Try the forms and bind them to the discretisation."""
         with parameters.explained(space.mesh):
-            internal = [term for i in self._bilinear for term in self._internal(i, space, parameters, order)]
+            internal = [
+                term
+                for i in self._bilinear
+                for term in (form_terms(i, space, parameters, 2, order) if i.rate else
+                             self._internal(i, space, parameters, order))
+            ]  # fmt: skip
             external = self._external(space, parameters, order)
         unequal = [term.law.name for term in internal if not term.symmetric]
         if self._symmetric and unequal:
@@ -105,7 +111,7 @@ class NonlinearForm(Form):
         if self._definite and unequal:
             raise FormError(f"definite=True, but not even symmetric in u and v are: {', '.join(map(repr, unequal))}")
         symmetric = not unequal and self._symmetric is not False
-        terms = tuple(internal if symmetric else map(_as_general, internal))
+        terms = tuple(term if symmetric or term.rate else _as_general(term) for term in internal)
         return BoundPhysics(terms, tuple(external), symmetric, symmetric and bool(self._definite))
 
     def _internal(
@@ -134,6 +140,9 @@ class NonlinearForm(Form):
         parameters = Parameters.of(mesh, self._parameters, "NonlinearForm")
         lines = []
         for integral in self._bilinear:
+            if integral.rate:
+                lines.append(f"form {integral.integrand.name!r} of a time derivative: bilinear in u and v")
+                continue
             for term in self._internal(integral, space, parameters, None):
                 where = f"{integral.place(mesh)} ({integral.group or 'all'}, {term.domain.geometry.n_points} points)"
                 kind = "symmetric" if term.symmetric else "unsymmetric"

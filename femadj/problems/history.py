@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from femadj.algebra.checkpoint import Folder, Snapshots, Visit, pairs, reverse
-from femadj.algebra.stepping import Change, LinearStepper, Scheme, along
+from femadj.algebra.stepping import Change, Scheme, SchemeStepper, along
 from femadj.base.arguments import mapping_of, sequence_of
 from femadj.base.arrays import FloatArray
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
-from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError
+from femadj.errors import ConvergenceError, ParameterError, ProblemError, ResponseError, UnknownParameterError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import HistorySlope, OnDemand, Partials, TransientGradient, all_partials
 from femadj.problems.initial import NAMES
@@ -87,7 +87,7 @@ class HistorySolution(HoldsSolver):
     problem : Transient
     motion : Motion
         The equations at the design.
-    stepper : LinearStepper
+    stepper : SchemeStepper
         The scheme on them; owns the factors.
     times : Times
     snapshots : Snapshots
@@ -99,7 +99,7 @@ class HistorySolution(HoldsSolver):
 
     problem: TransientProblem
     motion: Motion
-    stepper: LinearStepper
+    stepper: SchemeStepper
     times: Times
     snapshots: Snapshots
     seconds: Mapping[str, float]
@@ -107,7 +107,7 @@ class HistorySolution(HoldsSolver):
 
     @property
     def at(self) -> FemAtDesign:
-        """The residual at the design, without loads."""
+        """The residual at the design, without loads; of a nonlinear problem its terms of time derivatives."""
         return self.motion.at
 
     @property
@@ -127,8 +127,8 @@ class HistorySolution(HoldsSolver):
 
     @property
     def factor(self) -> Factor:
-        """The factorised matrix of the steps."""
-        return self.stepper.matrix.factor
+        """The factorised matrix of the steps; ProblemError for nonlinear problems, which have one for each step."""
+        return self.stepper.stages.factor
 
     def nodal_fields(self, stage: str) -> dict[str, FloatArray]:
         """Nodal values at the final time, by the names that they have in a result file."""
@@ -225,6 +225,12 @@ class HistorySolution(HoldsSolver):
         field = field + _combined(placed.held, self.motion.prescribed)
         return Moment(self.problem, self.at, placed.observation.time, field.reshape(self.at.space.shape))
 
+    def at_step(self, k: int, y: FloatArray) -> Moment:
+        """The field of a state."""
+        time = np.asarray(self.motion.grid)[k : k + 1]
+        field = y[0] + _combined(self.motion.held_at(time, 0)[:, 0], self.motion.prescribed)
+        return Moment(self.problem, self.at, float(time[0]), field.reshape(self.at.space.shape))
+
     # ------------------------------------------------------------------ derivatives
     def pullback(self, partials: Sequence[Partials]) -> tuple[TransientGradient, ...]:
         """Total derivatives of responses: one sweep back, with all adjoint states of a step as one block.
@@ -285,7 +291,7 @@ class HistorySolution(HoldsSolver):
                 raise UnknownParameterError(name, known)
             rates[name] = as_array(value, known.entries[name].shape, f"rates of {name!r}", ParameterError)
         final = float(rates.pop("final_time", 0.0))
-        damping = np.asarray(rates.pop("damping", np.zeros(2)))
+        damping = two_constants(rates.pop("damping", np.zeros(2)))
         initial = np.zeros_like(motion.initial)
         for order, slopes in enumerate(motion.initial_slopes):
             initial[order] = rates.pop(NAMES[order], np.zeros(shape)).ravel()
@@ -405,7 +411,8 @@ class HistorySolution(HoldsSolver):
         }
         sources["final_time"] = partial(self._by_final_time, i, sums)
         if motion.order == 2:
-            sources["damping"] = partial(np.asarray, sums.damping[i])
+            (constants,) = self.problem.parameters.entries["damping"].shape
+            sources["damping"] = partial(np.asarray, sums.damping[i, :constants])
         for name, array, slopes in zip(NAMES, initial, motion.initial_slopes, strict=False):
             if slopes is None:
                 sources[name] = partial(np.asarray, array)
@@ -418,6 +425,48 @@ class HistorySolution(HoldsSolver):
         """Through the length of steps, the times of loads, and those of observations."""
         through_times = float((sums.coefficients[:, i] * self.motion.stretched).sum()) / float(self.times.final)
         return np.array(sums.step[i] / self.times.steps + sums.final[i] + through_times)
+
+
+@dataclass(eq=False)
+class Reached:
+    """How far a run has come: for the error that ends it.
+
+    Attributes
+    ----------
+    solution : HistorySolution
+    steps : int
+    state : array or None
+        The last state; None before the first step.
+    """
+
+    solution: HistorySolution
+    steps: int = 0
+    state: FloatArray | None = None
+
+    def then(self, visit: Visit) -> Visit:
+        """Take note of steps before they are looked at."""
+
+        def noted(k: int, y: FloatArray, new: FloatArray) -> None:
+            self.steps, self.state = k + 1, new
+            visit(k, y, new)
+
+        return noted
+
+    def kept(self, error: ConvergenceError) -> ConvergenceError:
+        """The error with what was found before it."""
+        states = dict(self.solution.snapshots.states)
+        if self.state is None and states:
+            self.steps, self.state = max(states.items())
+        if self.state is not None:
+            states[self.steps] = self.state
+        path = [self.solution.at_step(k, y) for k, y in sorted(states.items())]
+        u = path[-1].u if path else None
+        return ConvergenceError(str(error), self.steps / self.solution.times.steps, u, path)
+
+
+def two_constants(damping: FloatArray) -> FloatArray:
+    """Those of Rayleigh's damping; the second is zero where it is left out."""
+    return np.pad(damping, (0, 2 - len(damping)))
 
 
 def _read(by_parameters: Callable[[], list[Cotangent]], i: int, name: str) -> FloatArray:
@@ -440,8 +489,8 @@ def _nothing(moment: Any) -> Any:
 def folder_of(path: Any, motion: Motion, scheme: Scheme, times: Times) -> Folder:
     """The folder of a run: its key is a checksum of all numbers that the states depend on."""
     sha = hashlib.sha256(f"{scheme!r} {times.steps} {times.final!r} {motion.order}".encode())
-    for rate in range(motion.order + 1):
-        sha.update(motion.at.operator(rate).values.tobytes())
+    for numbers in motion.numbers:
+        sha.update(numbers.tobytes())
     design = (motion.at.points, *(motion.at.design.parameters[name] for name in sorted(motion.at.design.parameters)))
     driven = (motion.vectors, motion.coefficients, motion.initial, motion.damping, motion.prescribed, motion.held)
     for array in (*design, *driven):

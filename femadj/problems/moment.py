@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from femadj.algebra.stepping import Scheme
 from femadj.base.arrays import FloatArray
+from femadj.base.display import measured, shown
 from femadj.errors import ResponseError
 from femadj.problems.fem import FemAtDesign
 from femadj.problems.solution import StaticProblem
@@ -34,7 +35,7 @@ class TransientProblem(StaticProblem, Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Moment:
     """A field at one time of a history, as static responses see a solution.
 
@@ -61,6 +62,9 @@ class Moment:
     def parameters(self) -> Parameters:
         """Parameters of physics and loads with their values here."""
         return self.at.parameters
+
+    def __repr__(self) -> str:
+        return shown(f"Moment(time {self.time:g})", u=measured(self.u))
 
     def stage(self, name: str | None) -> Moment:
         """Itself; ResponseError for the name of a stage."""

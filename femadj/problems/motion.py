@@ -14,9 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
+from femadj.algebra.constraints import Condensed
 from femadj.algebra.implicit import Implicit
 from femadj.algebra.residual import State, Weights
-from femadj.algebra.stepping import Accumulator, Change, along
+from femadj.algebra.stages import LinearStages
+from femadj.algebra.stepping import Accumulator, Change, Stages, StepMatrix, along
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.conditions.history import Course
@@ -149,15 +151,35 @@ class Motion:
                 "integrated in time"
             )
 
-    def matrix(self, weights: tuple[float, ...]) -> _Inverse:
+    def stages(self, weights: tuple[float, ...]) -> Stages:
+        """The equations of stages: one matrix."""
+        return LinearStages.of(self, weights)
+
+    def matrix(self, weights: tuple[float, ...]) -> StepMatrix:
         """``sum_r weights[r] A_r``, factorised."""
-        if self.order == 2:
-            of_k, of_c, of_m = weights
-            by_mass, by_stiffness = self.damping
-            weights = of_k + by_stiffness * of_c, of_c if self.damped else 0.0, of_m + by_mass * of_c
-        condensed = self.at.combined(weights)
+        return self.factorised(self.at.combined(self.weighted(weights)))
+
+    def weighted(self, weights: tuple[float, ...]) -> tuple[float, ...]:
+        """Weights of the matrices of forms, from those of the equations, by Rayleigh's damping."""
+        if self.order == 1:
+            return weights
+        of_k, of_c, of_m = weights
+        by_mass, by_stiffness = self.damping
+        return of_k + by_stiffness * of_c, of_c if self.damped else 0.0, of_m + by_mass * of_c
+
+    def factorised(self, condensed: Condensed) -> StepMatrix:
+        """A factor of a matrix."""
         factor = self.symbolic.factor(condensed.values, rounding=self.at.problem.rounding)
         return _Inverse(Implicit(self.at, State(self.at.lifting), factor))
+
+    @property
+    def numbers(self) -> list[FloatArray]:
+        """What the equations are made of, loads apart: for a checksum."""
+        return [self.at.operator(rate).values for rate in range(self.order + 1)]
+
+    def require_linear_at(self, u: FloatArray) -> None:
+        """FormError for forms that are not what they are said to be at a solution ``(n_nodes, nc)``."""
+        self.at.require_linear_at(u)
 
     def state(self, fields: Sequence[FloatArray | None]) -> State:
         """The state whose internal forces are ``sum_r A_r fields[r]``, damping by the other matrices included."""

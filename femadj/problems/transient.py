@@ -1,4 +1,4 @@
-"""Problems over time: ``M u'' + C u' + K u = f(t)`` or ``M u' + K u = f(t)``, with one factor for all steps."""
+"""Problems over time: ``M u'' + C u' + r(u) = f(t)`` or ``M u' + r(u) = f(t)``; one factor for all steps if linear."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, bytes_of, march, written
+from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, Visit, bytes_of, march, written
 from femadj.algebra.linear_system import Counts
+from femadj.algebra.newton import Newton
 from femadj.algebra.schemes import GeneralisedAlpha
 from femadj.algebra.stepping import Scheme
 from femadj.base.arguments import mapping_of, path_of, real_array, sequence_of
@@ -27,6 +28,7 @@ from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, Supports, unknown_name
 from femadj.errors import (
     CheckpointError,
+    ConvergenceError,
     IllConditionedError,
     IndefiniteSystemError,
     LoadError,
@@ -39,9 +41,11 @@ from femadj.mesh import Mesh, checked_points
 from femadj.physics import Physics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemResidual
-from femadj.problems.history import HistorySolution, folder_of
+from femadj.problems.history import HistorySolution, Reached, folder_of, two_constants
 from femadj.problems.initial import NAMES, InitialField, initial_fields
 from femadj.problems.motion import Motion
+from femadj.problems.nonlinear_fem import NonlinearResidual
+from femadj.problems.nonlinear_motion import NonlinearMotion
 from femadj.problems.problem import (
     MeshProblem,
     Settings,
@@ -67,18 +71,22 @@ class Transient(MeshProblem):
     first (``ImplicitEuler``, ``Midpoint``, ``SDIRK2``, ``SDIRK3``, ``BDF2``). A run takes one factorisation of the
     matrix of its steps and one of the inertia, for what the supports and loads at time zero make of the highest
     derivative; gradients take none.
+    Nonlinear physics (``NonlinearForm``, ``Hyperelastic``) takes one factorisation in every Newton iteration of every
+    step, and one for every step on the way back, of the tangent at its solution: factors are not kept.
 
     Parameters
     ----------
     mesh : Mesh
     physics : Physics
+        Linear or nonlinear in the unknowns; linear in their time derivatives.
     supports : sequence of Fixed or WithHistory
         A moving body needs none.
     loads : sequence of loads or WithHistory
         Loads without a history are constant from time zero on.
     scheme : Scheme
     damping : (c_M, c_K)
-        Rayleigh damping ``C = c_M M + c_K K``, besides that of forms with rate 1; second order only.
+        Rayleigh damping ``C = c_M M + c_K K``, besides that of forms with rate 1; second order only. Of nonlinear
+        problems ``c_K`` must be zero, and the parameter ``damping`` is ``(c_M,)``.
     times : Times, optional
         Final time and number of steps, where ``solve`` is not given others.
     initial : (u0, v0), in first order u0, optional
@@ -167,7 +175,13 @@ class Transient(MeshProblem):
                 )
         whole = FemResidual.of(space, replace(bound, external=()), (), supports, parameters)
         self._residual = replace(whole, internal=(*bound.internal, *inertia))
+        self._static = self._nonlinear_part()
         terms = [(course, tuple(load.bind(space, physics))) for load, course in zip(plain, courses, strict=True)]
+        if not all(term.linear for term in (*bound.external, *(term for _, each in terms for term in each))):
+            raise LoadError(
+                "a load that follows the displacement cannot be integrated in time: leave out follower=True, or solve "
+                "for an equilibrium with NonlinearStatic"
+            )
         constant = [term for course, each in terms if course.constant for term in each]
         groups = [(Course(), (*bound.external, *constant))] if bound.external or constant else []
         self._histories = tuple(range(len(groups), len(groups) + sum(not course.constant for course in courses)))
@@ -175,6 +189,26 @@ class Transient(MeshProblem):
         self._load_courses = tuple(course for course, _ in groups)
         self._load_residuals = tuple(replace(whole, internal=(), external=each) for _, each in groups)
         self._held = self._groups_of_supports(supports)
+
+    def _nonlinear_part(self) -> NonlinearResidual | None:
+        """The terms that no time derivative enters, where they are nonlinear in the unknowns; None where they are not.
+
+        ProblemError for what is not integrated in time.
+        """
+        whole = self._residual
+        if whole.is_linear:
+            return None
+        if self._damping[1]:
+            raise ProblemError(
+                f"damping={tuple(map(float, self._damping))}: the stiffness of a nonlinear problem depends on the "
+                "state, so that c_K must be zero; give damping by c_M, or as a form with rate=1"
+            )
+        if not all(term.linear for term in whole.internal if term.rate):
+            raise ProblemError(f"{self._physics!r} is nonlinear in a time derivative, which is not integrated in time")
+        static = tuple(term for term in whole.internal if not term.rate)
+        return NonlinearResidual(
+            whole.space, whole.pattern, static, (), whole.supports, whole.constraints, whole.parameters, whole.kind
+        )
 
     def _groups_of_supports(self, supports: Supports) -> npt.NDArray[np.bool_]:
         """Unknowns of each support, ``(n_supports, n)``; SupportError where two histories hold the same one."""
@@ -227,7 +261,8 @@ class Transient(MeshProblem):
         final = None if self._times is None else np.array(float(self._times.final))
         own = {"final_time": Parameter("constant", (), final)}
         if self._scheme.order == 2:
-            own["damping"] = Parameter("constant", (2,), self._damping)
+            damping = self._damping if self._static is None else self._damping[:1]
+            own["damping"] = Parameter("constant", damping.shape, damping)
         for field in self._initial:
             if field.values is not None:
                 own[field.name] = Parameter("constant", field.values.shape, field.values)
@@ -275,6 +310,7 @@ class Transient(MeshProblem):
         folder: str | os.PathLike[str] | None = None,
         disk: int | str | None = None,
         observe: Sequence[Any] = (),
+        newton: Newton | None = None,
     ) -> HistorySolution:
         """Go through all steps at the given node coordinates (the mesh's own when left out).
 
@@ -296,6 +332,8 @@ class Transient(MeshProblem):
             Most that the folder may take; what is free on the disk when left out.
         observe : sequence of TimeResponse, optional
             Their values are collected on the way, which saves reading states again that are not kept.
+        newton : Newton, optional
+            How the steps of a nonlinear problem are solved; its load steps do not matter.
 
         Returns
         -------
@@ -306,6 +344,10 @@ class Transient(MeshProblem):
         ------
         CheckpointError
             Where states do not fit into the memory or onto the disk, and for a folder of another run.
+        ConvergenceError
+            Where the iterations of a nonlinear step find nothing. The message names step and time; ``level`` is the
+            part of the time that was reached, ``u`` the field there, and ``path`` what it was at the states that are
+            kept, as ``Moment`` s.
         FemadjError
             As ``LinearStatic.solve``.
         """
@@ -319,7 +361,7 @@ class Transient(MeshProblem):
             self._check_initial(fields, x)
         phases = Phases(self.progress)
         with phases("assemble"):
-            motion = self._motion(Design(x, given), steps, fields, own)
+            motion = self._motion(Design(x, given), steps, fields, own, _newton(newton, self._static is None))
         bytes_of_state = 8 * self._scheme.rows * self.n_unknowns
         budget = None if memory is None else bytes_of(memory, "memory", CheckpointError)
         schedule = Schedule.within(steps.steps, bytes_of_state, budget)
@@ -329,13 +371,20 @@ class Transient(MeshProblem):
         visit = solution.watching(_observing(observe))
         if not schedule.complete:
             logging.getLogger("femadj").info("%s", schedule)
+        with phases("time steps" if schedule.complete else f"time steps, {schedule}"):
+            self._march(solution, visit)
+        motion.require_linear_at(solution.u)
+        return replace(solution, seconds=phases.seconds)
+
+    def _march(self, solution: HistorySolution, visit: Visit) -> None:
+        """Go through the steps; errors say where, and keep what was found."""
+        reached = Reached(solution)
         try:
-            with phases("time steps" if schedule.complete else f"time steps, {schedule}"):
-                march(stepper, solution.snapshots, visit)
+            march(solution.stepper, solution.snapshots, reached.then(visit))
         except (SingularSystemError, IndefiniteSystemError, IllConditionedError) as error:
             raise located(error, self._residual.space, self._physics) from error
-        motion.at.require_linear_at(solution.u)
-        return replace(solution, seconds=phases.seconds)
+        except ConvergenceError as error:
+            raise reached.kept(error) from error
 
     def _split(self, parameters: Mapping[str, npt.ArrayLike] | None) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """Values of the parameters of the time, and of the others."""
@@ -350,10 +399,18 @@ class Transient(MeshProblem):
         return Times(float(own["final_time"]), found.steps) if "final_time" in own else found
 
     def _motion(
-        self, design: Design, times: Times, fields: Sequence[InitialField], own: Mapping[str, FloatArray]
+        self,
+        design: Design,
+        times: Times,
+        fields: Sequence[InitialField],
+        own: Mapping[str, FloatArray],
+        newton: Newton,
     ) -> Motion:
         """The equations at a design."""
-        at = self._residual.at(design)
+        linear, static = self._residual, self._static
+        if static is not None:
+            linear = replace(linear, internal=tuple(term for term in linear.internal if term.rate))
+        at = linear.at(design)
         loads = tuple(residual.at(design) for residual in self._load_residuals)
         courses = (*self._load_courses, *self._held_courses)
         for course in courses:
@@ -363,11 +420,13 @@ class Transient(MeshProblem):
         values = [own.get(f.name, v) for f, (v, _) in zip(fields, found, strict=True)]
         slopes = tuple(None if f.name in own else s for f, (_, s) in zip(fields, found, strict=True))
         initial = at.constraints.restrict(np.array(values).reshape(len(values), -1))
-        motion = Motion(
-            at, self._scheme.order, own.get("damping", self._damping), self._damped, loads, self._load_courses,
+        damping = two_constants(own.get("damping", self._damping))
+        equations = (
+            at, self._scheme.order, damping, self._damped, loads, self._load_courses,
             self._held, tuple(self._held_courses), times.at(self._scheme.abscissae), times.grid, self._scheme.means,
             initial, slopes, self._symbolic,
         )  # fmt: skip
+        motion = Motion(*equations) if static is None else NonlinearMotion(*equations, static.at(design), newton)
         motion.require_inertia()
         _ = motion.vectors, motion.coefficients
         return motion
@@ -428,6 +487,16 @@ def _observing(given: Any) -> tuple[Any, ...]:
 def _times(given: Any) -> Times:
     if not isinstance(given, Times):
         raise ProblemError(f"times must be Times(final, steps), not {given!r}")
+    return given
+
+
+def _newton(given: Any, linear: bool) -> Newton:
+    if given is None:
+        return Newton()
+    if not isinstance(given, Newton):
+        raise ProblemError(f"newton must be Newton(...), not {given!r}")
+    if linear:
+        raise ProblemError("newton= is for nonlinear problems; the steps of this one take one linear solve each")
     return given
 
 
