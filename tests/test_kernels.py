@@ -745,9 +745,12 @@ def test_specialised_kernels_do_what_the_general_ones_do(monkeypatch: pytest.Mon
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["triangle6", "quad", "tetra", "tetra10", "hexahedron", "wedge"])
 def test_specialised_kernels_of_the_main_job(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elasticity under a body force, on every cell type, as a large mesh would run it."""
+    """Elasticity under a body force, on cells of every shape and order, as a large mesh would run it.
+
+    The body is the same for all; each size takes seconds to compile.
+    """
 
     def results() -> list[AnyArray]:
         out: list[AnyArray] = []
