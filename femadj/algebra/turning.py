@@ -101,7 +101,7 @@ class Turning:
         return left
 
     def adjoint_left(self, at: AtDesign, state: State, seed: Seed, lam: FloatArray) -> FloatArray:
-        """``s - M x x^T s - (K - lam M) z`` at free unknowns, and ``x^T M z`` along ``M x``; others hold still."""
+        """``s - M x x^T s - (K - lam M) z``, and ``x^T M z`` along ``M x``; nothing at constrained unknowns."""
         some, left, s = turning(seed), np.zeros(lam.shape, state.u.dtype), np.asarray(seed.state)
         values = cast(EigenState, state).values[some]
         x, z, s = state.u[some], lam[some].astype(state.u.dtype), s[some]
