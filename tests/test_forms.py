@@ -362,7 +362,7 @@ def test_other_quadrature() -> None:
     assert domains[0].geometry.n_points == len(quadrature("quad", 7)[1])
 
 
-@pytest.mark.parametrize(("cell", "form", "number"), every(["quad", "quad+triangle", "tetra10"], WITH_PARAMETERS))
+@pytest.mark.parametrize(("cell", "form", "number"), every(["quad+triangle", "tetra10"], WITH_PARAMETERS))
 def test_gradient_by_parameters(cell: str, form: str, number: int) -> None:
     problem = problem_of(cell, form)
     mesh, nc = problem.mesh, components_of(problem.physics, problem.mesh)
@@ -816,7 +816,7 @@ def ordered(form: fa.Form, mesh: fa.Mesh, order: int, facet_order: int) -> fa.Fo
     )
 
 
-@pytest.mark.parametrize("cell", [*SKFEM_CELLS, *CURVED_CELLS])
+@pytest.mark.parametrize("cell", [c for c in (*SKFEM_CELLS, *CURVED_CELLS) if c != "hexahedron27"])  # slow
 def test_matrices_equal_those_of_scikit_fem(cell: str) -> None:
     mesh = mesh_of(cell)
     for form in forms_of(mesh).values():

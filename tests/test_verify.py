@@ -276,14 +276,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_wrong_gradient_is_found(spoil: Callable[[fa.Solution, fa.Evaluation], fa.Evaluation], seed: int) -> None:
+def test_wrong_gradient_is_found(spoil: Callable[[fa.Solution, fa.Evaluation], fa.Evaluation]) -> None:
     problem = problem_of()
-    outcome = fa.verify(problem, Moment(spoil), seed=seed, show=False, check=False)
+    outcome = fa.verify(problem, Moment(spoil), seed=1, show=False, check=False)
     assert not outcome.passed
     with pytest.raises(fa.VerificationError, match=r"Moment[\s\S]*WRONG"):
         outcome.raise_if_wrong()
-    outcome = fa.verify(problem, Moment(spoil), seed=seed, components=0, show=False, check=False)
+    outcome = fa.verify(problem, Moment(spoil), seed=1, components=0, show=False, check=False)
     assert not outcome.passed  # without luck in the choice of components
 
 
