@@ -20,7 +20,7 @@ from femadj.errors import (
     SingularSystemError,
 )
 from femadj.forms.term import Term
-from femadj.mesh import Mesh, checked_points
+from femadj.mesh import Mesh
 from femadj.physics import BoundPhysics, Physics
 from femadj.problems.fem import FemAtDesign, FemResidual
 from femadj.problems.problem import MeshProblem, Settings, loads_of, located, parameters_of, supports_of
@@ -110,11 +110,6 @@ class Static(MeshProblem):
         """The loads."""
         return self._loads
 
-    @property
-    def counts(self) -> Counts:
-        """Analyses and factorisations so far."""
-        raise NotImplementedError
-
     def __repr__(self) -> str:
         supports, counts = self._residual.supports, self.counts
         return shown(
@@ -131,11 +126,7 @@ class Static(MeshProblem):
         self, points: npt.ArrayLike | None, parameters: Mapping[str, npt.ArrayLike] | None, phases: Phases
     ) -> FemAtDesign:
         """Put the problem at node coordinates and parameters, and assemble what does not depend on the state."""
-        mesh = self._mesh
-        x = mesh.points if points is None else checked_points(points, mesh.points.shape)
-        if points is not None:
-            x = x.copy()
-            x.setflags(write=False)
+        x = self._placed(points)
         with phases("assemble"):
             at = self._residual.at(Design(x, self.parameters.given(parameters)))
             at.assemble()

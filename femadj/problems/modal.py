@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.algebra.eigen import Pencil, Symmetric, eigenpairs
-from femadj.algebra.linear_system import Counts
 from femadj.algebra.spectral import Spectral
 from femadj.base.arguments import real_array, whole_number
-from femadj.base.arrays import frozen
 from femadj.base.design import Design
 from femadj.base.display import shown
 from femadj.conditions.supports import Fixed, Supports
@@ -25,7 +23,7 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
-from femadj.mesh import Mesh, checked_points
+from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.physics.base import BoundPhysics
 from femadj.physics.inertia import inertia_terms
@@ -137,11 +135,6 @@ class Modal(MeshProblem):
         """The eigenvalues nearest to it are computed."""
         return self._shift
 
-    @property
-    def counts(self) -> Counts:
-        """Analyses and factorisations so far."""
-        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
-
     def rebuilt(self, points: npt.ArrayLike) -> Modal:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         mesh = self._mesh.with_points(points)
@@ -187,11 +180,9 @@ class Modal(MeshProblem):
         SingularSystemError, IndefiniteSystemError
             For a body that can move, without a shift, and for a shift that is an eigenvalue.
         """
-        mesh = self._mesh
-        x = mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
         phases = Phases(self.progress)
         with phases("assemble"):
-            at = self._residual.at(Design(x, self.parameters.given(parameters)))
+            at = self._residual.at(Design(self._placed(points), self.parameters.given(parameters)))
             at.assemble()
             mass = at.operator(2)
         try:

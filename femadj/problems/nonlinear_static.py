@@ -9,7 +9,6 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.algebra.implicit import Implicit, Iterated, Seed
-from femadj.algebra.linear_system import Counts
 from femadj.algebra.newton import Equilibrium, LoadStep, Newton, equilibrium
 from femadj.algebra.residual import State, Weights
 from femadj.base.arrays import FloatArray, inner
@@ -99,11 +98,6 @@ class NonlinearStatic(Static):
     def newton(self) -> Newton:
         """How it is solved."""
         return self._newton
-
-    @property
-    def counts(self) -> Counts:
-        """Analyses and factorisations so far."""
-        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
 
     def rebuilt(self, points: npt.ArrayLike) -> NonlinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""

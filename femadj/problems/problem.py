@@ -7,7 +7,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
+
+from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import notified, sequence_of, whole_number
+from femadj.base.arrays import FloatArray, frozen
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, unknown_name
@@ -20,12 +24,12 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
-from femadj.mesh import Mesh, require_mesh
+from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Form, Physics
 from femadj.problems.fem import FemResidual
 from femadj.progress import Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Solver
+from femadj.solvers.base import Solver, Symbolic
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
@@ -67,6 +71,7 @@ class MeshProblem(HoldsSolver):
 
     _residual: FemResidual
     _seconds: Mapping[str, float]
+    _symbolic: Symbolic
 
     def _set(self, mesh: Mesh, physics: Physics, settings: Settings) -> None:
         """ProblemError for what is no mesh or physics."""
@@ -114,6 +119,16 @@ class MeshProblem(HoldsSolver):
     def progress(self) -> Progress | None:
         """Who is notified of phases."""
         return self._settings.progress
+
+    @property
+    def counts(self) -> Counts:
+        """Analyses and factorisations so far."""
+        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
+
+    def _placed(self, points: npt.ArrayLike | None) -> FloatArray:
+        """Node coordinates to solve at, checked and read-only; those of the mesh for None."""
+        mesh = self._mesh
+        return mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
 
     def _name_of(self, unknown: int) -> str:
         """Location and component of an unknown."""

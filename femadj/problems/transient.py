@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.algebra.checkpoint import Folder, Schedule, Snapshots, Visit, bytes_of, march, written
-from femadj.algebra.linear_system import Counts
 from femadj.algebra.newton import Newton
 from femadj.algebra.schemes import GeneralisedAlpha
 from femadj.algebra.stepping import Scheme
@@ -37,7 +36,7 @@ from femadj.errors import (
     SingularSystemError,
     SupportError,
 )
-from femadj.mesh import Mesh, checked_points
+from femadj.mesh import Mesh
 from femadj.physics import Physics
 from femadj.physics.inertia import inertia_terms
 from femadj.problems.fem import FemResidual
@@ -268,11 +267,6 @@ class Transient(MeshProblem):
                 own[field.name] = Parameter("constant", field.values.shape, field.values)
         return self._residual.parameters.merged(Parameters(MappingProxyType(own)))
 
-    @property
-    def counts(self) -> Counts:
-        """Analyses and factorisations so far."""
-        return Counts(self._symbolic.analyses, self._symbolic.factorisations)
-
     def rebuilt(self, points: npt.ArrayLike) -> Transient:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         mesh, settings = self._mesh.with_points(points), self._settings
@@ -351,8 +345,7 @@ class Transient(MeshProblem):
         FemadjError
             As ``LinearStatic.solve``.
         """
-        x = self._mesh.points if points is None else np.array(checked_points(points, self._mesh.points.shape))
-        x.setflags(write=False)
+        x = self._placed(points)
         own, given = self._split(parameters)
         steps = self._steps(times, own)
         fields = self._initial
