@@ -21,7 +21,7 @@ from design_iteration import MOVE, case_name, kind_and_size, problem
 
 import femadj as fa
 from femadj.progress import Phases
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix
 from meshes import box, square
 

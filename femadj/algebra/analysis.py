@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from femadj.base.arrays import FloatArray
 from femadj.progress import Phases
-from femadj.solvers.base import Factor, MatrixKind, Solver, Symbolic
+from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import MatrixKind
 from femadj.solvers.structure import CsrPattern
 
 

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from femadj.base.arrays import FloatArray, inner
 from femadj.base.blas import combination, one_thread, products
 from femadj.errors import EigenvalueError
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.solvers.structure import CsrPattern
 
 GAP = 1e-7

@@ -20,7 +20,8 @@ from femadj.algebra.residual import AtDesign, State, Weights
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
 from femadj.progress import Phases
-from femadj.solvers.base import UNIT_ROUNDOFF, Factor, TransposedFactor
+from femadj.solvers.factor import Factor, TransposedFactor
+from femadj.solvers.matrix import UNIT_ROUNDOFF
 from femadj.solvers.nearby import NearbyFactor
 
 

@@ -27,7 +27,9 @@ from femadj.base.pickling import HoldsSolver
 from femadj.errors import FemadjError, LinearSystemError, ResponseError, VerificationError
 from femadj.progress import Phases, Progress
 from femadj.solvers import get_solver
-from femadj.solvers.base import Factor, MatrixKind, Solver
+from femadj.solvers.base import Solver
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import MatrixKind
 from femadj.solvers.structure import CsrPattern
 
 Mode = Literal["auto", "adjoint", "tangent"]

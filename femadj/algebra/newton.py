@@ -33,7 +33,8 @@ from femadj.errors import (
     SingularSystemError,
 )
 from femadj.progress import Phases
-from femadj.solvers.base import UNIT_ROUNDOFF, Factor
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import UNIT_ROUNDOFF
 from femadj.solvers.structure import CsrPattern
 
 SMALLEST_STEP = 2.0**-12

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from femadj.algebra.constraints import AffineMap, Condensed
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
-from femadj.solvers.base import MatrixKind
+from femadj.solvers.matrix import MatrixKind
 from femadj.solvers.structure import CsrPattern
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from femadj.algebra.stepping import Change, LinearEquations, StepMatrix
 from femadj.base.arrays import FloatArray
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 
 
 @dataclass(frozen=True, eq=False)

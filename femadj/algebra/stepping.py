@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from femadj.base.arrays import FloatArray
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 
 
 class StepMatrix(Protocol):

@@ -18,7 +18,7 @@ from femadj.conditions.supports import Prescribed, Supports
 from femadj.errors import SecondOrderError, TangledMeshError
 from femadj.forms.term import Budget, MovingTerm, Term, TermAt
 from femadj.physics import BoundPhysics
-from femadj.solvers.base import UNIT_ROUNDOFF, MatrixKind
+from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters

@@ -27,7 +27,7 @@ from femadj.problems.motion import Motion, Sums
 from femadj.problems.solution import checked_partials, nodal_fields, own_slope
 from femadj.problems.times import Observation, Reading, TimePartials, Times, reading
 from femadj.progress import Phases
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.space.parameters import Parameters
 
 SAVED = 50

@@ -31,7 +31,8 @@ from femadj.problems.fem import FemAtDesign, FemResidual
 from femadj.problems.modes import ModalSolution
 from femadj.problems.problem import MeshProblem, Settings, parameters_of, supports_of
 from femadj.progress import Phases, Progress
-from femadj.solvers.base import Factor, Solver
+from femadj.solvers.base import Solver
+from femadj.solvers.factor import Factor
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 

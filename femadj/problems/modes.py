@@ -26,7 +26,7 @@ from femadj.problems.gradient import Gradient, Partials, all_partials
 from femadj.problems.movable import Linked
 from femadj.problems.solution import StaticProblem, by_parameters, nodal_fields, require_directions, require_no_stage
 from femadj.progress import Phases
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.space.parameters import Parameters
 
 

@@ -25,7 +25,8 @@ from femadj.conditions.history import Course
 from femadj.conditions.supports import unknown_name
 from femadj.errors import LoadError, ProblemError
 from femadj.problems.fem import FemAtDesign
-from femadj.solvers.base import Factor, Symbolic
+from femadj.solvers.base import Symbolic
+from femadj.solvers.factor import Factor
 
 
 @dataclass(frozen=True, eq=False)

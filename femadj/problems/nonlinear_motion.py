@@ -21,7 +21,7 @@ from femadj.errors import ConvergenceError, ProblemError
 from femadj.problems.motion import Motion, Sums
 from femadj.problems.nonlinear_fem import NonlinearAtDesign
 from femadj.progress import Phases
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.solvers.structure import CsrPattern
 
 _PROBE = 1e-3

@@ -33,7 +33,8 @@ from femadj.problems.nonlinear_fem import NonlinearAtDesign, NonlinearResidual
 from femadj.problems.problem import located
 from femadj.problems.solution import Solution
 from femadj.progress import Phases, Progress
-from femadj.solvers.base import Factor, Solver
+from femadj.solvers.base import Solver
+from femadj.solvers.factor import Factor
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 

@@ -27,7 +27,7 @@ from femadj.problems.fem import FemAtDesign
 from femadj.problems.gradient import Gradient, OnDemand, Partials, all_partials
 from femadj.problems.movable import Linked
 from femadj.progress import Phases, Progress
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.space.parameters import Parameters
 
 

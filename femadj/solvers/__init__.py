@@ -7,22 +7,19 @@ from types import MappingProxyType
 
 from femadj.base.arguments import described
 from femadj.errors import SolverError, SolverUnavailableError, choices
-from femadj.solvers.base import (
+from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.factor import Factor, TransposedFactor
+from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
+from femadj.solvers.pardiso import PardisoSolver
+from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     FORWARD_WARNING,
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
     RESIDUAL_TOLERANCE,
-    UNIT_ROUNDOFF,
     Capabilities,
-    Factor,
     FactorStatistics,
-    MatrixKind,
-    Solver,
-    Symbolic,
-    TransposedFactor,
 )
-from femadj.solvers.pardiso import PardisoSolver
 from femadj.solvers.superlu import SuperLUSolver
 
 SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType({"pardiso": PardisoSolver, "superlu": SuperLUSolver})

@@ -6,8 +6,9 @@ import numpy as np
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ConvergenceError
-from femadj.solvers.base import REFINEMENT_THRESHOLD, RESIDUAL_TOLERANCE, Factor, TransposedFactor
+from femadj.solvers.factor import Factor, TransposedFactor
 from femadj.solvers.matrix import Matrix
+from femadj.solvers.statistics import REFINEMENT_THRESHOLD, RESIDUAL_TOLERANCE
 
 _STEPS = 60
 _CONTRACTION = 0.9

@@ -16,22 +16,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import IndefiniteSystemError, SolverError, SolverMemoryError, SolverUnavailableError
-from femadj.solvers.base import (
+from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.checks import singular_system
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import Matrix, MatrixKind, Structure
+from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
     REFINEMENT_THRESHOLD,
     RESIDUAL_TOLERANCE,
     Capabilities,
-    Factor,
-    FloatArray,
-    Matrix,
-    MatrixKind,
     PivotReport,
-    Solver,
-    Structure,
-    Symbolic,
-    singular_system,
 )
 
 FACTORS_PER_ANALYSIS = 8

@@ -9,19 +9,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from femadj.base.arrays import FloatArray
 from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError, SolverMemoryError
-from femadj.solvers.base import (
-    Capabilities,
-    Factor,
-    FloatArray,
-    Matrix,
-    MatrixKind,
-    PivotReport,
-    Solver,
-    Structure,
-    Symbolic,
-    singular_system,
-)
+from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.checks import singular_system
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import Matrix, MatrixKind, Structure
+from femadj.solvers.statistics import Capabilities, PivotReport
 
 _EXACTLY_SINGULAR = "singular"  # in the message of SuperLU's RuntimeError, which has no type of its own
 _ORDERING: dict[MatrixKind, str] = {"spd": "MMD_AT_PLUS_A", "symmetric": "MMD_AT_PLUS_A", "general": "COLAMD"}

@@ -23,7 +23,7 @@ from femadj.errors import (
     SolverUnavailableError,
 )
 from femadj.solvers import pardiso
-from femadj.solvers.base import Factor
+from femadj.solvers.factor import Factor
 from femadj.solvers.pardiso import FACTORS_PER_ANALYSIS, PardisoSolver, PardisoSymbolic
 from tests.solvers.conformance import (
     REGULAR,
