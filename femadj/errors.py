@@ -243,6 +243,13 @@ class SolverMemoryError(SolverError, MemoryError):
         self.needed_bytes = needed_bytes
 
 
+class ApproximationError(SolverError):
+    """A matrix that has no preconditioner of some kind, or iterations that do not converge with it.
+
+    That is no verdict on the matrix; femadj goes on with a factor in double precision.
+    """
+
+
 class ConvergenceError(FemadjError, RuntimeError):
     """Iterations that did not reach their tolerance. What was found until then is kept.
 

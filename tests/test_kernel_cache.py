@@ -187,4 +187,4 @@ def test_one_line_says_that_kernels_are_compiled(folder: Path, caplog: pytest.Lo
 
 def test_kernels_are_kept_where_numba_says(folder: Path) -> None:
     run()
-    assert file(folder, ".nbi").name.startswith(f"test_kernel_cache.tripled_{compile.checksum()}")
+    assert file(folder, ".nbi").name.startswith(f"test_kernel_cache.tripled_{compile.checksum(__name__)}")

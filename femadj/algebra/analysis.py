@@ -11,6 +11,7 @@ from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import MatrixKind
 from femadj.solvers.structure import CsrPattern
+from femadj.solvers.unknowns import PLAIN, Unknowns
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Counts:
 class Analysis:
     """Analyses a structure at its first use, and again when it is another one."""
 
-    def __init__(self, solver: Solver, kind: MatrixKind, name_of: Callable[[int], str] = "unknown {}".format) -> None:
+    def __init__(self, solver: Solver, kind: MatrixKind, unknowns: Unknowns = PLAIN) -> None:
         self._solver = solver
         self._kind: MatrixKind = kind
-        self._name_of = name_of
+        self._unknowns = unknowns
         self._symbolic: Symbolic | None = None
         self._before = Counts(0, 0)
 
@@ -58,15 +59,23 @@ class Analysis:
         """Analyse a structure unless it is the last one."""
         if self._symbolic is None or self._symbolic.pattern is not pattern:
             with phases("analyse"):
-                symbolic = self._solver.analyse(pattern, self._kind, name_of=self._name_of)
+                symbolic = self._solver.analyse(pattern, self._kind, unknowns=self._unknowns)
             if self._symbolic is not None:
                 self._before = self.counts
                 self._symbolic.close()
             self._symbolic = symbolic
         return self._symbolic
 
-    def factor(self, pattern: CsrPattern, values: FloatArray, phases: Phases, *, rounding: float) -> Factor:
+    def factor(
+        self,
+        pattern: CsrPattern,
+        values: FloatArray,
+        phases: Phases,
+        *,
+        rounding: float,
+        modes: Callable[[], FloatArray | None] | None = None,
+    ) -> Factor:
         """Factorise a matrix; its entries are right to ``rounding``, relative to their size."""
         symbolic = self.prepare(pattern, phases)
         with phases("factorise"):
-            return symbolic.factor(values, rounding=rounding)
+            return symbolic.factor(values, rounding=rounding, modes=modes)

@@ -170,6 +170,9 @@ class FunctionsAtDesign:
         """The state that was found: all unknowns are free."""
         return self.x[None]
 
+    def modes(self) -> None:
+        """None are known."""
+
     def residual(self, state: State) -> FloatArray:
         """``r``."""
         return self.functions.residual_at(self.theta, state.u[0])[None]

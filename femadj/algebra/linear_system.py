@@ -31,6 +31,7 @@ from femadj.solvers.base import Solver
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import MatrixKind
 from femadj.solvers.structure import CsrPattern
+from femadj.solvers.unknowns import PLAIN, Unknowns
 
 Mode = Literal["auto", "adjoint", "tangent"]
 
@@ -185,16 +186,16 @@ class LinearSystem(HoldsSolver):
         *,
         check: bool = True,
         progress: Progress | None = None,
-        name_of: Callable[[int], str] = "unknown {}".format,
+        unknowns: Unknowns = PLAIN,
     ) -> LinearSystem:
         """A residual that is linear in its state, seen as ``A(theta) x = b(theta)``.
 
         ``theta`` is one part of its design: the node coordinates for the variable ``"points"``, else the parameter of
-        that name. ``name_of`` says what messages call an unknown.
+        that name. ``unknowns`` says what is known of the unknowns.
         """
         system = cls.__new__(cls)
         system._analytic = None
-        system._begin(residual, variable, solver, check, progress, name_of)
+        system._begin(residual, variable, solver, check, progress, unknowns)
         return system
 
     def _begin(
@@ -204,14 +205,14 @@ class LinearSystem(HoldsSolver):
         solver: Solver,
         check: bool,
         progress: Progress | None,
-        name_of: Callable[[int], str] = "unknown {}".format,
+        unknowns: Unknowns = PLAIN,
     ) -> None:
         self._residual = residual
         self._variable = variable
         self._solver = solver
         self._progress = progress
         self._check = check
-        self._analysis = Analysis(solver, residual.kind, name_of)
+        self._analysis = Analysis(solver, residual.kind, unknowns)
         phases = Phases(progress)
         if residual.structure is not None:
             self._analysis.prepare(residual.structure, phases)
@@ -288,7 +289,7 @@ class LinearSystem(HoldsSolver):
         """Factorise and solve what has been put at a design; ``phases`` measures and shows the phases."""
         phases = Phases(self._progress) if phases is None else phases
         values = at.jacobian(State(at.lifting)).values
-        factor = self._analysis.factor(at.structure, values, phases, rounding=self._residual.rounding)
+        factor = self._analysis.factor(at.structure, values, phases, rounding=self._residual.rounding, modes=at.modes)
         with phases("solve"):
             implicit = Implicit.linear(at, factor)
         return LinearSolution(self, implicit, self.theta_of(at.design), implicit.state.u[0], phases.seconds)

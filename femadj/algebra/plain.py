@@ -138,6 +138,9 @@ class PlainAtDesign:
         """Zero."""
         return np.zeros((1, self.structure.n))
 
+    def modes(self) -> None:
+        """None are known."""
+
     def residual(self, state: State) -> FloatArray:
         """``A x - b``."""
         return self.jvp(state, state.u) - self.assembled.rhs

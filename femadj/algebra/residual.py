@@ -80,6 +80,10 @@ class AtDesign(Protocol):
         """A state that satisfies the constraints, zero at free unknowns, ``(n_cases, n)``."""
         ...
 
+    def modes(self) -> FloatArray | None:
+        """Fields ``(n, n_modes)`` that the matrix maps to zero away from constraints, zero there; None: not known."""
+        ...
+
     def residual(self, state: State) -> FloatArray:
         """``R``, constraints not applied."""
         ...

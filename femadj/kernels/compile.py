@@ -10,9 +10,10 @@ compiler unrolls. What bodies call (the functions of their own module and of ``f
 them. Nothing of it allocates: arrays of one entity are carved from the scratch space, where the compiler knows that
 they do not overlap.
 
-Compiled kernels are kept on disk. The name they are kept under contains their sizes and a checksum of all sources of
-this folder, so that a kernel is compiled anew after any of them has changed. What is kept is an extra: without a place
-to write, on a full disk or beside damaged files everything runs, after one warning, with kernels compiled anew.
+Compiled kernels are kept on disk. The name that one is kept under contains its sizes and a checksum of those sources of
+this folder that it is compiled from, so that it is compiled anew after any of them has changed. What is kept is an
+extra: without a place to write, on a full disk or beside damaged files everything runs, after one warning, with kernels
+compiled anew.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import hashlib
 import logging
 import math
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -46,6 +48,8 @@ from femadj.errors import KernelCacheWarning
 Kernel = Callable[..., Any]
 
 FOLDER = Path(__file__).resolve().parent
+
+_IMPORTED = re.compile(rb"^from femadj\.kernels(?:\.(\w+) import| import ([^\n]+))", re.MULTILINE)
 
 # Sums may be re-ordered and contracted at compile time; NaN and infinity keep their meaning.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -127,12 +131,21 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @cache
-def checksum(folder: Path = FOLDER) -> str:
-    """Of the sources of the kernels."""
+def checksum(module: str, folder: Path = FOLDER) -> str:
+    """Of the sources in this folder that the kernels of a module are compiled from: its own, and what it imports."""
+    sources: dict[str, bytes] = {}
+    pending = ["compile", "entity", module.rpartition(".")[2]]
+    while pending:
+        name = pending.pop()
+        path = folder / f"{name}.py"
+        if name not in sources and path.exists():
+            sources[name] = path.read_bytes()
+            for one, several in _IMPORTED.findall(sources[name]):
+                pending += re.findall(r"\w+", (one or several).decode())
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for name in sorted(sources):
+        digest.update(name.encode())
+        digest.update(sources[name])
     return digest.hexdigest()[:16]
 
 
@@ -313,7 +326,7 @@ def _scope(module: str) -> Mapping[str, Any]:
 def _compile(body: Any, signature: Any, name: str, scope: Mapping[str, Any], **options: Any) -> Kernel:
     """Compile a body and keep it on disk."""
     clone = FunctionType(body.__code__, {**_scope(body.__module__), **scope}, name)
-    clone.__qualname__ = f"{name}_{checksum()}"
+    clone.__qualname__ = f"{name}_{checksum(body.__module__)}"
     clone.__module__ = body.__module__
     kernel: Any = njit(**_OPTIONS, **options)(clone)
     kernel._cache = _cache_of(clone)

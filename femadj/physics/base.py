@@ -95,12 +95,15 @@ class BoundPhysics:
         Whether the matrix is symmetric.
     definite : bool
         Whether it is positive definite once the body is supported.
+    null_modes : callable
+        ``null_modes(points)``: fields that it leaves undetermined where there are no supports.
     """
 
     internal: tuple[Term, ...]
     external: tuple[Term, ...]
     symmetric: bool
     definite: bool
+    null_modes: Callable[[FloatArray], NullModes]
 
 
 class Physics(Protocol):
@@ -263,6 +266,10 @@ class CoefficientPhysics(Unscaled):
         """Names of the components of the unknown."""
         raise NotImplementedError
 
+    def null_modes(self, points: FloatArray) -> NullModes:
+        """Fields without energy."""
+        raise NotImplementedError
+
     def law(self, mesh: Mesh) -> TensorLaw:
         """The law of the bilinear form."""
         return self.coefficient(mesh).law(mesh.dim, self.thickness_in(mesh.dim))
@@ -279,7 +286,7 @@ class CoefficientPhysics(Unscaled):
             IntegralTerm.of(fields, law, symmetric=law.symmetric)
             for fields in space.maps("cells", order=order, gradients=True)
         ]
-        return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric)
+        return BoundPhysics(tuple(terms), (), law.symmetric, law.symmetric, self.null_modes)
 
 
 BY_CELL = ", a mapping of cell group to numbers, or CellField(values) with one for each cell"

@@ -278,7 +278,7 @@ class Form(Unscaled):
         if self._definite is not None:
             definite = self._definite
         terms = [as_general(term) if self._symmetric is False else term for _, term in internal]
-        return BoundPhysics(tuple(terms), tuple(external), symmetric, symmetric and definite)
+        return BoundPhysics(tuple(terms), tuple(external), symmetric, symmetric and definite, self.null_modes)
 
     def _external(self, space: Discretisation, parameters: Parameters, order: int | None) -> list[IntegralTerm]:
         """The linear forms."""

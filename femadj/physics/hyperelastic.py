@@ -120,7 +120,7 @@ class Hyperelastic(Body):
         terms = [
             IntegralTerm.of(fields, law, symmetric=True) for fields in space.maps("cells", order=order, gradients=True)
         ]
-        return BoundPhysics(tuple(terms), (), True, self.definite)
+        return BoundPhysics(tuple(terms), (), True, self.definite, self.null_modes)
 
     def null_modes(self, points: npt.NDArray[np.float64]) -> NullModes:
         """Translations and infinitesimal rotations."""

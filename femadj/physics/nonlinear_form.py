@@ -112,7 +112,7 @@ class NonlinearForm(Form):
             raise FormError(f"definite=True, but not even symmetric in u and v are: {', '.join(map(repr, unequal))}")
         symmetric = not unequal and self._symmetric is not False
         terms = tuple(term if symmetric or term.rate else _as_general(term) for term in internal)
-        return BoundPhysics(terms, tuple(external), symmetric, symmetric and bool(self._definite))
+        return BoundPhysics(terms, tuple(external), symmetric, symmetric and bool(self._definite), self.null_modes)
 
     def _internal(
         self, integral: Integral, space: Discretisation, parameters: Parameters, order: int | None

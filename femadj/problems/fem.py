@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -18,6 +18,7 @@ from femadj.conditions.supports import Prescribed, Supports
 from femadj.errors import SecondOrderError, TangledMeshError
 from femadj.forms.term import Budget, MovingTerm, Term, TermAt
 from femadj.physics import BoundPhysics
+from femadj.physics.base import NullModes
 from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.structure import CsrPattern
 from femadj.space.discretisation import Discretisation
@@ -44,6 +45,8 @@ class FemResidual:
     parameters : Parameters
         Declared parameters with their values.
     kind : MatrixKind
+    null_modes : callable
+        ``null_modes(points)``: what the internal terms leave undetermined without supports.
     """
 
     space: Discretisation
@@ -54,6 +57,7 @@ class FemResidual:
     constraints: Selection
     parameters: Parameters
     kind: MatrixKind
+    null_modes: Callable[[FloatArray], NullModes]
 
     @classmethod
     def of(
@@ -69,7 +73,8 @@ class FemResidual:
         pattern = space.pattern(symmetric=physics.symmetric)
         constraints = Selection.of(pattern.csr, supports.fixed)
         external = (*physics.external, *loads)
-        return cls(space, pattern, physics.internal, external, supports, constraints, parameters, kind)
+        modes = physics.null_modes
+        return cls(space, pattern, physics.internal, external, supports, constraints, parameters, kind, modes)
 
     @property
     def symmetric(self) -> bool:
@@ -252,6 +257,18 @@ class FemAtDesign:
         fixed, forces = self.constraints.unknowns, np.zeros(state.u.shape)
         forces[:, fixed] = (self.condensed.rows @ state.u.T).T - self.load.ravel()[fixed]
         return forces
+
+    def modes(self) -> FloatArray | None:
+        """Fields ``(n, n_modes)`` that the matrix maps to zero away from supports, zero there.
+
+        Constants where the physics does not tell; None for unknowns that are no values at mesh nodes.
+        """
+        if not self.space.nodal:
+            return None
+        fields, nc = self.problem.null_modes(self.points).fields, self.space.n_components
+        if not len(fields):
+            fields = np.tile(np.eye(nc)[:, None], (1, len(self.points), 1))
+        return np.ascontiguousarray(self.constraints.restrict(fields.reshape(len(fields), -1)).T)
 
     # ------------------------------------------------------------------ the residual and its products
     def residual(self, state: State) -> FloatArray:

@@ -165,7 +165,7 @@ class LinearStatic(Static):
     """
 
     def _analyse(self) -> None:
-        self._linear = LinearSystem.over(self._residual, POINTS, self._solver, name_of=self._name_of)
+        self._linear = LinearSystem.over(self._residual, POINTS, self._solver, unknowns=self._unknowns)
 
     def _residual_of(
         self,

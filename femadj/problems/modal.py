@@ -95,7 +95,8 @@ class Modal(MeshProblem):
         with phases("prepare kernels"):
             self._residual.prepare()
         with phases("analyse"):
-            self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, name_of=self._name_of)
+            residual = self._residual
+            self._symbolic = self._solver.analyse(residual.structure, residual.kind, unknowns=self._unknowns)
         self._seconds = phases.seconds
 
     def _bound(self, parameters: Parameters) -> FemResidual:

@@ -81,7 +81,7 @@ class NonlinearStatic(Static):
         )  # fmt: skip
 
     def _analyse(self) -> None:
-        self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, name_of=self._name_of)
+        self._symbolic = self._solver.analyse(self._residual.structure, self._residual.kind, unknowns=self._unknowns)
 
     def _residual_of(
         self,

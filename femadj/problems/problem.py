@@ -30,6 +30,7 @@ from femadj.problems.fem import FemResidual
 from femadj.progress import Progress
 from femadj.solvers import get_solver
 from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.unknowns import Unknowns
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
@@ -129,6 +130,12 @@ class MeshProblem(HoldsSolver):
         """Node coordinates to solve at, checked and read-only; those of the mesh for None."""
         mesh = self._mesh
         return mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
+
+    @property
+    def _unknowns(self) -> Unknowns:
+        """What the solver may know of the unknowns."""
+        space = self._residual.space
+        return Unknowns(self._name_of, space.n_components if space.nodal else 1, self._mesh.dim)
 
     def _name_of(self, unknown: int) -> str:
         """Location and component of an unknown."""

@@ -140,7 +140,7 @@ class Transient(MeshProblem):
         with phases("analyse"):
             alone = 1 if threads is None and isinstance(solver, str) else None
             self._symbolic = self._solver.analyse(
-                self._residual.structure, self._residual.kind, threads=alone, name_of=self._name_of
+                self._residual.structure, self._residual.kind, threads=alone, unknowns=self._unknowns
             )
         self._seconds = phases.seconds
 
@@ -206,7 +206,15 @@ class Transient(MeshProblem):
             raise ProblemError(f"{self._physics!r} is nonlinear in a time derivative, which is not integrated in time")
         static = tuple(term for term in whole.internal if not term.rate)
         return NonlinearResidual(
-            whole.space, whole.pattern, static, (), whole.supports, whole.constraints, whole.parameters, whole.kind
+            whole.space,
+            whole.pattern,
+            static,
+            (),
+            whole.supports,
+            whole.constraints,
+            whole.parameters,
+            whole.kind,
+            whole.null_modes,
         )
 
     def _groups_of_supports(self, supports: Supports) -> npt.NDArray[np.bool_]:

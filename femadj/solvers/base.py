@@ -29,6 +29,7 @@ from femadj.solvers.statistics import (
     Tolerances,
 )
 from femadj.solvers.structure import CsrPattern
+from femadj.solvers.unknowns import PLAIN, Unknowns
 
 
 class Solver(ABC):
@@ -70,7 +71,7 @@ class Solver(ABC):
         kind: MatrixKind,
         *,
         threads: int | None = None,
-        name_of: Callable[[int], str] = "unknown {}".format,
+        unknowns: Unknowns = PLAIN,
     ) -> Symbolic:
         """Order and analyse a structure, once for all matrices on it.
 
@@ -82,8 +83,8 @@ class Solver(ABC):
             What the matrices on this structure are.
         threads : int, optional
             Overrides the solver's own number of threads; fixed for everything that follows on this structure.
-        name_of : callable, optional
-            What messages call an unknown, given its number.
+        unknowns : Unknowns, optional
+            What is known of the unknowns.
 
         Raises
         ------
@@ -97,7 +98,7 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        return self._analyse(Structure(pattern, kind, name_of), self.threads if threads is None else threads)
+        return self._analyse(Structure(pattern, kind, unknowns), self.threads if threads is None else threads)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
@@ -140,7 +141,13 @@ class Symbolic(ABC):
         """Kind of the matrices."""
         return self._structure.kind
 
-    def factor(self, values: FloatArray, *, rounding: float = UNIT_ROUNDOFF) -> Factor:
+    def factor(
+        self,
+        values: FloatArray,
+        *,
+        rounding: float = UNIT_ROUNDOFF,
+        modes: Callable[[], FloatArray | None] | None = None,
+    ) -> Factor:
         """Factorise the matrix with these values.
 
         Parameters
@@ -150,6 +157,8 @@ class Symbolic(ABC):
             write to the array while the factor is in use.
         rounding : float
             Relative error of the values, which bounds of the error of solutions account for.
+        modes : callable, optional
+            Fields ``(n, n_modes)`` that the matrix without supports maps to zero, see :class:`Matrix`.
 
         Raises
         ------
@@ -176,7 +185,7 @@ class Symbolic(ABC):
             if structure.upper:
                 concerned = np.concatenate([concerned, structure.indices[entries]])
             raise non_finite("the matrix", np.unique(concerned))
-        matrix = Matrix(structure, values, rounding)
+        matrix = Matrix(structure, values, rounding, modes)
         rows, columns = matrix.sums
         if not np.isfinite(rows).all():
             raise non_finite("the sum of absolute values", np.flatnonzero(~np.isfinite(rows)))

@@ -293,8 +293,8 @@ class Factor(HoldsSolver, ABC):
         if where is not None and not error <= FORWARD_WARNING:
             message = (
                 f"the solution may be wrong by {error:.1e} of its size, most of all in "
-                f"{self._matrix.structure.name_of(where)}, because rounding is amplified: the condition number is "
-                f"{condition:.1e}"
+                f"{self._matrix.structure.unknowns.name_of(where)}, because rounding is amplified: "
+                f"the condition number is {condition:.1e}"
             )
             if not error <= self.tolerances.forward:
                 advice = (

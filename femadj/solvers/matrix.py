@@ -13,6 +13,7 @@ from femadj.base.arrays import FloatArray
 from femadj.errors import SingularSystemError, SolverError
 from femadj.kernels import sparse
 from femadj.solvers.structure import CsrPattern
+from femadj.solvers.unknowns import PLAIN, Unknowns
 
 MatrixKind = Literal["spd", "symmetric", "general"]
 """``"spd"``: symmetric positive definite. ``"symmetric"``: may be indefinite. ``"general"``: neither."""
@@ -28,8 +29,8 @@ class Structure:
     kind : MatrixKind
         Decides which triangle must be stored: ``"upper"`` for ``"spd"`` and ``"symmetric"``, ``"full"`` for
         ``"general"``.
-    name_of : callable, optional
-        What messages call an unknown, given its number.
+    unknowns : Unknowns, optional
+        What is known of the unknowns.
 
     Raises
     ------
@@ -40,9 +41,7 @@ class Structure:
         If a row or column has no entry at all.
     """
 
-    def __init__(
-        self, pattern: CsrPattern, kind: MatrixKind, name_of: Callable[[int], str] = "unknown {}".format
-    ) -> None:
+    def __init__(self, pattern: CsrPattern, kind: MatrixKind, unknowns: Unknowns = PLAIN) -> None:
         triangle = "full" if kind == "general" else "upper"
         if pattern.triangle != triangle:
             raise SolverError(
@@ -52,7 +51,7 @@ class Structure:
         _check_compressed_rows(indptr, indices, upper=triangle == "upper")
         self.pattern = pattern
         self.kind: MatrixKind = kind
-        self.name_of = name_of
+        self.unknowns = unknowns
         self.n = pattern.n
         self.upper = triangle == "upper"
         self.indptr = np.ascontiguousarray(indptr, np.int64)
@@ -158,6 +157,9 @@ class Matrix:
     values : (nnz,) float64
     rounding : float
         Relative error of the values.
+    modes : callable or None
+        ``modes()``: fields ``(n, n_modes)``, zero at supports, that the matrix maps to zero away from them (rigid
+        motions, constants), which multigrid methods interpolate exactly. None where they are not known.
     rows, columns : (n,) float64
         Factors of the equilibrated matrix ``rows_i a_ij columns_j``.
     scaled : bool
@@ -166,10 +168,17 @@ class Matrix:
         Sums of absolute values of rows and columns.
     """
 
-    def __init__(self, structure: Structure, values: FloatArray, rounding: float) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        values: FloatArray,
+        rounding: float,
+        modes: Callable[[], FloatArray | None] | None = None,
+    ) -> None:
         self.structure = structure
         self.values = values
         self.rounding = rounding
+        self.modes = modes
         ones = np.ones(structure.n)
         by_row = self.absolute(ones)
         self.sums = by_row, by_row if structure.upper else self.absolute(ones, transposed=True)
