@@ -98,7 +98,8 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        return self._analyse(Structure(pattern, kind, unknowns), self.threads if threads is None else threads)
+        threads = self.threads if threads is None else threads
+        return self._analyse(Structure(pattern, kind, unknowns, threads), threads)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
@@ -124,11 +125,12 @@ class Symbolic(ABC):
         Symbolic analyses made so far; stays 1 unless the solver had to analyse again.
     """
 
+    factorisations: int = 0
+    analyses: int = 0
+
     def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
         self._structure = structure
         self.tolerances = tolerances
-        self.factorisations = 0
-        self.analyses = 0
         self._closed = False
 
     @property
