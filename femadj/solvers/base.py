@@ -123,10 +123,13 @@ class Symbolic(ABC):
         Numeric factorisations made so far.
     analyses : int
         Symbolic analyses made so far; stays 1 unless the solver had to analyse again.
+    name : str
+        Of what was chosen for the structure; empty where the solver has no choice.
     """
 
     factorisations: int = 0
     analyses: int = 0
+    name: str = ""
 
     def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
         self._structure = structure

@@ -82,7 +82,9 @@ class LiveSolver(Solver):
         self.rungs = tuple(rungs)
         self.lag = lag
         self.name = name or exact.name
-        self.capabilities = replace(exact.capabilities, factors_per_analysis=None)
+        known = exact.capabilities
+        direct = not rungs and not lag
+        self.capabilities = replace(known, factors_per_analysis=None, inertia=known.inertia and direct, lags=bool(lag))
 
     def _analyse(self, structure: Structure, threads: int | None) -> LiveSymbolic:
         return LiveSymbolic(self, structure, threads)
@@ -93,6 +95,7 @@ class LiveSymbolic(Symbolic):
 
     def __init__(self, solver: LiveSolver, structure: Structure, threads: int | None) -> None:
         super().__init__(structure, solver.tolerances)
+        self.name = solver.name
         self._live = LiveInverse(solver, structure, threads)
 
     @property

@@ -53,6 +53,8 @@ class Capabilities:
         The numbers of positive and negative eigenvalues are reported for symmetric matrices.
     device : "cpu" or "cuda"
         Where the factor lives.
+    lags : bool
+        A factor, or another preconditioner, may serve several matrices.
     """
 
     kinds: frozenset[MatrixKind]
@@ -63,6 +65,7 @@ class Capabilities:
     values_in_place: bool
     inertia: bool
     device: Literal["cpu", "cuda"]
+    lags: bool = False
 
 
 @dataclass(frozen=True)
