@@ -25,7 +25,6 @@ from femadj.solvers.mkl import (
 )
 from femadj.solvers.statistics import PivotReport
 
-_LARGEST = 1e18  # scaled entry up to which products stay far from the largest number in single precision
 _SMALL_PIVOT = 1e-6  # ratio below which pivots of indefinite matrices are looked for elsewhere
 
 
@@ -192,8 +191,8 @@ class SinglePrecisionFactor:
 def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
     """Scales of rows and columns, and the scaled entries in single precision.
 
-    Positive definite matrices get a unit diagonal, others the sums of rows and columns nearly one: neither units nor
-    jumps of coefficients leave the range of the numbers.
+    Positive definite matrices get a unit diagonal, others even sums of rows and columns, and the largest entry is about
+    one: neither units nor jumps of coefficients leave the range of the numbers.
     """
     structure, values = matrix.structure, matrix.values
     if structure.kind == "spd":
@@ -207,9 +206,10 @@ def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
     else:
         rows, columns, scaled = matrix.rows, matrix.columns, matrix.equilibrated(always=True)
     largest = max(float(scaled.max()), -float(scaled.min()))
-    if not largest <= _LARGEST:
-        raise _none_because(f"a scaled entry is {largest:.1e}")
-    return rows, columns, scaled.astype(np.float32)
+    if not 0.0 < largest < np.inf:
+        raise _none_because(f"the largest of the scaled entries is {largest}")
+    unit = float(np.ldexp(1.0, -round(np.log2(largest))))
+    return rows * unit, columns, (scaled * unit).astype(np.float32)
 
 
 def _none_because(reason: str) -> ApproximationError:

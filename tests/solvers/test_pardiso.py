@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import subprocess
 import sys
 import threading
@@ -55,27 +54,6 @@ pytestmark = pytest.mark.skipif(make_solver() is None, reason="pypardiso or MKL 
 @pytest.fixture
 def solver() -> PardisoSolver:
     return PardisoSolver()
-
-
-@pytest.fixture
-def mkl() -> ctypes.CDLL:
-    import pypardiso
-
-    library = ctypes.CDLL(pypardiso.ps.libmkl._name)
-    library.MKL_Mem_Stat.restype = ctypes.c_int64
-    return library
-
-
-@pytest.fixture
-def allocated(mkl: ctypes.CDLL) -> Callable[[], int]:
-    """Bytes that MKL holds now."""
-
-    def measure() -> int:
-        gc.collect()
-        mkl.MKL_Free_Buffers()
-        return int(mkl.MKL_Mem_Stat(ctypes.byref(ctypes.c_int())))
-
-    return measure
 
 
 def analysed(solver: PardisoSolver, matrix: sp.sparray, kind: str = "spd") -> tuple[PardisoSymbolic, np.ndarray]:
