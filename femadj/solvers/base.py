@@ -146,6 +146,11 @@ class Symbolic(ABC):
         """Kind of the matrices."""
         return self._structure.kind
 
+    @property
+    def needed_bytes(self) -> int | None:
+        """Memory that the analysis and one factor take, estimated before there is one; None where that is not known."""
+        return None
+
     def factor(
         self,
         values: FloatArray,
@@ -205,6 +210,12 @@ class Symbolic(ABC):
                 raise IndefiniteSystemError(
                     f"the matrix is not positive definite: diagonal entry {k} is {diagonal[k]:.3g}", k
                 )
+        return self.factor_of(matrix)
+
+    def factor_of(self, matrix: Matrix) -> Factor:
+        """Factorise a matrix on this structure that was checked as :meth:`factor` does it; errors as there."""
+        if self._closed:
+            raise SolverError("this analysis has been closed")
         return self._factor(matrix)
 
     @abstractmethod
