@@ -243,4 +243,5 @@ class Native:
         )
         if scalars[1]:
             raise SolverError(f"PARDISO did not return the pivots ({int(scalars[1])})")
-        return pivots.astype(np.float64), diagonal.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # they are NaN where single precision is not enough
+            return pivots.astype(np.float64), diagonal.astype(np.float64)
