@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from femadj.base.memory import available_bytes
 from femadj.errors import (
     IllConditionedError,
     IllConditionedWarning,
     IndefiniteSystemError,
     SingularSystemError,
     SolverError,
+    SolverMemoryError,
     SolverUnavailableError,
 )
 from femadj.solvers import mkl as driver
@@ -347,3 +349,24 @@ def test_pivots_are_reported(solver: PardisoSolver) -> None:
     assert 0.1 < statistics.smallest_pivot_ratio < statistics.largest_pivot_ratio < 1.0 + 1e-12
     assert statistics.perturbed_pivots == 0
     assert statistics.fill_nnz > statistics.nnz
+
+
+def test_a_factor_that_will_not_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With figures, before the machine runs out of memory; later factors are made."""
+    from femadj.solvers import handle
+
+    pattern, values = handed_over(laplacian(30), "spd")
+    symbolic = PardisoSolver().analyse(pattern, "spd")
+    needed = symbolic.needed_bytes
+    assert needed is not None
+    monkeypatch.setattr(handle, "_CERTAIN", 0)
+    monkeypatch.setattr(handle, "available_bytes", lambda: needed // 8)
+    with pytest.raises(SolverMemoryError, match=r"double precision takes about .* GB are available"):
+        symbolic.factor(values)
+    monkeypatch.setattr(handle, "available_bytes", lambda: 2 * needed)
+    np.testing.assert_allclose(laplacian(30) @ symbolic.factor(values).solve(np.ones(900)), 1.0)
+
+
+def test_available_memory() -> None:
+    found = available_bytes()
+    assert found is None or 2**20 < found < 2**50
