@@ -10,7 +10,7 @@ _UNLIMITED = 2**60
 
 
 def available_bytes() -> int | None:
-    """Memory that can still be taken: of the machine, and of a control group that limits it; None where neither tells."""
+    """Memory that can still be taken, of the machine and of a control group that limits it; None: not known."""
     found = [each for each in (_of_machine(), _of_group()) if each is not None]
     return min(found, default=None)
 

@@ -361,7 +361,7 @@ def test_a_factor_that_will_not_fit_is_refused_beforehand(monkeypatch: pytest.Mo
     assert needed is not None
     monkeypatch.setattr(handle, "_CERTAIN", 0)
     monkeypatch.setattr(handle, "available_bytes", lambda: needed // 8)
-    with pytest.raises(SolverMemoryError, match=r"double precision takes about .* GB are available"):
+    with pytest.raises(SolverMemoryError, match=r"double precision takes about .* GB, and .* GB are available"):
         symbolic.factor(values)
     monkeypatch.setattr(handle, "available_bytes", lambda: 2 * needed)
     np.testing.assert_allclose(laplacian(30) @ symbolic.factor(values).solve(np.ones(900)), 1.0)
