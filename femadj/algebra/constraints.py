@@ -62,6 +62,16 @@ class Condensed:
         """The same, transposed: ``(n_constrained, n)``."""
         return self.rows if self.taken_columns is None else csr_array(self.columns.T)
 
+    def absolute(self) -> Condensed:
+        """The matrix of the absolute values."""
+        rows, columns = self.taken_rows, self.taken_columns
+        return Condensed(
+            np.abs(self.values),
+            np.abs(self.diagonal),
+            rows._replace(values=np.abs(rows.values)),
+            None if columns is None else columns._replace(values=np.abs(columns.values)),
+        )
+
     def times(
         self, pattern: CsrPattern, constraints: AffineMap, x: FloatArray, *, transpose: bool = False
     ) -> FloatArray:
