@@ -89,11 +89,12 @@ def test_threads_are_pinned(mkl: ctypes.CDLL, kind: str) -> None:
 
 def test_default_threads_are_those_at_the_analysis(mkl: ctypes.CDLL, solver: PardisoSolver) -> None:
     before = mkl.MKL_Get_Max_Threads()
-    symbolic, values = analysed(solver, laplacian(50))
+    assert analysed(solver, laplacian(50))[0].threads == 1  # few entries
+    symbolic, values = analysed(solver, laplacian(120))
     assert symbolic.threads == before
     previous = mkl.MKL_Set_Num_Threads_Local(1)
     try:
-        assert_solves(symbolic.factor(values), laplacian(50))
+        assert_solves(symbolic.factor(values), laplacian(120))
         assert mkl.MKL_Get_Max_Threads() == 1
     finally:
         mkl.MKL_Set_Num_Threads_Local(previous)
