@@ -7,6 +7,7 @@ the phases are called directly on the arrays that callers hand over.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections import deque
@@ -33,6 +34,9 @@ from femadj.solvers.statistics import (
 
 FACTORS_PER_ANALYSIS = 8
 """Factors that can share one analysis; a place takes memory only while a factor is in it."""
+
+WITHOUT_MKL = "FEMADJ_WITHOUT_MKL"
+"""Environment variable that hides PARDISO, to see what happens where there is no MKL: any value but 0."""
 
 _ANALYSE, _FACTORISE, _SOLVE, _RELEASE_FACTOR, _RELEASE_ALL = 11, 22, 33, 0, -1
 
@@ -84,6 +88,8 @@ class _Library:
 
     def __init__(self) -> None:
         pointer = ctypes.c_void_p
+        if os.environ.get(WITHOUT_MKL, "0") not in ("", "0"):
+            raise SolverUnavailableError(f"solver 'pardiso' is hidden by {WITHOUT_MKL}={os.environ[WITHOUT_MKL]}")
         try:
             # Imported here: the search for the library takes a while and may fail, and other solvers do
             # without it.
@@ -371,7 +377,7 @@ class PardisoSolver(Solver):
     Raises
     ------
     SolverUnavailableError
-        If pypardiso or MKL cannot be loaded.
+        If pypardiso or MKL cannot be loaded, or are hidden by :data:`WITHOUT_MKL`.
     """
 
     name = "pardiso"

@@ -42,14 +42,15 @@ from tests.solvers.conformance import (
 MIB = 2**20
 
 
-def make_solver() -> PardisoSolver | None:
+def what_is_missing() -> str:
     try:
-        return PardisoSolver()
-    except SolverUnavailableError:
-        return None
+        PardisoSolver()
+    except SolverUnavailableError as error:
+        return str(error)
+    return ""
 
 
-pytestmark = pytest.mark.skipif(make_solver() is None, reason="pypardiso or MKL is missing")
+pytestmark = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing() or "nothing is missing")
 
 
 @pytest.fixture
