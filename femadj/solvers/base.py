@@ -20,6 +20,7 @@ from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverErro
 from femadj.solvers.checks import as_float_array, non_finite
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, MatrixKind, Structure
+from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -56,6 +57,8 @@ class Solver(ABC):
 
     name: str
     capabilities: Capabilities
+    in_single_precision: Callable[[Structure, int | None], Approximation] | None = None
+    """Its factors in single precision, on a structure; None where it has none."""
 
     def __init__(
         self,

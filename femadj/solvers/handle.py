@@ -101,9 +101,9 @@ class Handle:
         if available is not None and needed > available:
             precision = "single" if self.options.single else "double"
             raise SolverMemoryError(
-                f"a factor in {precision} precision takes about {needed / 1e9:.2g} GB, and {available / 1e9:.2g} GB are "
-                "available. Drop solutions that keep factors, use a coarser mesh or solver='amg' where it serves, or make "
-                "more memory available",
+                f"a factor in {precision} precision takes about {needed / 1e9:.2g} GB, and there are "
+                f"{available / 1e9:.2g} GB. Drop solutions that keep factors, use a coarser mesh or solver='amg' where it "
+                "serves, or make more memory available",
                 needed,
             )
 

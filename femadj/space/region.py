@@ -22,7 +22,7 @@ AnyArray = npt.NDArray[Any]
 S = TypeVar("S")
 T = TypeVar("T")
 
-SPECIALISED_ENTITIES = 800
+SPECIALISED_ENTITIES = 1_500
 """Domains with at least this many entities get kernels compiled for their sizes, which are four to eight times as fast;
 below, a pass takes so little that it does not matter."""
 
