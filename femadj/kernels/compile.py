@@ -335,13 +335,22 @@ def _compile(body: Any, signature: Any, name: str, scope: Mapping[str, Any], **o
     return kernel
 
 
-def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: compile a function without sizes for these argument types when it is first called."""
+def compile_once(body: Any, arguments: Any, name: str, scope: Mapping[str, Any]) -> Kernel:
+    """Compile a function for these argument types, with other functions in place of some that it calls."""
+    return _compile(body, arguments, name, scope)
+
+
+def compiled(*arguments: Any, fast: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: compile a function without sizes for these argument types when it is first called.
+
+    ``fast``: its sums may be reordered, so that they are done in vectors.
+    """
+    options = {"fastmath": _FAST} if fast else {}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @cache
         def kernel() -> Kernel:
-            return _compile(function, arguments, function.__name__, {})
+            return _compile(function, arguments, function.__name__, {}, **options)
 
         @wraps(function)
         def call(*values: Any) -> Any:
