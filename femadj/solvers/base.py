@@ -98,7 +98,8 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        return self._analyse(Structure(pattern, kind, unknowns), self.threads if threads is None else threads)
+        threads = self.threads if threads is None else threads
+        return self._analyse(Structure(pattern, kind, unknowns, threads), threads)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
@@ -122,13 +123,17 @@ class Symbolic(ABC):
         Numeric factorisations made so far.
     analyses : int
         Symbolic analyses made so far; stays 1 unless the solver had to analyse again.
+    name : str
+        Of what was chosen for the structure; empty where the solver has no choice.
     """
+
+    factorisations: int = 0
+    analyses: int = 0
+    name: str = ""
 
     def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
         self._structure = structure
         self.tolerances = tolerances
-        self.factorisations = 0
-        self.analyses = 0
         self._closed = False
 
     @property
@@ -140,6 +145,11 @@ class Symbolic(ABC):
     def kind(self) -> MatrixKind:
         """Kind of the matrices."""
         return self._structure.kind
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """Memory that the analysis and one factor take, estimated before there is one; None where that is not known."""
+        return None
 
     def factor(
         self,
@@ -200,6 +210,12 @@ class Symbolic(ABC):
                 raise IndefiniteSystemError(
                     f"the matrix is not positive definite: diagonal entry {k} is {diagonal[k]:.3g}", k
                 )
+        return self.factor_of(matrix)
+
+    def factor_of(self, matrix: Matrix) -> Factor:
+        """Factorise a matrix on this structure that was checked as :meth:`factor` does it; errors as there."""
+        if self._closed:
+            raise SolverError("this analysis has been closed")
         return self._factor(matrix)
 
     @abstractmethod

@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from femadj.errors import SolverError, SolverUnavailableError
-from femadj.solvers import SOLVERS, Solver, available_solvers, get_solver
+from femadj.solvers import ITERATED, SOLVERS, Solver, available_solvers, get_solver
 from tests.solvers.conformance import SolverConformance
 
 
-@pytest.fixture(params=list(SOLVERS))
+@pytest.fixture(params=[*SOLVERS, *ITERATED])
 def solver(request: pytest.FixtureRequest) -> Solver:
-    if request.param not in available_solvers():
+    if request.param in SOLVERS and request.param not in available_solvers():
         pytest.skip(f"{request.param} does not work here")
     return get_solver(request.param)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from femadj.errors import (
     SolverError,
     SolverUnavailableError,
 )
-from femadj.solvers import pardiso
+from femadj.solvers import mkl as driver
 from femadj.solvers.factor import Factor
 from femadj.solvers.pardiso import FACTORS_PER_ANALYSIS, PardisoSolver, PardisoSymbolic
 from tests.solvers.conformance import (
@@ -55,27 +54,6 @@ pytestmark = pytest.mark.skipif(make_solver() is None, reason="pypardiso or MKL 
 @pytest.fixture
 def solver() -> PardisoSolver:
     return PardisoSolver()
-
-
-@pytest.fixture
-def mkl() -> ctypes.CDLL:
-    import pypardiso
-
-    library = ctypes.CDLL(pypardiso.ps.libmkl._name)
-    library.MKL_Mem_Stat.restype = ctypes.c_int64
-    return library
-
-
-@pytest.fixture
-def allocated(mkl: ctypes.CDLL) -> Callable[[], int]:
-    """Bytes that MKL holds now."""
-
-    def measure() -> int:
-        gc.collect()
-        mkl.MKL_Free_Buffers()
-        return int(mkl.MKL_Mem_Stat(ctypes.byref(ctypes.c_int())))
-
-    return measure
 
 
 def analysed(solver: PardisoSolver, matrix: sp.sparray, kind: str = "spd") -> tuple[PardisoSymbolic, np.ndarray]:
@@ -294,25 +272,25 @@ def test_wide_integers_indefinite() -> None:
         factorise(PardisoSolver(index_width=64), shifted(30, 0.5), "spd")
 
 
-@pytest.mark.parametrize("phase", [pardiso._ANALYSE, pardiso._FACTORISE])
+@pytest.mark.parametrize("phase", [driver.ANALYSE, driver.FACTORISE])
 def test_change_to_wide_integers(monkeypatch: pytest.MonkeyPatch, solver: PardisoSolver, phase: int) -> None:
     """As if the factor had more entries than 32 bits count."""
-    call = pardiso._Native.call
+    call = driver.Native.call
 
-    def overflowing(self: pardiso._Native, number: int, *arguments: object, **named: object) -> None:
+    def overflowing(self: driver.Native, number: int, *arguments: object, **named: object) -> None:
         if number == phase and not self.options.wide:
-            raise pardiso._PardisoFailureError(-8, number, -1)
+            raise driver.PardisoFailureError(-8, number, -1)
         call(self, number, *arguments, **named)
 
     matrix = laplacian(20)
     pattern, values = handed_over(matrix, "spd")
     live = solver.analyse(pattern, "spd").factor(values)
-    monkeypatch.setattr(pardiso._Native, "call", overflowing)
+    monkeypatch.setattr(driver.Native, "call", overflowing)
     symbolic = solver.analyse(pattern, "spd")
     assert isinstance(symbolic, PardisoSymbolic)
     assert_solves(symbolic.factor(values), matrix)
     assert symbolic.index_width == 64
-    assert symbolic.analyses == (1 if phase == pardiso._ANALYSE else 2)
+    assert symbolic.analyses == (1 if phase == driver.ANALYSE else 2)
     assert_solves(live, matrix)
     with pytest.raises(SolverError, match="overflow"):
         PardisoSolver(index_width=32).analyse(pattern, "spd").factor(values)
