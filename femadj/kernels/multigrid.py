@@ -69,3 +69,31 @@ def smooth(  # type: ignore[no-untyped-def]
         lanes = combined(alpha, load(step, i), beta, solved(inverse, i, lanes))
         store(new_step, i, lanes)
         store(new_x, i, combined(one, load(x, i), one, lanes))
+
+
+@compiled(read("float64", 2), read("float64", 1), write("float64", 1))
+def largest(r, scale, into):  # type: ignore[no-untyped-def]
+    """Largest entry of every column of ``scale r``, at least what ``into`` holds; NaN counts as none."""
+    for i in range(r.shape[0]):
+        for m in range(r.shape[1]):
+            into[m] = max(into[m], abs(scale[i] * r[i, m]))
+
+
+@compiled(read("float64", 2), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float32", 1), *_ROWS)
+def spread(r, scale, factor, first, width, into, begin, end):  # type: ignore[no-untyped-def]
+    """Columns of ``scale r factor`` from ``first`` on, in float32; zero where there are fewer than ``width``."""
+    k = min(width, r.shape[1] - first)
+    for i in range(begin, end):
+        for m in range(k):
+            into[i * width + m] = r[i, first + m] * (scale[i] * factor[first + m])
+        for m in range(k, width):
+            into[i * width + m] = 0.0
+
+
+@compiled(read("float32", 1), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float64", 2), *_ROWS)
+def gather(x, scale, factor, first, width, into, begin, end):  # type: ignore[no-untyped-def]
+    """Columns ``scale x / factor`` of the result from ``first`` on."""
+    k = min(width, into.shape[1] - first)
+    for i in range(begin, end):
+        for m in range(k):
+            into[i, first + m] = scale[i] * np.float64(x[i * width + m]) / factor[first + m]
