@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import femadj as fa
-from femadj.kernels import compile
 from femadj.solvers.rehearsal import RehearsalSolver
 from tests.meshes import box_mesh
 from tests.solvers.conformance import handed_over

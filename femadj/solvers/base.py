@@ -118,7 +118,8 @@ class Solver(ABC):
         Two equations are solved for that; a solver with further kernels adds them.
         """
         indptr, indices = np.array([0, 2, 3]), np.array([0, 1, 1], np.int32)
-        pattern, values = CsrPattern(indptr, indices, "full" if kind == "general" else "upper"), np.array([2.0, 1.0, 2.0])
+        pattern = CsrPattern(indptr, indices, "full" if kind == "general" else "upper")
+        values = np.array([2.0, 1.0, 2.0])
         with self.analyse(pattern, kind) as symbolic, symbolic.factor(values) as factor:
             x = factor.T.solve(factor.solve(np.ones(2)))
         matrix = Matrix(Structure(pattern, kind), values, UNIT_ROUNDOFF)
