@@ -20,6 +20,7 @@ from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverErro
 from femadj.solvers.checks import as_float_array, non_finite
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, MatrixKind, Structure
+from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -31,6 +32,10 @@ from femadj.solvers.statistics import (
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
+SERIAL_ENTRIES = 30_000
+"""Structures with fewer stored entries, which are factorised in some milliseconds, are so by one thread where nobody
+asks for more: waking others costs as much as they save, and many times that on processors that are busy."""
+
 
 class Solver(ABC):
     """A sparse direct solver.
@@ -38,7 +43,8 @@ class Solver(ABC):
     Parameters
     ----------
     threads : int, optional
-        Threads for the analyses, factorisations and solves; by default what the library would use.
+        Threads for the analyses, factorisations and solves; by default one for fewer than :data:`SERIAL_ENTRIES`
+        entries, and else what the library would use.
     residual_tolerance : float
         Largest backward error that a solve may return, see :data:`RESIDUAL_TOLERANCE`.
     refinement_threshold : float
@@ -51,6 +57,8 @@ class Solver(ABC):
 
     name: str
     capabilities: Capabilities
+    in_single_precision: Callable[[Structure, int | None], Approximation] | None = None
+    """Its factors in single precision, on a structure; None where it has none."""
 
     def __init__(
         self,
@@ -98,8 +106,10 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        threads = self.threads if threads is None else threads
-        return self._analyse(Structure(pattern, kind, unknowns, threads), threads)
+        chosen = self.threads if threads is None else threads
+        if chosen is None and pattern.nnz < SERIAL_ENTRIES:
+            chosen = 1
+        return self._analyse(Structure(pattern, kind, unknowns, chosen), chosen)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
