@@ -2,8 +2,8 @@
 
 ``boxN`` is linear elasticity on 24 N^3 tetrahedra (E = 1, nu = 0.3, held at x = 0, body force along -z), ``p2boxN`` the
 same on as many quadratic ones, ``hexN`` on 4 N^3 hexahedra, ``sqN`` the Poisson equation on 2 N^2 triangles (source 1,
-zero on the boundary); the response is the integral of |u|^2. Every case runs in a process of its own and prints one line
-of JSON. Kernels are compiled before anything is timed.
+zero on the boundary); the response is the integral of |u|^2. Every case runs in a process of its own and prints one
+line of JSON. Kernels are compiled before anything is timed.
 
     python bench/design_iteration.py --cases box12 box20 sq512
 
