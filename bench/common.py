@@ -79,9 +79,9 @@ def mesh_of(name: str) -> fa.Mesh:
 
 
 def warm_up_of(name: str) -> fa.Mesh:
-    """Mesh of the same kind for everything that is compiled or loaded at its first use."""
-    kind, _ = kind_and_size(name)
-    return KINDS[kind].make(KINDS[kind].warm_up)
+    """Mesh of the same kind, and no larger, for everything that is compiled or loaded at its first use."""
+    kind, n = kind_and_size(name)
+    return KINDS[kind].make(min(n, KINDS[kind].warm_up))
 
 
 def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str = "auto") -> fa.LinearStatic:
@@ -141,3 +141,14 @@ def seconds_shown(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def logarithmic(axes: Any, name: str, steps: Sequence[int] = (1, 2, 5)) -> None:
+    """Make the ``x`` or ``y`` axis of a figure's axes logarithmic, with numbers as one writes them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set(**{f"{name}scale": "log"})
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -49,6 +49,7 @@ from common import (
     case_name,
     kind_and_size,
     load_of_machine,
+    logarithmic,
     markdown,
     mesh_of,
     peak_bytes,
@@ -286,20 +287,20 @@ def plot(runs: Runs, path: Path) -> None:
             m = rivals[name]
             spent = m["by design"].copy()
             spent[0] = m["first"]
-            axis.plot(
-                range(1, len(spent) + 1), spent, ".-", color=COLOURS[name], label=RIVALS[name].what, linewidth=1.2
-            )
-        axis.set_yscale("log")
+            number = range(1, len(spent) + 1)
+            axis.plot(number, spent, ".-", color=COLOURS[name], label=RIVALS[name].what, linewidth=1.2)
+        logarithmic(axis, "y")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(f"{case}: {KINDS[kind_and_size(case)[0]].what}, {unknowns:,} unknowns", fontsize=9)
         axis.set_xlabel("design")
         axis.grid(True, which="both", color="#e4e4e4", linewidth=0.6)
     for axis in axes[len(cases) :]:
         axis.set_visible(False)
-    axes[0].set_ylabel("seconds")
+    for axis in axes[::columns]:
+        axis.set_ylabel("seconds")
     axes[0].legend(fontsize=8)
-    figure.subplots_adjust(
-        left=0.07, right=0.985, top=1 - 1.25 / figure.get_figheight(), bottom=0.5 / figure.get_figheight(), hspace=0.4
-    )
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left=0.75 / width, right=0.985, top=1 - 1.25 / height, bottom=0.5 / height, hspace=0.4)
     save_figure(figure, path)
 
 
