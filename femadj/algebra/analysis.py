@@ -46,6 +46,12 @@ class Analysis:
         return None if self._symbolic is None else self._symbolic.pattern.n
 
     @property
+    def solver_name(self) -> str:
+        """What solves: what was chosen for the structure, once there is one."""
+        chosen = "" if self._symbolic is None else self._symbolic.name
+        return chosen or self._solver.name
+
+    @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
         if self._symbolic is None:

@@ -26,7 +26,7 @@ from femadj.base.display import measured, shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import FemadjError, LinearSystemError, ResponseError, VerificationError
 from femadj.progress import Phases, Progress
-from femadj.solvers import get_solver
+from femadj.solvers import linear_solver
 from femadj.solvers.base import Solver
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import MatrixKind
@@ -127,6 +127,9 @@ class LinearSystem(HoldsSolver):
         ``"auto"``, a name of ``available_solvers()``, or a solver object.
     threads : int, optional
         Threads of the solver.
+    keep_factor : bool
+        Whether every solution keeps the factor of its own matrix. Otherwise the system has one factor, that of the last
+        solution or an earlier one, and former solutions iterate with it on their own matrix.
     check : bool
         Compare derivatives with differences of the functions they belong to, along a random direction: those of A and
         b at the first gradient at every theta (6 evaluations of each, more near kinks), those of each response at every
@@ -150,6 +153,7 @@ class LinearSystem(HoldsSolver):
         kind: MatrixKind = "general",
         solver: str | Solver = "auto",
         threads: int | None = None,
+        keep_factor: bool = False,
         check: bool = True,
         progress: Progress | None = None,
     ) -> None:
@@ -157,7 +161,13 @@ class LinearSystem(HoldsSolver):
         notified(progress, LinearSystemError)
         system = CallableSystem(matrix, rhs, contraction, derivatives, kind, check)
         self._analytic: Analytic | None = system
-        self._begin(PlainResidual(system), THETA, get_solver(solver, threads=threads), check, progress)
+        self._begin(
+            PlainResidual(system),
+            THETA,
+            linear_solver(solver, threads=threads, keep_factor=keep_factor),
+            check,
+            progress,
+        )
 
     @classmethod
     def of(
@@ -166,6 +176,7 @@ class LinearSystem(HoldsSolver):
         *,
         solver: str | Solver = "auto",
         threads: int | None = None,
+        keep_factor: bool = False,
         check: bool = True,
         progress: Progress | None = None,
     ) -> LinearSystem:
@@ -174,7 +185,11 @@ class LinearSystem(HoldsSolver):
         A pattern that is known already is analysed here. ``check`` concerns responses alone.
         """
         return cls.over(
-            PlainResidual(system), THETA, get_solver(solver, threads=threads), check=check, progress=progress
+            PlainResidual(system),
+            THETA,
+            linear_solver(solver, threads=threads, keep_factor=keep_factor),
+            check=check,
+            progress=progress,
         )
 
     @classmethod
@@ -209,7 +224,6 @@ class LinearSystem(HoldsSolver):
     ) -> None:
         self._residual = residual
         self._variable = variable
-        self._solver = solver
         self._progress = progress
         self._check = check
         self._analysis = Analysis(solver, residual.kind, unknowns)
@@ -247,7 +261,7 @@ class LinearSystem(HoldsSolver):
     @property
     def solver_name(self) -> str:
         """Name of the sparse direct solver in use."""
-        return self._solver.name
+        return self._analysis.solver_name
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -538,7 +552,7 @@ def _pullback(solution: LinearSolution, lam: FloatArray) -> FloatArray:
         condensed = at.jacobian(implicit.state)
         held = np.zeros_like(lam)
         held[:, constraints.constrained] = condensed.diagonal * lam[:, constraints.constrained]
-        held[:, constraints.constrained] -= (condensed.columns.T @ free.T).T
+        held[:, constraints.constrained] -= (condensed.transposed_columns @ free.T).T
         weights = [Weights(w.internal, w.external, row[None]) for w, row in zip(weights, held, strict=True)]
     into = [_zeros(system, solution.theta) for _ in lam]
     at.pullback(implicit.state, weights, into)

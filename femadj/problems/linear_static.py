@@ -55,8 +55,9 @@ class Static(MeshProblem):
         threads: int | None = None,
         quadrature_order: int | None = None,
         progress: Progress | None = None,
+        keep_factor: bool = False,
     ) -> None:
-        self._set(mesh, physics, Settings(solver, threads, quadrature_order, progress))
+        self._set(mesh, physics, Settings(solver, threads, quadrature_order, progress, keep_factor))
         self._supports = supports_of(supports)
         self._loads = loads_of(loads)
         phases = Phases(progress)
@@ -157,12 +158,18 @@ class LinearStatic(Static):
         Degree of the quadrature of the stiffness; the cell type's own when left out.
     progress : Progress, optional
         Notified of every phase, here and in ``solve``.
+    keep_factor : bool
+        Whether every solution keeps the factor of its own matrix. Otherwise the problem has one, that of the last
+        solution or an earlier one, and former solutions iterate with it on their own matrix.
 
     Raises
     ------
     FemadjError
         Whatever is wrong with the input, before anything is computed.
     """
+
+    def _solver_of(self, settings: Settings) -> Solver:
+        return settings.linear_solver()
 
     def _analyse(self) -> None:
         self._linear = LinearSystem.over(self._residual, POINTS, self._solver, unknowns=self._unknowns)
@@ -195,6 +202,11 @@ class LinearStatic(Static):
         """Analyses and factorisations so far."""
         return self._linear.counts
 
+    @property
+    def solver_name(self) -> str:
+        """Name of the solver in use."""
+        return self._linear.solver_name
+
     def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
         mesh = self._mesh.with_points(points)
@@ -206,6 +218,7 @@ class LinearStatic(Static):
             solver=self._settings.solver,
             threads=self._settings.threads,
             quadrature_order=self._settings.quadrature_order,
+            keep_factor=self._settings.keep_factor,
         )
 
     # ------------------------------------------------------------------ solving

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from femadj.algebra.linear_system import Counts
-from femadj.base.arguments import notified, sequence_of, whole_number
+from femadj.base.arguments import flag, notified, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
@@ -28,7 +28,7 @@ from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.physics import Form, Physics
 from femadj.problems.fem import FemResidual
 from femadj.progress import Progress
-from femadj.solvers import get_solver
+from femadj.solvers import get_solver, linear_solver
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.unknowns import Unknowns
 from femadj.space.discretisation import Discretisation
@@ -49,22 +49,34 @@ class Settings:
         Degree of the quadrature of the stiffness; the cell type's own for None.
     progress : Progress or None
         Notified of every phase.
+    keep_factor : bool
+        Whether every solution keeps a factor of its own.
     """
 
     solver: str | Solver = "auto"
     threads: int | None = None
     quadrature_order: int | None = None
     progress: Progress | None = None
+    keep_factor: bool = False
 
     def __post_init__(self) -> None:
         notified(self.progress, ProblemError)
+        flag(self.keep_factor, "keep_factor", ProblemError)
         for value, what in ((self.quadrature_order, "quadrature_order"), (self.threads, "threads")):
             if value is not None:
                 whole_number(value, 1, what, ProblemError)
 
-    def solver_object(self) -> Solver:
-        """The solver with its threads."""
-        return get_solver(self.solver, threads=self.threads if isinstance(self.solver, str) else None)
+    def direct_solver(self) -> Solver:
+        """What makes a factor for every matrix."""
+        return get_solver(self.solver, threads=self._solver_threads)
+
+    def linear_solver(self) -> Solver:
+        """What solves linear problems, design after design."""
+        return linear_solver(self.solver, threads=self._solver_threads, keep_factor=self.keep_factor)
+
+    @property
+    def _solver_threads(self) -> int | None:
+        return self.threads if isinstance(self.solver, str) else None
 
 
 class MeshProblem(HoldsSolver):
@@ -79,7 +91,10 @@ class MeshProblem(HoldsSolver):
         require_mesh(mesh, ProblemError)
         _require_physics(physics)
         self._mesh, self._physics, self._settings = mesh, physics, settings
-        self._solver = settings.solver_object()
+        self._solver = self._solver_of(settings)
+
+    def _solver_of(self, settings: Settings) -> Solver:
+        return settings.direct_solver()
 
     @property
     def mesh(self) -> Mesh:

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from femadj.base.arguments import described
 from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.choice import ITERATED, AutoSolver
 from femadj.solvers.factor import Factor, TransposedFactor
+from femadj.solvers.live import LiveSolver
 from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.pardiso import PardisoSolver
 from femadj.solvers.statistics import (
@@ -46,7 +48,8 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
     Parameters
     ----------
     name : str or Solver
-        One of :data:`SOLVERS`, or ``"auto"`` for the best that works here. A solver is returned as it is.
+        One of :data:`SOLVERS` or :data:`ITERATED`, or ``"auto"`` for the best of :data:`SOLVERS` that works here. A
+        solver is returned as it is.
     threads : int, optional
         Threads for a solver made by name; by default what its library would use.
 
@@ -69,22 +72,44 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
                 return make(threads=threads)
             except SolverUnavailableError:
                 continue
+    if name in ITERATED:
+        return ITERATED[name](get_solver(threads=threads))
     if name not in SOLVERS:
-        raise SolverError(f"there is no solver {name!r}; known are {choices(name, ('auto', *SOLVERS))}")
+        known = choices(name, ("auto", *SOLVERS, *ITERATED))
+        raise SolverError(f"there is no solver {name!r}; known are {known}")
     return SOLVERS[name](threads=threads)
+
+
+def linear_solver(name: str | Solver = "auto", *, threads: int | None = None, keep_factor: bool = False) -> Solver:
+    """Solver for linear problems, design after design; arguments and errors as in :func:`get_solver`.
+
+    ``"auto"`` chooses for each structure. Solvers have one live factor for a structure; with ``keep_factor`` every
+    matrix has one of its own.
+    """
+    if name == "auto" and not keep_factor:
+        return AutoSolver(get_solver(threads=threads))
+    solver = get_solver(name, threads=threads)
+    if not isinstance(solver, LiveSolver):
+        return solver if keep_factor else LiveSolver(solver)
+    if keep_factor:
+        raise SolverError(f"{solver!r} does not factorise every matrix, so that there is no factor to keep")
+    return solver
 
 
 __all__ = [
     "FORWARD_TOLERANCE",
     "FORWARD_WARNING",
+    "ITERATED",
     "PIVOT_TOLERANCE",
     "REFINEMENT_THRESHOLD",
     "RESIDUAL_TOLERANCE",
     "SOLVERS",
     "UNIT_ROUNDOFF",
+    "AutoSolver",
     "Capabilities",
     "Factor",
     "FactorStatistics",
+    "LiveSolver",
     "MatrixKind",
     "PardisoSolver",
     "Solver",
@@ -93,4 +118,5 @@ __all__ = [
     "TransposedFactor",
     "available_solvers",
     "get_solver",
+    "linear_solver",
 ]

@@ -20,6 +20,7 @@ from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverErro
 from femadj.solvers.checks import as_float_array, non_finite
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, MatrixKind, Structure
+from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -31,6 +32,10 @@ from femadj.solvers.statistics import (
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
+SERIAL_ENTRIES = 30_000
+"""Structures with fewer stored entries, which are factorised in some milliseconds, are so by one thread where nobody
+asks for more: waking others costs as much as they save, and many times that on processors that are busy."""
+
 
 class Solver(ABC):
     """A sparse direct solver.
@@ -38,7 +43,8 @@ class Solver(ABC):
     Parameters
     ----------
     threads : int, optional
-        Threads for the analyses, factorisations and solves; by default what the library would use.
+        Threads for the analyses, factorisations and solves; by default one for fewer than :data:`SERIAL_ENTRIES`
+        entries, and else what the library would use.
     residual_tolerance : float
         Largest backward error that a solve may return, see :data:`RESIDUAL_TOLERANCE`.
     refinement_threshold : float
@@ -51,6 +57,8 @@ class Solver(ABC):
 
     name: str
     capabilities: Capabilities
+    in_single_precision: Callable[[Structure, int | None], Approximation] | None = None
+    """Its factors in single precision, on a structure; None where it has none."""
 
     def __init__(
         self,
@@ -98,7 +106,10 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        return self._analyse(Structure(pattern, kind, unknowns), self.threads if threads is None else threads)
+        chosen = self.threads if threads is None else threads
+        if chosen is None and pattern.nnz < SERIAL_ENTRIES:
+            chosen = 1
+        return self._analyse(Structure(pattern, kind, unknowns, chosen), chosen)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
@@ -122,13 +133,17 @@ class Symbolic(ABC):
         Numeric factorisations made so far.
     analyses : int
         Symbolic analyses made so far; stays 1 unless the solver had to analyse again.
+    name : str
+        Of what was chosen for the structure; empty where the solver has no choice.
     """
+
+    factorisations: int = 0
+    analyses: int = 0
+    name: str = ""
 
     def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
         self._structure = structure
         self.tolerances = tolerances
-        self.factorisations = 0
-        self.analyses = 0
         self._closed = False
 
     @property
@@ -140,6 +155,11 @@ class Symbolic(ABC):
     def kind(self) -> MatrixKind:
         """Kind of the matrices."""
         return self._structure.kind
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """Memory that the analysis and one factor take, estimated before there is one; None where that is not known."""
+        return None
 
     def factor(
         self,
@@ -200,6 +220,12 @@ class Symbolic(ABC):
                 raise IndefiniteSystemError(
                     f"the matrix is not positive definite: diagonal entry {k} is {diagonal[k]:.3g}", k
                 )
+        return self.factor_of(matrix)
+
+    def factor_of(self, matrix: Matrix) -> Factor:
+        """Factorise a matrix on this structure that was checked as :meth:`factor` does it; errors as there."""
+        if self._closed:
+            raise SolverError("this analysis has been closed")
         return self._factor(matrix)
 
     @abstractmethod

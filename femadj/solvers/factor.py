@@ -328,11 +328,9 @@ class Factor(HoldsSolver, ABC):
 
     def _failure(self, relative_residual: float) -> SolverError:
         """The error that explains a failed check of a backward error."""
-        current = Matrix(self._matrix.structure, self._matrix.values, self._matrix.rounding)
-        if not np.array_equal(current.sums[0], self._matrix.sums[0]):
-            return ResidualError(
-                "the values of the matrix were changed after it had been factorised", relative_residual
-            )
+        changed = self._changed(relative_residual)
+        if changed is not None:
+            return changed
         verdict = self.examine()
         if verdict.verdict == "singular":
             return singular_system(verdict.unknowns)
@@ -340,6 +338,13 @@ class Factor(HoldsSolver, ABC):
             f"the solve failed: backward error {relative_residual:.1e} > {self.tolerances.residual:.1e}",
             relative_residual,
         )
+
+    def _changed(self, relative_residual: float) -> ResidualError | None:
+        """The error for values that callers have written to since."""
+        current = Matrix(self._matrix.structure, self._matrix.values, self._matrix.rounding)
+        if np.array_equal(current.sums[0], self._matrix.sums[0]):
+            return None
+        return ResidualError("the values of the matrix were changed after it had been factorised", relative_residual)
 
     def examine(self) -> Verdict:
         """Look for a null vector of the matrix, to tell harmless small or replaced pivots from a singular matrix.

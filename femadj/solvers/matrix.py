@@ -12,6 +12,7 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.errors import SingularSystemError, SolverError
 from femadj.kernels import sparse
+from femadj.solvers.rows import BlockLayout, BlockRows
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
@@ -31,6 +32,8 @@ class Structure:
         ``"general"``.
     unknowns : Unknowns, optional
         What is known of the unknowns.
+    threads : int, optional
+        For products by rows of blocks; all cores when left out.
 
     Raises
     ------
@@ -41,7 +44,9 @@ class Structure:
         If a row or column has no entry at all.
     """
 
-    def __init__(self, pattern: CsrPattern, kind: MatrixKind, unknowns: Unknowns = PLAIN) -> None:
+    def __init__(
+        self, pattern: CsrPattern, kind: MatrixKind, unknowns: Unknowns = PLAIN, threads: int | None = None
+    ) -> None:
         triangle = "full" if kind == "general" else "upper"
         if pattern.triangle != triangle:
             raise SolverError(
@@ -52,6 +57,7 @@ class Structure:
         self.pattern = pattern
         self.kind: MatrixKind = kind
         self.unknowns = unknowns
+        self.threads = threads
         self.n = pattern.n
         self.upper = triangle == "upper"
         self.indptr = np.ascontiguousarray(indptr, np.int64)
@@ -60,6 +66,11 @@ class Structure:
     def rows(self) -> npt.NDArray[np.integer]:
         """Row of every stored entry, (nnz,)."""
         return self.pattern.rows
+
+    @cached_property
+    def layout(self) -> BlockLayout:
+        """The structure by rows of blocks, both triangles."""
+        return BlockLayout(self.pattern, self.unknowns.components, self.threads)
 
     @cached_property
     def whole(self) -> tuple[Structure, npt.NDArray[np.int64]]:
@@ -191,6 +202,15 @@ class Matrix:
             self.rows, self.columns = self._equilibrating()
             self.scaled = any(s.max() > BALANCED * s.min() for s in (self.rows, self.columns))
         self._sizes: dict[bool, Size] = {}
+
+    @cached_property
+    def blocks(self) -> BlockRows:
+        """The matrix by rows of blocks, both triangles; kept until :meth:`forget`."""
+        return self.structure.layout.filled(self.values)
+
+    def forget(self) -> None:
+        """Give up the blocks; they are filled again where they are needed."""
+        self.__dict__.pop("blocks", None)
 
     def _equilibrating(self) -> tuple[FloatArray, FloatArray]:
         """Scales of rows and columns.

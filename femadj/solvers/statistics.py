@@ -53,6 +53,8 @@ class Capabilities:
         The numbers of positive and negative eigenvalues are reported for symmetric matrices.
     device : "cpu" or "cuda"
         Where the factor lives.
+    lags : bool
+        A factor, or another preconditioner, may serve several matrices.
     """
 
     kinds: frozenset[MatrixKind]
@@ -63,6 +65,7 @@ class Capabilities:
     values_in_place: bool
     inertia: bool
     device: Literal["cpu", "cuda"]
+    lags: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,16 @@ class FactorStatistics:
         Largest componentwise backward error of the last solve (Arioli, Demmel and Duff 1989).
     condition : float or None
         Skeel's condition number ``max |A^-1| |A|`` of the equilibrated matrix; None where nothing asked for it.
+    preconditioner : str or None
+        What iterations are preconditioned with; None where solves are those of an exact factor.
+    age : int
+        Designs since the factor, or the preconditioner, was made; 0 where it is that of this very matrix.
+    iterations : int
+        Iterations of all solves of this matrix so far, one for each right-hand side.
     forward_error : float or None
         Bound of the relative error of the last solve in the scale of each unknown: the condition times backward error
-        and rounding of the entries. None where no sign of a large condition asked for it.
+        and rounding of the entries. Without a sign of a large condition, the estimate of iterations in the energy norm,
+        and None for factors.
     """
 
     n: int
@@ -117,6 +127,9 @@ class FactorStatistics:
     relative_residual: float | None = None
     condition: float | None = None
     forward_error: float | None = None
+    preconditioner: str | None = None
+    age: int = 0
+    iterations: int = 0
 
 
 class Tolerances(NamedTuple):

@@ -193,7 +193,8 @@ class SolverConformance:
         for k in range(4):
             matrix = laplacian(30) + sp.csr_array(10.0**k * sp.eye_array(900))
             assert_solves(symbolic.factor(handed_over(matrix, "spd")[1]), matrix)
-        assert (symbolic.analyses, symbolic.factorisations) == (1, 4)
+        assert symbolic.analyses == 1
+        assert symbolic.factorisations == 4 or (solver.capabilities.lags and symbolic.factorisations < 4)
         assert symbolic.pattern is pattern
         assert symbolic.kind == "spd"
 
@@ -384,7 +385,8 @@ class SolverConformance:
             matrix = sp.csr_array(laplacian(15) + 0.1 * k * sp.eye_array(225))
             factor = symbolic.factor(handed_over(matrix, "spd")[1])
             assert_solves(factor, matrix)
-        assert (symbolic.analyses, symbolic.factorisations) == (1, 30)
+        assert symbolic.analyses == 1
+        assert symbolic.factorisations == 30 or (solver.capabilities.lags and symbolic.factorisations < 30)
 
     def test_many_live_factors(self, solver: Solver) -> None:
         symbolic = solver.analyse(handed_over(laplacian(8), "spd")[0], "spd")

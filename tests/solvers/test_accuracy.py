@@ -21,7 +21,7 @@ from skfem.helpers import ddot, sym_grad
 
 import femadj as fa
 from femadj.errors import IllConditionedError, IllConditionedWarning, ResidualError, SingularSystemError, SolverError
-from femadj.solvers import SOLVERS, MatrixKind, PardisoSolver, Solver, available_solvers, get_solver, pardiso
+from femadj.solvers import SOLVERS, MatrixKind, PardisoSolver, Solver, available_solvers, get_solver, mkl
 from femadj.solvers.condition import STEPS, largest
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, Structure
 from tests.meshes import box_mesh
@@ -401,28 +401,28 @@ def test_overwritten_values_are_noticed_in_scaled_matrices(solver: Solver) -> No
 
 
 @needs_pardiso
-@pytest.mark.parametrize("phase", [pardiso._ANALYSE, pardiso._FACTORISE])
+@pytest.mark.parametrize("phase", [mkl.ANALYSE, mkl.FACTORISE])
 def test_out_of_memory_once(monkeypatch: pytest.MonkeyPatch, phase: int) -> None:
     """The handle that ran out of memory is given up; factors that are alive on it keep working."""
-    call = pardiso._Native.call
+    call = mkl.Native.call
     broken: set[int] = set()
     full = True
 
-    def starved(self: pardiso._Native, number: int, *arguments: Any, **named: Any) -> None:
-        if (full and number == phase) or (id(self) in broken and number == pardiso._FACTORISE):
+    def starved(self: mkl.Native, number: int, *arguments: Any, **named: Any) -> None:
+        if (full and number == phase) or (id(self) in broken and number == mkl.FACTORISE):
             broken.add(id(self))
             self.iparm[15], self.iparm[16] = 1_500_000, 500_000
-            raise pardiso._PardisoFailureError(-2, number, -1, self.needed_bytes())
+            raise mkl.PardisoFailureError(-2, number, -1, self.needed_bytes())
         call(self, number, *arguments, **named)
 
     matrix = laplacian(20)
     pattern, values = handed_over(matrix, "spd")
     symbolic = PardisoSolver().analyse(pattern, "spd")
     live = symbolic.factor(values)
-    monkeypatch.setattr(pardiso._Native, "call", starved)
+    monkeypatch.setattr(mkl.Native, "call", starved)
     for _ in range(2):
         with pytest.raises(fa.SolverMemoryError, match=r"about 2 GB are needed\. Close or drop") as info:
-            (PardisoSolver().analyse(pattern, "spd") if phase == pardiso._ANALYSE else symbolic).factor(values)
+            (PardisoSolver().analyse(pattern, "spd") if phase == mkl.ANALYSE else symbolic).factor(values)
         assert isinstance(info.value, (MemoryError, fa.FemadjError))
         assert info.value.needed_bytes == 1024 * 2_000_000
     full = False
@@ -480,7 +480,7 @@ def test_exceptions_of_superlu_do_not_come_out_raw(
     assert info.value.__cause__ is raised
 
 
-@pytest.mark.parametrize(("contrast", "refused"), [(1e9, False), (6e11, True)])
+@pytest.mark.parametrize(("contrast", "refused"), [(1e9, False), (2e11, True)])
 def test_the_unknown_with_the_largest_error_is_named(contrast: float, refused: bool) -> None:
     mesh = box_mesh("quad", distortion=0.1)
     body = fa.LinearStatic(

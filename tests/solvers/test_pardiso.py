@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import subprocess
 import sys
 import threading
@@ -14,15 +13,17 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from femadj.base.memory import available_bytes
 from femadj.errors import (
     IllConditionedError,
     IllConditionedWarning,
     IndefiniteSystemError,
     SingularSystemError,
     SolverError,
+    SolverMemoryError,
     SolverUnavailableError,
 )
-from femadj.solvers import pardiso
+from femadj.solvers import mkl as driver
 from femadj.solvers.factor import Factor
 from femadj.solvers.pardiso import FACTORS_PER_ANALYSIS, PardisoSolver, PardisoSymbolic
 from tests.solvers.conformance import (
@@ -42,40 +43,20 @@ from tests.solvers.conformance import (
 MIB = 2**20
 
 
-def make_solver() -> PardisoSolver | None:
+def what_is_missing() -> str:
     try:
-        return PardisoSolver()
-    except SolverUnavailableError:
-        return None
+        PardisoSolver()
+    except SolverUnavailableError as error:
+        return str(error)
+    return ""
 
 
-pytestmark = pytest.mark.skipif(make_solver() is None, reason="pypardiso or MKL is missing")
+pytestmark = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing() or "nothing is missing")
 
 
 @pytest.fixture
 def solver() -> PardisoSolver:
     return PardisoSolver()
-
-
-@pytest.fixture
-def mkl() -> ctypes.CDLL:
-    import pypardiso
-
-    library = ctypes.CDLL(pypardiso.ps.libmkl._name)
-    library.MKL_Mem_Stat.restype = ctypes.c_int64
-    return library
-
-
-@pytest.fixture
-def allocated(mkl: ctypes.CDLL) -> Callable[[], int]:
-    """Bytes that MKL holds now."""
-
-    def measure() -> int:
-        gc.collect()
-        mkl.MKL_Free_Buffers()
-        return int(mkl.MKL_Mem_Stat(ctypes.byref(ctypes.c_int())))
-
-    return measure
 
 
 def analysed(solver: PardisoSolver, matrix: sp.sparray, kind: str = "spd") -> tuple[PardisoSymbolic, np.ndarray]:
@@ -109,11 +90,12 @@ def test_threads_are_pinned(mkl: ctypes.CDLL, kind: str) -> None:
 
 def test_default_threads_are_those_at_the_analysis(mkl: ctypes.CDLL, solver: PardisoSolver) -> None:
     before = mkl.MKL_Get_Max_Threads()
-    symbolic, values = analysed(solver, laplacian(50))
+    assert analysed(solver, laplacian(50))[0].threads == 1  # few entries
+    symbolic, values = analysed(solver, laplacian(120))
     assert symbolic.threads == before
     previous = mkl.MKL_Set_Num_Threads_Local(1)
     try:
-        assert_solves(symbolic.factor(values), laplacian(50))
+        assert_solves(symbolic.factor(values), laplacian(120))
         assert mkl.MKL_Get_Max_Threads() == 1
     finally:
         mkl.MKL_Set_Num_Threads_Local(previous)
@@ -294,25 +276,25 @@ def test_wide_integers_indefinite() -> None:
         factorise(PardisoSolver(index_width=64), shifted(30, 0.5), "spd")
 
 
-@pytest.mark.parametrize("phase", [pardiso._ANALYSE, pardiso._FACTORISE])
+@pytest.mark.parametrize("phase", [driver.ANALYSE, driver.FACTORISE])
 def test_change_to_wide_integers(monkeypatch: pytest.MonkeyPatch, solver: PardisoSolver, phase: int) -> None:
     """As if the factor had more entries than 32 bits count."""
-    call = pardiso._Native.call
+    call = driver.Native.call
 
-    def overflowing(self: pardiso._Native, number: int, *arguments: object, **named: object) -> None:
+    def overflowing(self: driver.Native, number: int, *arguments: object, **named: object) -> None:
         if number == phase and not self.options.wide:
-            raise pardiso._PardisoFailureError(-8, number, -1)
+            raise driver.PardisoFailureError(-8, number, -1)
         call(self, number, *arguments, **named)
 
     matrix = laplacian(20)
     pattern, values = handed_over(matrix, "spd")
     live = solver.analyse(pattern, "spd").factor(values)
-    monkeypatch.setattr(pardiso._Native, "call", overflowing)
+    monkeypatch.setattr(driver.Native, "call", overflowing)
     symbolic = solver.analyse(pattern, "spd")
     assert isinstance(symbolic, PardisoSymbolic)
     assert_solves(symbolic.factor(values), matrix)
     assert symbolic.index_width == 64
-    assert symbolic.analyses == (1 if phase == pardiso._ANALYSE else 2)
+    assert symbolic.analyses == (1 if phase == driver.ANALYSE else 2)
     assert_solves(live, matrix)
     with pytest.raises(SolverError, match="overflow"):
         PardisoSolver(index_width=32).analyse(pattern, "spd").factor(values)
@@ -369,3 +351,24 @@ def test_pivots_are_reported(solver: PardisoSolver) -> None:
     assert 0.1 < statistics.smallest_pivot_ratio < statistics.largest_pivot_ratio < 1.0 + 1e-12
     assert statistics.perturbed_pivots == 0
     assert statistics.fill_nnz > statistics.nnz
+
+
+def test_a_factor_that_will_not_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With figures, before the machine runs out of memory; later factors are made."""
+    from femadj.solvers import handle
+
+    pattern, values = handed_over(laplacian(30), "spd")
+    symbolic = PardisoSolver().analyse(pattern, "spd")
+    needed = symbolic.needed_bytes
+    assert needed is not None
+    monkeypatch.setattr(handle, "_CERTAIN", 0)
+    monkeypatch.setattr(handle, "available_bytes", lambda: needed // 8)
+    with pytest.raises(SolverMemoryError, match=r"double precision takes about .* GB, and there are"):
+        symbolic.factor(values)
+    monkeypatch.setattr(handle, "available_bytes", lambda: 2 * needed)
+    np.testing.assert_allclose(laplacian(30) @ symbolic.factor(values).solve(np.ones(900)), 1.0)
+
+
+def test_available_memory() -> None:
+    found = available_bytes()
+    assert found is None or 2**20 < found < 2**50

@@ -1,0 +1,131 @@
+"""A matrix by rows of blocks with both triangles, for products in threads and for multigrid set-ups."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.base.arrays import FloatArray
+from femadj.kernels import rows
+from femadj.solvers.structure import CsrPattern
+from femadj.solvers.team import Team
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+
+class BlockRows(NamedTuple):
+    """A matrix.
+
+    Attributes
+    ----------
+    start : (n_nodes + 1,) int64
+        Where the blocks of every row of blocks start.
+    columns : (nnz,) int32
+        Column of each block, ascending within a row.
+    blocks : (nnz, b, b) float64
+    team : Team
+        Who multiplies.
+    cuts : (threads + 1,) int64
+        Rows of blocks by thread.
+    """
+
+    start: Int64Array
+    columns: Int32Array
+    blocks: FloatArray
+    team: Team
+    cuts: Int64Array
+
+    @property
+    def n(self) -> int:
+        """Number of unknowns."""
+        return (len(self.start) - 1) * self.blocks.shape[1]
+
+    def times(self, x: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """``A x`` or ``A^T x`` for ``x`` (n, k), one vector a column, C-contiguous."""
+        y = np.zeros_like(x)
+        if transposed:
+            rows.transposed_times(self.start, self.columns, self.blocks, x, y)
+            return y
+        k = x.shape[1]
+        whole = k - k % 4
+        for first in range(0, whole, 4):
+            four = np.empty((len(x), 4))
+            self.team(rows.times_four, self.cuts, *self[:3], np.ascontiguousarray(x[:, first : first + 4]), four)
+            y[:, first : first + 4] = four
+        for m in range(whole, k):
+            one = np.empty(len(x))
+            self.team(rows.times_vector, self.cuts, *self[:3], np.ascontiguousarray(x[:, m]), one)
+            y[:, m] = one
+        return y
+
+
+class BlockLayout:
+    """Where the entries of a pattern lie in rows of blocks; once for a structure.
+
+    Parameters
+    ----------
+    pattern : CsrPattern
+    components : int
+        Unknowns of a block. Where the pattern does not consist of full blocks of that size, blocks of one are taken.
+    threads : int or None
+    """
+
+    def __init__(self, pattern: CsrPattern, components: int, threads: int | None) -> None:
+        self.pattern = pattern
+        self.components = components if _consists_of_blocks(pattern, components) else 1
+        self.team = Team(threads)
+        b, upper = self.components, pattern.triangle == "upper"
+        first = pattern.indptr[:-1:b]
+        lengths = (pattern.indptr[1::b] - first) // b  # of the first row of each node
+        start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        columns = pattern.indices[first[row] + b * (np.arange(start[-1]) - start[row])] // np.int32(b)
+        self._position: Int32Array | None = None
+        if upper:
+            above = columns != row
+            count = lengths + np.bincount(columns[above], minlength=len(lengths))
+            whole = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+            full, position = np.empty(whole[-1], np.int32), np.empty(whole[-1], np.int32)
+            rows.whole(start, np.ascontiguousarray(columns, np.int32), whole[:-1].copy(), full, position)
+            start, columns, self._position = whole, full, position
+        self.start, self.columns = start, np.ascontiguousarray(columns, np.int32)
+        self.cuts = self.team.shares(start)
+        self._indptr = np.ascontiguousarray(pattern.indptr, np.int64)
+
+    def filled(self, values: FloatArray) -> BlockRows:
+        """The matrix with these entries on the pattern."""
+        b = self.components
+        blocks = np.empty((len(self.columns), b, b))
+        if self._position is None:
+            self.team(rows.gather, self.cuts, self.start, self._indptr, values, blocks)
+        else:
+            where = (self.start, self.columns, self._position, self._indptr)
+            self.team(rows.spread, self.cuts, *where, values, blocks)
+        return BlockRows(self.start, self.columns, blocks, self.team, self.cuts)
+
+
+def _consists_of_blocks(pattern: CsrPattern, b: int) -> bool:
+    """Whether all rows of a node have the same columns, which come in full blocks."""
+    if b == 1 or pattern.n % b:
+        return b == 1
+    lengths = np.diff(pattern.indptr).reshape(-1, b)
+    missing = np.arange(b) if pattern.triangle == "upper" else np.zeros(b, np.int64)
+    if (lengths[:, :1] % b).any() or (lengths != lengths[:, :1] - missing).any():
+        return False
+    first = pattern.indptr[:-1:b]
+    columns = pattern.indices
+    for c in range(b):
+        # row c of a node: the columns of its first row, less those left of the diagonal
+        start, length = pattern.indptr[c:-1:b], lengths[:, c]
+        skip = missing[c]
+        total = int(length.sum())
+        own = np.repeat(start - np.cumsum(length) + length, length) + np.arange(total)
+        other = np.repeat(first + skip - np.cumsum(length) + length, length) + np.arange(total)
+        if (columns[own] != columns[other]).any():
+            return False
+        if c == 0 and (columns[own].reshape(-1, b) != columns[own][::b, None] + np.arange(b)).any():
+            return False
+    return not (columns[first] % b).any()
