@@ -9,7 +9,7 @@ top that ends at ``--bump`` of the part's longest side. The response is the inte
 comes first, so that compiling and loading is not measured; with ``--repeat`` the rivals take turns, and medians are
 shown.
 
-    femadj        as it chooses itself
+    femadj        as it chooses itself (or with --solver)
     factorised    femadj, PARDISO in double precision at every design; what the others are compared with
     plain         scikit-fem, pypardiso and NumPy by hand (linear triangles and tetrahedra; ``by_hand.py``)
     torch-fem     torch-fem with its defaults, where it is installed (``by_torch_fem.py``)
@@ -56,7 +56,7 @@ from common import (
     seconds_shown,
     warm_up_of,
 )
-from rivals import FACTORISED, RIVALS
+from rivals import FACTORISED, RIVALS, Settings
 
 import femadj as fa
 from femadj.report.drawing import blank_figure, save_figure, write_words
@@ -96,9 +96,10 @@ def measure(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
     """Run the loop of one rival in this process."""
     make, count = RIVALS[name].make, options.designs
     tiny, small, mesh = mesh_of(f"{kind_and_size(case)[0]}2"), warm_up_of(case), mesh_of(case)
-    make(tiny, slabs_of(tiny, 1), options.threads)  # loads its libraries
+    settings = Settings(options.threads, options.solver)
+    make(tiny, slabs_of(tiny, 1), settings)  # loads its libraries
     base, load = peak_bytes(), [load_of_machine()]
-    warm = make(small, slabs_of(small, options.responses), options.threads)
+    warm = make(small, slabs_of(small, options.responses), settings)
     for points in designs(small.points, 2, options.bump):
         warm.solve(points)
         warm.differentiate()
@@ -106,7 +107,7 @@ def measure(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
     seconds, values, kept, iterations, told = [], [], {}, [], {}
     cpu = process_time()
     start = perf_counter()
-    rival = make(mesh, slabs_of(mesh, options.responses), options.threads)
+    rival = make(mesh, slabs_of(mesh, options.responses), settings)
     built = perf_counter() - start
     for number, points in enumerate(designs(mesh.points, count, options.bump)):
         start = perf_counter()
@@ -173,7 +174,7 @@ def one_run(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
     if options.here:
         return measure(case, name, options, gradients_to)
     command = [sys.executable, __file__, "--child", "--cases", case, "--rivals", name]
-    for key in ("designs", "bump", "responses", "threads"):
+    for key in ("designs", "bump", "responses", "solver", "threads"):
         value = getattr(options, key)
         command += [] if value is None else [f"--{key}", str(value)]
     if gradients_to is not None:
@@ -313,6 +314,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--bump", type=float, default=0.05, metavar="PART", help="of the longest side (default: 0.05)")
     result.add_argument("--responses", type=at_least_one, default=1, metavar="N", help="at once (default: 1)")
     result.add_argument("--repeat", type=at_least_one, default=1, metavar="K", help="runs of everything, in turn")
+    result.add_argument("--solver", default="auto", help="of the rival femadj (default: auto)")
     result.add_argument("--threads", type=at_least_one, metavar="N", help="threads (default: all cores)")
     result.add_argument("--check", action="store_true", help="compare gradients, too")
     result.add_argument("--here", action="store_true", help="run in this process; memory then means little")

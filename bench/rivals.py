@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -22,6 +21,21 @@ from femadj.progress import Phases
 FloatArray = np.ndarray
 Slabs = Sequence[np.ndarray]
 """Cells of every response."""
+
+
+class Settings(NamedTuple):
+    """How rivals run.
+
+    Attributes
+    ----------
+    threads : int or None
+        All cores when None.
+    solver : str
+        Of femadj, where it may choose.
+    """
+
+    threads: int | None
+    solver: str
 
 
 class Rival(Protocol):
@@ -43,13 +57,13 @@ class Rival(Protocol):
 class Ours:
     """femadj, as one writes a loop with it."""
 
-    def __init__(self, mesh: fa.Mesh, slabs: Slabs, threads: int | None, solver: str) -> None:
+    def __init__(self, mesh: fa.Mesh, slabs: Slabs, settings: Settings) -> None:
         if len(slabs) > 1:
             mesh = mesh.with_groups(cell_groups={f"slab {k}": cells for k, cells in enumerate(slabs)})
             self.responses = [fa.FieldNorm(f"slab {k}") for k in range(len(slabs))]
         else:
             self.responses = [fa.FieldNorm()]
-        self.built = problem(mesh, threads, Phases(), solver)
+        self.built = problem(mesh, settings.threads, Phases(), settings.solver)
 
     def solve(self, points: FloatArray) -> None:
         """Solve."""
@@ -67,18 +81,23 @@ class Ours:
         return {"solver": self.built.solver_name, **asdict(self.built.counts), **numbers}
 
 
-def plain(mesh: fa.Mesh, slabs: Slabs, threads: int | None) -> Rival:
+def factorised(mesh: fa.Mesh, slabs: Slabs, settings: Settings) -> Rival:
+    """femadj with PARDISO in double precision."""
+    return Ours(mesh, slabs, settings._replace(solver="pardiso"))
+
+
+def plain(mesh: fa.Mesh, slabs: Slabs, settings: Settings) -> Rival:
     """The loop by hand."""
     from by_hand import ByHand
 
     return ByHand(mesh, slabs)
 
 
-def torch_fem(mesh: fa.Mesh, slabs: Slabs, threads: int | None) -> Rival:
+def torch_fem(mesh: fa.Mesh, slabs: Slabs, settings: Settings) -> Rival:
     """The loop with torch-fem."""
     from by_torch_fem import ByTorchFem
 
-    return ByTorchFem(mesh, slabs, threads)
+    return ByTorchFem(mesh, slabs, settings.threads)
 
 
 class Entry(NamedTuple):
@@ -87,7 +106,7 @@ class Entry(NamedTuple):
     Attributes
     ----------
     make : callable
-        From mesh, slabs and threads.
+        From mesh, slabs and settings.
     what : str
         For tables.
     packages : tuple of str
@@ -96,7 +115,7 @@ class Entry(NamedTuple):
         Cell types that it is written for; all when empty.
     """
 
-    make: Callable[[fa.Mesh, Slabs, int | None], Rival]
+    make: Callable[[fa.Mesh, Slabs, Settings], Rival]
     what: str
     packages: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
@@ -116,8 +135,8 @@ FACTORISED = "factorised"
 
 RIVALS: Mapping[str, Entry] = MappingProxyType(
     {
-        "femadj": Entry(partial(Ours, solver="auto"), "femadj"),
-        FACTORISED: Entry(partial(Ours, solver="pardiso"), "femadj, a double factor each", ("pypardiso",)),
+        "femadj": Entry(Ours, "femadj"),
+        FACTORISED: Entry(factorised, "femadj, a double factor each", ("pypardiso",)),
         "plain": Entry(plain, "scikit-fem, pypardiso, NumPy", ("pypardiso",), ("tetra", "triangle")),
         "torch-fem": Entry(torch_fem, "torch-fem", ("torchfem",), ("tetra", "tetra10", "hexahedron", "triangle")),
     }

@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -54,6 +53,7 @@ from common import (
     warm_up_of,
 )
 
+from femadj.base.memory import available_bytes
 from femadj.progress import Phases
 from femadj.report.drawing import blank_figure, save_figure, write_words
 
@@ -117,17 +117,6 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def available_mb() -> float | None:
-    """Memory that can be had without swapping, where the system tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        pages = os.sysconf_names.get("SC_AVPHYS_PAGES")
-        return None if pages is None else os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    (kilobytes,) = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return kilobytes * 1.024e-3
-
-
 def power(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> float:
     """By which power of the unknowns a quantity has grown."""
     if min(before[key], after[key]) <= 0:
@@ -154,11 +143,11 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             if options.to is not None and unknowns > options.to:
                 break
             needed = expected_mb(done, unknowns)
-            there = available_mb() if options.memory is None else 1e3 * options.memory
-            if needed is not None and there is not None and needed > SPARE * there:
+            there = available_bytes() if options.memory is None else 1e9 * options.memory
+            if needed is not None and there is not None and 1e6 * needed > SPARE * there:
                 print(
                     f"{kind}: stopped before {name}, {unknowns} unknowns: it would take some {needed:.0f} MB, and "
-                    f"{there:.0f} MB are available; take --to {done[-1]['unknowns']}, or another --solver",
+                    f"{there / 1e6:.0f} MB are available; take --to {done[-1]['unknowns']}, or another --solver",
                     file=sys.stderr,
                     flush=True,
                 )
