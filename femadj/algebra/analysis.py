@@ -53,7 +53,7 @@ class Analysis:
 
     @property
     def needed_bytes(self) -> int | None:
-        """Memory that a factor takes on the last structure; None before there is one, and where the solver is silent."""
+        """Memory that a factor takes on the last structure; None before there is one, and where solvers do not tell."""
         return None if self._symbolic is None else self._symbolic.needed_bytes
 
     @property

@@ -27,7 +27,7 @@ from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.exact import Exact
 from femadj.solvers.factor import Factor
 from femadj.solvers.krylov import Iterations, conjugate_gradients, gmres
-from femadj.solvers.matrix import Matrix, Structure
+from femadj.solvers.matrix import Judgement, Matrix, Structure
 from femadj.solvers.preconditioner import Approximation, Preconditioner
 from femadj.solvers.recent import Recent, projected
 from femadj.solvers.rows import BlockRows
@@ -76,14 +76,25 @@ class LiveSolver(Solver):
     lag : bool
         Whether a preconditioner serves the designs that follow.
     name : str
+    tolerance : float
+        Relative error of iterated solves, see :data:`TOLERANCE`.
     """
 
-    def __init__(self, exact: Solver, rungs: Sequence[Rung] = (), *, lag: bool = False, name: str = "") -> None:
+    def __init__(
+        self,
+        exact: Solver,
+        rungs: Sequence[Rung] = (),
+        *,
+        lag: bool = False,
+        name: str = "",
+        tolerance: float = TOLERANCE,
+    ) -> None:
         super().__init__(threads=exact.threads)
         self.tolerances = exact.tolerances
         self.exact = exact
         self.rungs = tuple(rungs)
         self.lag = lag
+        self.tolerance = tolerance
         self.name = name or exact.name
         known = exact.capabilities
         direct = not rungs and not lag
@@ -131,7 +142,11 @@ class LiveInverse:
         self.lock = threading.RLock()
         self.lag = solver.lag
         self.made = 0
-        self.tolerances = solver.tolerances
+        limits, self.tolerance = solver.tolerances, solver.tolerance
+        self.tolerances = limits._replace(
+            refinement=REFINEMENT * solver.tolerance / TOLERANCE,
+            residual=max(limits.residual, 1e4 * solver.tolerance),
+        )
         self._structure, self._threads = structure, threads
         self._exact = solver.exact
         self._rungs = list(solver.rungs)
@@ -249,6 +264,13 @@ class LiveInverse:
                 self._recent.add(found.x)
             return found
 
+    def approximate(self, matrix: Matrix, b: FloatArray, *, transposed: bool) -> FloatArray:
+        """``M^-1 b`` for the rows of ``b`` (k, n)."""
+        if self._current is None:
+            self.renew(matrix)
+        assert self._current is not None
+        return np.ascontiguousarray(self._current.apply(np.ascontiguousarray(b.T), transposed=transposed).T)
+
     def _book(self, iterations: int, seconds: float, fresh: bool) -> None:
         """Book the time of iterations beyond those with a fresh preconditioner."""
         if fresh:
@@ -280,7 +302,7 @@ class LiveInverse:
                 partial(current.apply, transposed=False),
                 b,
                 start,
-                tolerance=tolerance or TOLERANCE,
+                tolerance=tolerance or self.tolerance,
                 most=most,
             )
         other = transposed and not structure.upper
@@ -290,7 +312,7 @@ class LiveInverse:
             lambda p: rows * blocks.times(columns * p, transposed=other),
             lambda r: current.apply(r / rows, transposed=other) / columns,
             rows * b,
-            tolerance=tolerance or RESIDUAL,
+            tolerance=tolerance or self.tolerance * RESIDUAL / TOLERANCE,
             most=most,
         )
         return found._replace(x=columns * found.x)
@@ -326,7 +348,7 @@ class LiveFactor(Factor):
 
     def __init__(self, live: LiveInverse, matrix: Matrix) -> None:
         # That the condition is moderate has been looked at: nothing is doubtful.
-        super().__init__(matrix, PivotReport(smallest_ratio=1.0), live.tolerances._replace(refinement=REFINEMENT))
+        super().__init__(matrix, PivotReport(smallest_ratio=1.0), live.tolerances)
         self._live: LiveInverse | None = live
         self._exact = live.exact_of(matrix)
         self._iterations = 0
@@ -358,8 +380,21 @@ class LiveFactor(Factor):
             self._error = float(found.errors.max(initial=0.0))
             return np.ascontiguousarray(found.x.T)
 
+    def approximate(self, b: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """What the live preconditioner makes of ``b`` (k, n), without iterations."""
+        live = self._live
+        if live is None:
+            raise SolverError("this factor has been closed")
+        with live.lock:
+            return live.approximate(self._matrix, b, transposed=transposed and not self.structure.upper)
+
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
         raise NotImplementedError  # of the equilibrated matrix, which preconditioners scale back from themselves
+
+    def _suspicious(self, judged: list[Judgement], transposed: bool) -> bool:
+        """Not where a looser tolerance says that errors of solves are accepted."""
+        live = self._live
+        return live is not None and live.tolerance <= TOLERANCE and super()._suspicious(judged, transposed)
 
     def _failure(self, relative_residual: float) -> SolverError:
         changed = super()._changed(relative_residual)
