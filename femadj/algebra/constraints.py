@@ -9,7 +9,8 @@ are the forces of constraints (reactions), the lifting of prescribed values, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -35,28 +36,54 @@ class Condensed:
         On the pattern; constrained rows and columns have a diagonal entry alone.
     diagonal : (n_constrained,)
         The entries on the diagonal of constrained rows.
-    rows : (n_constrained, n) sparse
-        Rows of the matrix that were taken out, complete.
-    columns : (n, n_constrained) sparse
-        Columns that were taken out, complete.
+    taken_rows : Block
+        Rows of the matrix that were taken out, complete, ``(n_constrained, n)``.
+    taken_columns : Block or None
+        Columns that were taken out, complete, ``(n, n_constrained)``; None where they are the rows, transposed.
     """
 
     values: FloatArray
     diagonal: FloatArray
-    rows: csr_array
-    columns: csr_array
+    taken_rows: Block
+    taken_columns: Block | None
+
+    @cached_property
+    def rows(self) -> csr_array:
+        """Rows of the matrix that were taken out, complete, ``(n_constrained, n)``."""
+        return self.taken_rows.matrix()
+
+    @cached_property
+    def columns(self) -> csr_array:
+        """Columns that were taken out, complete, ``(n, n_constrained)``."""
+        return csr_array(self.rows.T) if self.taken_columns is None else self.taken_columns.matrix()
+
+    @cached_property
+    def transposed_columns(self) -> csr_array:
+        """The same, transposed: ``(n_constrained, n)``."""
+        return self.rows if self.taken_columns is None else csr_array(self.columns.T)
+
+    def absolute(self) -> Condensed:
+        """The matrix of the absolute values."""
+        rows, columns = self.taken_rows, self.taken_columns
+        return Condensed(
+            np.abs(self.values),
+            np.abs(self.diagonal),
+            rows._replace(values=np.abs(rows.values)),
+            None if columns is None else columns._replace(values=np.abs(columns.values)),
+        )
 
     def times(
         self, pattern: CsrPattern, constraints: AffineMap, x: FloatArray, *, transpose: bool = False
     ) -> FloatArray:
         """``K x`` (``K^T x``) with the matrix before constraints were applied; ``x`` is ``(..., n)``."""
         fixed = np.flatnonzero(constraints.constrained)
-        rows, columns = (self.columns.T, self.rows.T) if transpose else (self.rows, self.columns)
         block = x.reshape(-1, x.shape[-1])
-        free = np.where(constraints.constrained, 0.0, block)
-        y = np.ascontiguousarray((columns @ block[:, fixed].T).T)
+        held, free = block[:, fixed], np.where(constraints.constrained, 0.0, block)
+        y = np.zeros(block.shape, np.result_type(self.values, x))
+        if held.any():
+            y += ((self.rows.T if transpose else self.columns) @ held.T).T
         if free.any():
-            y[:, fixed] += (rows @ free.T).T
+            y[:, fixed] += ((self.transposed_columns if transpose else self.rows) @ free.T).T
             matrix = csr_array((self.values, pattern.indices, pattern.indptr), shape=(pattern.n, pattern.n), copy=False)
             for k, row in enumerate(free):
                 y[k] += (matrix.T if transpose else matrix) @ row
@@ -108,8 +135,8 @@ class Selection:
     pattern: CsrPattern
     _diagonal: IntArray
     _taken: IntArray
-    _rows: _Block
-    _columns: _Block | None
+    _rows: _Places
+    _columns: _Places | None
 
     @classmethod
     def of(cls, pattern: CsrPattern, constrained: npt.NDArray[np.bool_]) -> Selection:
@@ -128,7 +155,7 @@ class Selection:
         n, m = pattern.n, len(unknowns)
         if pattern.triangle == "upper":
             other = in_column & (row != column)  # the same entry in the other triangle
-            rows = _Block.of(
+            rows = _Places.of(
                 np.concatenate([number[row[in_row]], number[column[other]]]),
                 np.concatenate([column[in_row], row[other]]),
                 np.concatenate([taken[in_row], taken[other]]),
@@ -136,14 +163,14 @@ class Selection:
             )
             columns = None
         else:
-            rows = _Block.of(number[row[in_row]], column[in_row], taken[in_row], (m, n))
-            columns = _Block.of(row[in_column], number[column[in_column]], taken[in_column], (n, m))
+            rows = _Places.of(number[row[in_row]], column[in_row], taken[in_row], (m, n))
+            columns = _Places.of(row[in_column], number[column[in_column]], taken[in_column], (n, m))
         return cls(fixed, unknowns, pattern, pattern.diagonal(unknowns), taken, rows, columns)
 
     def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
         """Apply the constraints to a matrix: ``values`` ``(nnz,)`` is changed, and handed back."""
         rows = self._rows.taken_from(values)
-        columns = csr_array(rows.T) if self._columns is None else self._columns.taken_from(values)
+        columns = None if self._columns is None else self._columns.taken_from(values)
         kept = _on_diagonal(values[self._diagonal], diagonal)
         values[self._taken] = 0.0
         values[self._diagonal] = kept
@@ -151,10 +178,10 @@ class Selection:
 
     def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
         """Weighted sum of matrices that the constraints have been applied to; the weight first."""
-        result = _weighted(parts)
-        kept = _on_diagonal(result.rows[:, self.unknowns].diagonal(), diagonal)
-        result.values[self._diagonal] = kept
-        return replace(result, diagonal=kept)
+        values, rows, columns = _weighted(parts)
+        kept = _on_diagonal(rows.matrix()[:, self.unknowns].diagonal(), diagonal)
+        values[self._diagonal] = kept
+        return Condensed(values, kept, rows, columns)
 
     def expand(self, q: FloatArray) -> FloatArray:
         """``T q``: zero at constrained unknowns; ``q`` is ``(..., n)``."""
@@ -165,8 +192,21 @@ class Selection:
         return np.where(self.constrained, 0.0, r)
 
 
-class _Block(NamedTuple):
-    """Where the entries of a sparse block stand in the values of a matrix."""
+class Block(NamedTuple):
+    """A sparse block of a matrix, by rows."""
+
+    values: FloatArray
+    indices: npt.NDArray[np.int32]
+    indptr: IntArray
+    shape: tuple[int, int]
+
+    def matrix(self) -> csr_array:
+        """The same as SciPy has it."""
+        return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+
+
+class _Places(NamedTuple):
+    """Where the entries of a block stand in the values of a matrix."""
 
     slots: IntArray
     indices: npt.NDArray[np.int32]
@@ -174,14 +214,14 @@ class _Block(NamedTuple):
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, row: IntArray, column: IntArray, slots: IntArray, shape: tuple[int, int]) -> _Block:
+    def of(cls, row: IntArray, column: IntArray, slots: IntArray, shape: tuple[int, int]) -> _Places:
         order = np.lexsort((column, row))
         indptr = np.zeros(shape[0] + 1, dtype=np.int64)
         np.cumsum(np.bincount(row, minlength=shape[0]), out=indptr[1:])
         return cls(slots[order], column[order].astype(np.int32), indptr, shape)
 
-    def taken_from(self, values: FloatArray) -> csr_array:
-        return csr_array((values[self.slots], self.indices, self.indptr), shape=self.shape)
+    def taken_from(self, values: FloatArray) -> Block:
+        return Block(values[self.slots], self.indices, self.indptr, self.shape)
 
 
 def _on_diagonal(own: FloatArray, diagonal: Diagonal) -> FloatArray:
@@ -189,12 +229,8 @@ def _on_diagonal(own: FloatArray, diagonal: Diagonal) -> FloatArray:
     return np.where(own > 0, own, 1.0) if diagonal == "kept" else np.zeros(len(own))
 
 
-def _weighted(parts: Sequence[tuple[float, Condensed]]) -> Condensed:
-    """Weighted sum; equal patterns have blocks of equal structure."""
-    first = parts[0][1]
-
-    def block(arrays: Sequence[FloatArray], like: csr_array) -> csr_array:
-        return csr_array((total(arrays), like.indices, like.indptr), shape=like.shape)
+def _weighted(parts: Sequence[tuple[float, Condensed]]) -> tuple[FloatArray, Block, Block | None]:
+    """Weighted sums of values, rows and columns; equal patterns have blocks of equal structure."""
 
     def total(arrays: Sequence[FloatArray]) -> FloatArray:
         result = np.zeros(arrays[0].shape)
@@ -202,9 +238,13 @@ def _weighted(parts: Sequence[tuple[float, Condensed]]) -> Condensed:
             result += weight * array
         return result
 
-    rows = block([matrix.rows.data for _, matrix in parts], first.rows)
-    columns = block([matrix.columns.data for _, matrix in parts], first.columns)
-    return Condensed(total([matrix.values for _, matrix in parts]), first.diagonal, rows, columns)
+    rows = [matrix.taken_rows for _, matrix in parts]
+    columns = [matrix.taken_columns for _, matrix in parts if matrix.taken_columns is not None]
+    return (
+        total([matrix.values for _, matrix in parts]),
+        rows[0]._replace(values=total([block.values for block in rows])),
+        columns[0]._replace(values=total([block.values for block in columns])) if columns else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,11 +266,13 @@ class Unconstrained:
 
     def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
         """The matrix as it is."""
-        return Condensed(values, np.zeros(0), csr_array((0, self.n)), csr_array((self.n, 0)))
+        nothing = Block(np.zeros(0), np.zeros(0, np.int32), np.zeros(1, np.int64), (0, self.n))
+        return Condensed(values, np.zeros(0), nothing, None)
 
     def combined(self, parts: Sequence[tuple[float, Condensed]], diagonal: Diagonal = "kept") -> Condensed:
         """Weighted sum of matrices; the weight first."""
-        return _weighted(parts)
+        values, rows, columns = _weighted(parts)
+        return Condensed(values, parts[0][1].diagonal, rows, columns)
 
     def expand(self, q: FloatArray) -> FloatArray:
         """``q`` itself."""

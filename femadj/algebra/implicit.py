@@ -116,7 +116,7 @@ class Implicit:
         lam = np.zeros(self.state.u.shape) if known is None else constraints.expand(known)
         prescribed = None
         if seed.state is not None:
-            reaction = self.tangent.columns.T @ lam.T
+            reaction = self.tangent.transposed_columns @ lam.T
             prescribed = np.zeros_like(lam)
             prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction.T
         return weights_of(seed, lam, prescribed)

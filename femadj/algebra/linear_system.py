@@ -264,6 +264,14 @@ class LinearSystem(HoldsSolver):
         return self._analysis.solver_name
 
     @property
+    def needed_bytes(self) -> int | None:
+        """Memory that a factor in double precision takes, before there is one; None where the solver does not tell.
+
+        Where another way was chosen, the structure is analysed for it at the first call.
+        """
+        return self._analysis.needed_bytes
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Seconds of building the system, by phase."""
         return self._seconds
@@ -552,7 +560,7 @@ def _pullback(solution: LinearSolution, lam: FloatArray) -> FloatArray:
         condensed = at.jacobian(implicit.state)
         held = np.zeros_like(lam)
         held[:, constraints.constrained] = condensed.diagonal * lam[:, constraints.constrained]
-        held[:, constraints.constrained] -= (condensed.columns.T @ free.T).T
+        held[:, constraints.constrained] -= (condensed.transposed_columns @ free.T).T
         weights = [Weights(w.internal, w.external, row[None]) for w, row in zip(weights, held, strict=True)]
     into = [_zeros(system, solution.theta) for _ in lam]
     at.pullback(implicit.state, weights, into)

@@ -13,7 +13,7 @@ avoids them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 import numpy as np
@@ -443,9 +443,7 @@ class _Linearised(NamedTuple):
 
     def rounds_off(self, here: _Iterate) -> bool:
         """Whether the residual is no larger than what rounding the state makes of it, from ``|K| |u|``."""
-        k = self.condensed
-        absolute = replace(k, values=np.abs(k.values), rows=abs(k.rows), columns=abs(k.columns))
-        return here.norm <= _FLOOR * _norm(self._times(absolute, np.abs(here.u)))
+        return here.norm <= _FLOOR * _norm(self._times(self.condensed.absolute(), np.abs(here.u)))
 
     def _times(self, k: Condensed, x: FloatArray) -> FloatArray:
         return k.times(self.at.structure, self.at.constraints, x)

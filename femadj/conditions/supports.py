@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,18 @@ class Supports:
         SupportError
             Where two supports prescribe different values for the same unknown.
         """
+        if self._same_everywhere is None or np.iscomplexobj(points):
+            return self._prescribed(points)
+        return self._same_everywhere
+
+    @cached_property
+    def _same_everywhere(self) -> Prescribed | None:
+        """Where all values are numbers, which neither position nor anybody changes."""
+        if all(isinstance(each.support.value, (int, float)) for each in self.constrained):
+            return self._prescribed(self.space.mesh.points)
+        return None
+
+    def _prescribed(self, points: FloatArray) -> Prescribed:
         locations = points if self.location is None else self.location @ points
         values = np.zeros(self.fixed.size, dtype=points.dtype)
         derivative = np.zeros((self.fixed.size, self.space.mesh.dim), dtype=points.dtype)

@@ -93,12 +93,12 @@ class IntegralTerm:
         """The first of its laws."""
         return next(iter(self.laws.values()))
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
         """What its laws read besides the fields."""
         return frozenset[str]().union(*(law.reads for law in self.laws.values()))
 
-    @property
+    @cached_property
     def parameter_names(self) -> frozenset[str]:
         """Parameters that it reads."""
         return parameters_read(self.reads)
@@ -124,7 +124,8 @@ class IntegralTerm:
         if np.iscomplexobj(points):
             return self.in_motion(points, parameters, budget)
         laws = {sides: law.at_design() for sides, law in self.laws.items()}
-        return IntegralAt(replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
+        same = all(law is self.laws[sides] for sides, law in laws.items())
+        return IntegralAt(self if same else replace(self, laws=laws), points, parameters, Kept(budget or Budget()))
 
     def in_motion(self, points: FloatArray, parameters: Parameters, budget: Budget | None = None) -> IntegralAt:
         """Put the term at a design that carries a complex step: products of complex fields carry their rates."""
@@ -314,6 +315,10 @@ class IntegralAt:
         if self.term.law.arity == 1:
             return float(np.inf)
         worst = np.inf
+        if self.compiled is not None:
+            for domain, data in self._kernel_pieces():
+                worst = min(worst, nodal.assemble(domain, self.points, data, into))
+            return float(worst)
         for at, found in self.matrices(None if self.term.law.linear else u):
             if found is None:
                 worst = min(worst, at.low)

@@ -186,6 +186,8 @@ class RegionalLaw(Law):
 
     def regions(self, domain: Domain) -> tuple[npt.NDArray[np.int32], int]:
         """Those of the tensor."""
+        if self.tensor.n_regions == 1:
+            return domain.one_region, 1
         return self.tensor.region[domain.global_cells], self.tensor.n_regions
 
     def pull_constants(

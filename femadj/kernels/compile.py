@@ -301,7 +301,11 @@ def _warn(text: str) -> None:
 @cache
 def _say_once(place: str) -> None:
     """One line of words before a wait that has no other sign."""
-    logging.getLogger("femadj").warning("femadj compiles kernels for this machine, to be kept in %s", place)
+    logging.getLogger("femadj").warning(
+        "femadj compiles kernels for this machine, one to three seconds each and 10 to 30 for a new kind of problem, "
+        "to be kept in %s",
+        place,
+    )
 
 
 # ------------------------------------------------------------------ compilation

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
@@ -333,7 +335,7 @@ class Mesh(Picklable):
     @property
     def block_offsets(self) -> tuple[int, ...]:
         """Global id of the first cell of each block, and the number of cells at the end."""
-        return tuple(np.cumsum([0, *(len(b) for b in self.blocks)]).tolist())
+        return tuple(accumulate((len(b) for b in self.blocks), initial=0))
 
     def __repr__(self) -> str:
         cells = ", ".join(f"{len(b)} {b.type}" for b in self.blocks)
@@ -491,15 +493,14 @@ class Mesh(Picklable):
     def tangled_cells(self, points: npt.ArrayLike | None = None) -> IntArray:
         """Global ids of cells whose Jacobian is not positive (in their own orientation) at some quadrature point."""
         x = self.points if points is None else checked_points(points, self.points.shape)
-        smallest = np.concatenate(
-            [
-                np.minimum(low * sign, high * sign)
-                for (low, high), sign in zip(
-                    _jacobian_ranges(x, self.blocks), self._orientation_by_block(), strict=True
-                )
-            ]
-        )
-        return np.flatnonzero(~(smallest > DEGENERATE))
+        found = []
+        for (low, high), sign, first in zip(
+            _jacobian_ranges(x, self.blocks), self._orientation_by_block(), self.block_offsets[:-1], strict=True
+        ):
+            smallest = np.where(sign > 0, low, -high)
+            if not smallest.min() > DEGENERATE:
+                found.append(first + np.flatnonzero(~(smallest > DEGENERATE)))
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
     def require_untangled(self, points: npt.ArrayLike | None = None) -> None:
         """Raise TangledMeshError when any cell is tangled."""
@@ -612,12 +613,17 @@ def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tu
     """Scaled Jacobian ranges over the quadrature points of both default orders, block by block."""
     ranges = []
     for block in blocks:
-        cell = block.reference
-        # the Jacobian of a straight simplex is constant: one point tells
-        orders = {0} if block.type in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
-        gradients = np.concatenate([cell_table(block.type, order).gradients[0] for order in orders])
-        ranges.append(scaled_jacobian_range(points, block.nodes, gradients))
+        ranges.append(scaled_jacobian_range(points, block.nodes, _gradients(block.type)))
     return ranges
+
+
+@cache
+def _gradients(name: str) -> FloatArray:
+    """Reference gradients ``(n_points, n_nodes, dim)`` of a cell type at the points of both default orders."""
+    cell = cell_type(name)
+    # the Jacobian of a straight simplex is constant: one point tells
+    orders = {0} if name in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
+    return frozen(np.concatenate([cell_table(name, order).gradients[0] for order in orders]))
 
 
 def _orientation(points: FloatArray, blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> FloatArray:

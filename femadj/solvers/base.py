@@ -20,6 +20,7 @@ from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverErro
 from femadj.solvers.checks import as_float_array, non_finite
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, MatrixKind, Structure
+from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -31,6 +32,10 @@ from femadj.solvers.statistics import (
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
+SERIAL_ENTRIES = 30_000
+"""Structures with fewer stored entries, which are factorised in some milliseconds, are so by one thread where nobody
+asks for more: waking others costs as much as they save, and many times that on processors that are busy."""
+
 
 class Solver(ABC):
     """A sparse direct solver.
@@ -38,7 +43,8 @@ class Solver(ABC):
     Parameters
     ----------
     threads : int, optional
-        Threads for the analyses, factorisations and solves; by default what the library would use.
+        Threads for the analyses, factorisations and solves; by default one for fewer than :data:`SERIAL_ENTRIES`
+        entries, and else what the library would use.
     residual_tolerance : float
         Largest backward error that a solve may return, see :data:`RESIDUAL_TOLERANCE`.
     refinement_threshold : float
@@ -51,6 +57,8 @@ class Solver(ABC):
 
     name: str
     capabilities: Capabilities
+    in_single_precision: Callable[[Structure, int | None], Approximation] | None = None
+    """Its factors in single precision, on a structure; None where it has none."""
 
     def __init__(
         self,
@@ -98,12 +106,28 @@ class Solver(ABC):
         if kind not in self.capabilities.kinds:
             raise SolverError(f"{self.name} does not solve {kind!r} matrices")
         _check_threads(threads)
-        threads = self.threads if threads is None else threads
-        return self._analyse(Structure(pattern, kind, unknowns, threads), threads)
+        chosen = self.threads if threads is None else threads
+        if chosen is None and pattern.nnz < SERIAL_ENTRIES:
+            chosen = 1
+        return self._analyse(Structure(pattern, kind, unknowns, chosen), chosen)
 
     @abstractmethod
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
         """Analyse a checked structure."""
+
+    def prepare(self, kind: MatrixKind) -> None:
+        """Load the library, and compile the kernels that factors of such matrices and their solves take.
+
+        Two equations are solved for that; a solver with further kernels adds them.
+        """
+        indptr, indices = np.array([0, 2, 3]), np.array([0, 1, 1], np.int32)
+        pattern = CsrPattern(indptr, indices, "full" if kind == "general" else "upper")
+        values = np.array([2.0, 1.0, 2.0])
+        with self.analyse(pattern, kind) as symbolic, symbolic.factor(values) as factor:
+            x = factor.T.solve(factor.solve(np.ones(2)))
+        matrix = Matrix(Structure(pattern, kind), values, UNIT_ROUNDOFF)
+        matrix.equilibrated(always=True)
+        matrix.residual(np.ones(2), x, transposed=False, precise=True)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} on {self.capabilities.device}>"

@@ -22,7 +22,7 @@ Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 SingleArray = npt.NDArray[np.float32]
 
-STRONG = 0.02
+STRONG = 0.05
 """Size of a coupling, relative to the diagonal, from which on nodes belong together."""
 
 SMOOTHING = 1.6

@@ -10,11 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from femadj.errors import SolverError
+from femadj.base.memory import available_bytes
+from femadj.errors import SolverError, SolverMemoryError
 from femadj.solvers import mkl
 from femadj.solvers.matrix import Structure
 from femadj.solvers.mkl import FACTORS_PER_ANALYSIS, Library, Native, Number, Numbers, Options, PardisoFailureError
 from femadj.solvers.statistics import PivotReport
+
+_CERTAIN = 2**28  # bytes that are there without asking
 
 
 class Outcome(NamedTuple):
@@ -81,7 +84,8 @@ class Handle:
                 self._lock.release()
 
     def factorise(self, slot: int, values: Numbers) -> Outcome:
-        """Factorise into a reserved place."""
+        """Factorise into a reserved place; SolverMemoryError before that where it will not fit."""
+        self._require_memory()
         try:
             with self._lock:
                 self._native.call(mkl.FACTORISE, slot, values)
@@ -89,6 +93,19 @@ class Handle:
                 return self._outcome(slot)
         finally:
             self._release_retired()
+
+    def _require_memory(self) -> None:
+        """Operating systems promise more memory than there is, and end processes that take it."""
+        needed = self.needed_bytes - 1024 * self._kept_analysis
+        available = available_bytes() if needed > _CERTAIN else None
+        if available is not None and needed > available:
+            precision = "single" if self.options.single else "double"
+            raise SolverMemoryError(
+                f"a factor in {precision} precision takes about {needed / 1e9:.2g} GB, and there are "
+                f"{available / 1e9:.2g} GB. Drop solutions that keep factors, use a coarser mesh or, where it serves, "
+                "solver='amg', or make more memory available",
+                needed,
+            )
 
     def _outcome(self, slot: int) -> Outcome:
         native, kind = self._native, self.options.kind

@@ -34,7 +34,10 @@ from femadj.solvers.rows import BlockRows
 from femadj.solvers.statistics import FactorStatistics, PivotReport
 
 TOLERANCE = 1e-12
-"""Relative error of iterated solves, in the energy norm where the matrix is positive definite."""
+"""Relative error of iterated solves of positive definite matrices, in the energy norm."""
+
+RESIDUAL = 1e-14
+"""Relative residual of iterated solves of other matrices, in the scale of their rows."""
 
 REFINEMENT = 1e-11
 """Backward error above which an iterated solve is refined."""
@@ -43,7 +46,7 @@ SOUND = 1e8
 """Condition number above which only a factor in double precision is trusted."""
 
 _STALE = 60  # iterations with a preconditioner of another design
-_ROUGH = 1e-2  # accuracy of the solve that tells the condition
+_ROUGH = 1e-2  # accuracy of the solve that tells the condition, in the same norms
 
 
 class Rung(NamedTuple):
@@ -107,6 +110,11 @@ class LiveSymbolic(Symbolic):
     def analyses(self) -> int:  # type: ignore[override]
         """Structures analysed, at least one."""
         return self._live.analyses
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """Memory that a factor in double precision would take; analyses the structure for it at the first call."""
+        return self._live.exactly.symbolic.needed_bytes
 
     def _factor(self, matrix: Matrix) -> LiveFactor:
         self._live.begin(matrix)
@@ -228,7 +236,7 @@ class LiveInverse:
             fresh = self._of() is matrix
             start = perf_counter()
             try:
-                found = self._iterate(matrix, b, TOLERANCE, transposed)
+                found = self._iterate(matrix, b, transposed)
             except ApproximationError:
                 if fresh and not self._rungs:
                     raise
@@ -249,7 +257,12 @@ class LiveInverse:
             self._debt += seconds * (iterations - self._least) / iterations
 
     def _iterate(
-        self, matrix: Matrix, b: FloatArray, tolerance: float, transposed: bool, guess: FloatArray | None = None
+        self,
+        matrix: Matrix,
+        b: FloatArray,
+        transposed: bool,
+        tolerance: float | None = None,
+        guess: FloatArray | None = None,
     ) -> Iterations:
         structure, current = self._structure, self._current
         if current is None:
@@ -263,7 +276,12 @@ class LiveInverse:
         if structure.kind == "spd":
             start = self._recent.guess(blocks.times, b) if guess is None else guess
             return conjugate_gradients(
-                blocks.times, partial(current.apply, transposed=False), b, start, tolerance=tolerance, most=most
+                blocks.times,
+                partial(current.apply, transposed=False),
+                b,
+                start,
+                tolerance=tolerance or TOLERANCE,
+                most=most,
             )
         other = transposed and not structure.upper
         scales = (matrix.columns, matrix.rows) if other else (matrix.rows, matrix.columns)
@@ -272,7 +290,7 @@ class LiveInverse:
             lambda p: rows * blocks.times(columns * p, transposed=other),
             lambda r: current.apply(r / rows, transposed=other) / columns,
             rows * b,
-            tolerance=tolerance,
+            tolerance=tolerance or RESIDUAL,
             most=most,
         )
         return found._replace(x=columns * found.x)
@@ -296,7 +314,7 @@ class LiveInverse:
         load = np.ascontiguousarray((np.random.default_rng(0).choice([-1.0, 1.0], n) * size.equations)[:, None])
         before = np.zeros((0, n)) if self._soft is None else self._soft
         guess = projected(self._blocks(matrix).times, before, load)
-        found = self._iterate(matrix, load, _ROUGH, False, guess)
+        found = self._iterate(matrix, load, False, _ROUGH, guess)
         self._soft = np.ascontiguousarray(found.x.T)
         largest = float(np.abs(found.x[:, 0] / size.unknowns).max()) * np.sqrt(n)
         if not largest <= SOUND:
@@ -312,6 +330,7 @@ class LiveFactor(Factor):
         self._live: LiveInverse | None = live
         self._exact = live.exact_of(matrix)
         self._iterations = 0
+        self._error: float | None = None  # that iterations estimate
 
     def _checked_solve(self, b: FloatArray, *, transposed: bool, bound: bool = True) -> FloatArray:
         live = self._live
@@ -336,6 +355,7 @@ class LiveFactor(Factor):
         with live.lock:
             found = live.solve(self._matrix, np.ascontiguousarray(block.T), transposed=transposed)
             self._iterations += int(found.counts.sum())
+            self._error = float(found.errors.max(initial=0.0))
             return np.ascontiguousarray(found.x.T)
 
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
@@ -361,7 +381,10 @@ class LiveFactor(Factor):
         if live is None or live.exact_of(self._matrix) is not None:
             return own
         name, age, nbytes = live.told(self._matrix)
-        return replace(own, preconditioner=name, age=age, factor_bytes=nbytes, iterations=self._iterations)
+        error = own.forward_error if own.forward_error is not None else self._error
+        return replace(
+            own, preconditioner=name, age=age, factor_bytes=nbytes, iterations=self._iterations, forward_error=error
+        )
 
     def _free(self) -> None:
         live, self._live = self._live, None

@@ -7,6 +7,7 @@ factors.
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.errors import SolverError, SolverMemoryError, SolverUnavailableError
 from femadj.solvers.matrix import MatrixKind, Structure
+
+WITHOUT_MKL = "FEMADJ_WITHOUT_MKL"
+"""Environment variable that hides PARDISO, to see what happens where there is no MKL: any value but 0."""
 
 FACTORS_PER_ANALYSIS = 8
 """Factors that can share one analysis; a place takes memory only while a factor is in it."""
@@ -74,6 +78,8 @@ class Library:
 
     def __init__(self) -> None:
         pointer = ctypes.c_void_p
+        if os.environ.get(WITHOUT_MKL, "0") not in ("", "0"):
+            raise SolverUnavailableError(f"solver 'pardiso' is hidden by {WITHOUT_MKL}={os.environ[WITHOUT_MKL]}")
         try:
             # Imported here: the search for the library takes a while and may fail, and other solvers do
             # without it.
@@ -243,4 +249,5 @@ class Native:
         )
         if scalars[1]:
             raise SolverError(f"PARDISO did not return the pivots ({int(scalars[1])})")
-        return pivots.astype(np.float64), diagonal.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # they are NaN where single precision is not enough
+            return pivots.astype(np.float64), diagonal.astype(np.float64)

@@ -24,6 +24,7 @@ from femadj.solvers.mkl import (
     Options,
     PardisoFailureError,
 )
+from femadj.solvers.single import SinglePrecision
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -53,10 +54,11 @@ class PardisoSolver(Solver):
     Raises
     ------
     SolverUnavailableError
-        If pypardiso or MKL cannot be loaded.
+        If pypardiso or MKL cannot be loaded, or are hidden by :data:`~femadj.solvers.mkl.WITHOUT_MKL`.
     """
 
     name = "pardiso"
+    in_single_precision = SinglePrecision
     capabilities = Capabilities(
         kinds=frozenset({"spd", "symmetric", "general"}),
         transpose=True,

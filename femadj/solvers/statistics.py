@@ -108,7 +108,8 @@ class FactorStatistics:
         Iterations of all solves of this matrix so far, one for each right-hand side.
     forward_error : float or None
         Bound of the relative error of the last solve in the scale of each unknown: the condition times backward error
-        and rounding of the entries. None where no sign of a large condition asked for it.
+        and rounding of the entries. Without a sign of a large condition, the estimate of iterations in the energy norm,
+        and None for factors.
     """
 
     n: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -181,6 +182,16 @@ class Discretisation:
         """
         if over == "interior facets":
             raise FormError("only bilinear and linear forms of a Form are integrated over interior facets")
+        key = (over, group, order, gradients)
+        if key not in self._maps:
+            self._maps[key] = self._new_maps(*key)
+        return list(self._maps[key])
+
+    @cached_property
+    def _maps(self) -> dict[tuple[Over, str | None, int | None, bool], list[NodalMap]]:
+        return {}
+
+    def _new_maps(self, over: Over, group: str | None, order: int | None, gradients: bool) -> list[NodalMap]:
         if over == "cells":
             domains = self.cells("stiffness" if gradients else "mass", group, order)
         else:

@@ -8,14 +8,16 @@ import pytest
 
 from femadj.errors import SolverError, SolverUnavailableError
 from femadj.solvers import ITERATED, SOLVERS, Solver, available_solvers, get_solver
+from femadj.solvers.mkl import WITHOUT_MKL
 from tests.solvers.conformance import SolverConformance
 
 
 @pytest.fixture(params=[*SOLVERS, *ITERATED])
 def solver(request: pytest.FixtureRequest) -> Solver:
-    if request.param in SOLVERS and request.param not in available_solvers():
-        pytest.skip(f"{request.param} does not work here")
-    return get_solver(request.param)
+    try:
+        return get_solver(request.param)
+    except SolverUnavailableError as why:
+        pytest.skip(str(why))
 
 
 class TestConformance(SolverConformance):
@@ -39,8 +41,17 @@ def test_registry() -> None:
 
 
 def test_without_pypardiso(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WITHOUT_MKL, raising=False)
     monkeypatch.setitem(sys.modules, "pypardiso", None)
     assert available_solvers() == ("superlu",)
     assert get_solver().name == "superlu"
     with pytest.raises(SolverUnavailableError, match="pypardiso"):
+        get_solver("pardiso")
+
+
+def test_without_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WITHOUT_MKL, "1")
+    assert "pardiso" not in available_solvers()
+    assert get_solver().name == available_solvers()[0]
+    with pytest.raises(SolverUnavailableError, match="hidden by FEMADJ_WITHOUT_MKL=1"):
         get_solver("pardiso")

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from femadj.base.memory import available_bytes
 from femadj.errors import (
     IllConditionedError,
     IllConditionedWarning,
     IndefiniteSystemError,
     SingularSystemError,
     SolverError,
+    SolverMemoryError,
     SolverUnavailableError,
 )
 from femadj.solvers import mkl as driver
@@ -41,14 +43,15 @@ from tests.solvers.conformance import (
 MIB = 2**20
 
 
-def make_solver() -> PardisoSolver | None:
+def what_is_missing() -> str:
     try:
-        return PardisoSolver()
-    except SolverUnavailableError:
-        return None
+        PardisoSolver()
+    except SolverUnavailableError as error:
+        return str(error)
+    return ""
 
 
-pytestmark = pytest.mark.skipif(make_solver() is None, reason="pypardiso or MKL is missing")
+pytestmark = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing() or "nothing is missing")
 
 
 @pytest.fixture
@@ -87,11 +90,12 @@ def test_threads_are_pinned(mkl: ctypes.CDLL, kind: str) -> None:
 
 def test_default_threads_are_those_at_the_analysis(mkl: ctypes.CDLL, solver: PardisoSolver) -> None:
     before = mkl.MKL_Get_Max_Threads()
-    symbolic, values = analysed(solver, laplacian(50))
+    assert analysed(solver, laplacian(50))[0].threads == 1  # few entries
+    symbolic, values = analysed(solver, laplacian(120))
     assert symbolic.threads == before
     previous = mkl.MKL_Set_Num_Threads_Local(1)
     try:
-        assert_solves(symbolic.factor(values), laplacian(50))
+        assert_solves(symbolic.factor(values), laplacian(120))
         assert mkl.MKL_Get_Max_Threads() == 1
     finally:
         mkl.MKL_Set_Num_Threads_Local(previous)
@@ -347,3 +351,24 @@ def test_pivots_are_reported(solver: PardisoSolver) -> None:
     assert 0.1 < statistics.smallest_pivot_ratio < statistics.largest_pivot_ratio < 1.0 + 1e-12
     assert statistics.perturbed_pivots == 0
     assert statistics.fill_nnz > statistics.nnz
+
+
+def test_a_factor_that_will_not_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With figures, before the machine runs out of memory; later factors are made."""
+    from femadj.solvers import handle
+
+    pattern, values = handed_over(laplacian(30), "spd")
+    symbolic = PardisoSolver().analyse(pattern, "spd")
+    needed = symbolic.needed_bytes
+    assert needed is not None
+    monkeypatch.setattr(handle, "_CERTAIN", 0)
+    monkeypatch.setattr(handle, "available_bytes", lambda: needed // 8)
+    with pytest.raises(SolverMemoryError, match=r"double precision takes about .* GB, and there are"):
+        symbolic.factor(values)
+    monkeypatch.setattr(handle, "available_bytes", lambda: 2 * needed)
+    np.testing.assert_allclose(laplacian(30) @ symbolic.factor(values).solve(np.ones(900)), 1.0)
+
+
+def test_available_memory() -> None:
+    found = available_bytes()
+    assert found is None or 2**20 < found < 2**50

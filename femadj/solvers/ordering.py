@@ -1,0 +1,86 @@
+"""Elimination orders by nested dissection, for solvers that have none of their own."""
+
+from __future__ import annotations
+
+import threading
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from femadj.solvers.matrix import Structure
+
+_ONE_AT_A_TIME = threading.Lock()  # METIS draws from the random numbers of the process: the same order every time
+
+
+class Arrangement(NamedTuple):
+    """The whole matrix of a structure, rows and columns in the order in which they are to be eliminated.
+
+    Attributes
+    ----------
+    order : (n,) or None
+        Equation at every place; None where the equations stay where they are.
+    indptr, indices : (n + 1,), (nnz,) int32
+        Compressed rows, both triangles.
+    slots : (nnz,)
+        Where the value of each entry is in the array of values.
+    """
+
+    order: npt.NDArray[np.integer] | None
+    indptr: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.integer]
+
+
+def metis() -> ModuleType | None:
+    """The package that wraps METIS, None where it is not installed."""
+    try:
+        import pymetis
+    except ImportError:
+        return None
+    return pymetis if hasattr(pymetis, "CSRAdjacency") else None
+
+
+def nested_dissection(pymetis: ModuleType, structure: Structure) -> npt.NDArray[np.integer]:
+    """Equations in the order that METIS eliminates them in, (n,).
+
+    The graph is that of nodes: unknowns of a node have the same neighbours, and stay together (Karypis and Kumar, A
+    fast and high quality multilevel scheme for partitioning irregular graphs, 1998). Of a matrix whose pattern is not
+    symmetric it is that of ``A + A^T``.
+    """
+    components, n = structure.unknowns.components, structure.n
+    if n % components:
+        components = 1
+    nodes = n // components
+    there, start = np.ones(len(structure.indices), np.bool_), structure.indptr[::components].copy()
+    graph = sp.csr_array((there, structure.indices // components, start), shape=(nodes, nodes))
+    graph.sum_duplicates()  # in place
+    graph = sp.csr_array(graph + graph.T)
+    rows = np.repeat(np.arange(nodes), np.diff(graph.indptr))
+    off = graph.indices != rows
+    wanted = pymetis.zero_copy_dtype()
+    start = np.zeros(nodes + 1, wanted)
+    np.cumsum(np.bincount(rows[off], minlength=nodes), out=start[1:])
+    neighbours = graph.indices[off].astype(wanted)
+    with _ONE_AT_A_TIME:
+        order = np.asarray(pymetis.nested_dissection(pymetis.CSRAdjacency(start, neighbours))[0])
+    return (order[:, None] * components + np.arange(components)).ravel()
+
+
+def arranged(structure: Structure, order: npt.NDArray[np.integer] | None) -> Arrangement:
+    """Entries of the whole matrix with its equations in this order."""
+    n, rows, columns = structure.n, structure.rows(), structure.indices
+    if order is not None:
+        place = np.empty(n, np.int32)
+        place[order] = np.arange(n, dtype=np.int32)
+        rows, columns = place[rows], place[columns]
+    slots = np.arange(len(rows))
+    if structure.upper:
+        above = np.flatnonzero(rows != columns)
+        rows, columns = np.concatenate([rows, columns[above]]), np.concatenate([columns, rows[above]])
+        slots = np.concatenate([slots, above])
+    whole = sp.coo_array((slots, (rows, columns)), shape=(n, n)).tocsr()
+    whole.sort_indices()
+    return Arrangement(order, whole.indptr.astype(np.int32), whole.indices.astype(np.int32), whole.data)
