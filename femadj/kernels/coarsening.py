@@ -1,7 +1,7 @@
-"""Compiled kernels of multigrid set-ups: strong neighbours, block products, smoothed interpolation.
+"""Compiled kernels of multigrid set-ups: aggregates, block products, smoothed interpolation.
 
 Matrices are ``start``, ``columns``, ``values`` by rows of blocks; values are flat, in float32 (each sum is taken in
-float64). All but ``transposed`` work on the rows from ``begin`` to ``end`` alone.
+float64). Those with ``begin`` and ``end`` work on the rows between alone.
 """
 
 from __future__ import annotations
@@ -108,34 +108,117 @@ def norms(start, columns, values, norm, begin, end):  # type: ignore[no-untyped-
         norm[k] = total
 
 
-@compiled(*_PATTERN, read("float64", 1), read("float64", 1), types.float64, write("int32", 1), write("int32", 1))
-def strong(start, columns, norm, diagonal, least, strong_start, strong_columns):  # type: ignore[no-untyped-def]
-    """Neighbours whose block is at least ``least`` of the diagonal blocks: a graph without loops.
-
-    ``norm`` and ``diagonal`` are squared norms.
-    """
-    count = 0
+@compiled(*_PATTERN, write("float64", 1), read("float64", 1), types.float64)
+def weaken(start, columns, norm, diagonal, least):  # type: ignore[no-untyped-def]
+    """Set the squared norms to zero of blocks that are smaller than ``least`` of the diagonal ones, and of these."""
     for i in range(start.shape[0] - 1):
-        strong_start[i] = count
         for k in range(start[i], start[i + 1]):
             j = columns[k]
-            if j != i and norm[k] > 0.0 and norm[k] >= least * least * np.sqrt(diagonal[i] * diagonal[j]):
-                strong_columns[count] = j
+            if j == i or norm[k] < least * least * np.sqrt(diagonal[i] * diagonal[j]):
+                norm[k] = 0.0
+
+
+@compiled(*_PATTERN, read("float64", 1), write("int32", 1))
+def aggregate(start, columns, coupling, number):  # type: ignore[no-untyped-def]
+    """Number the aggregates of nodes with couplings that are not zero; -1 for nodes without any; returns how many.
+
+    Vanek, Mandel and Brezina (1996), algorithm 5.1: whole neighbourhoods first, then nodes between them join the one
+    that they are coupled to most, then what is left.
+    """
+    n = start.shape[0] - 1
+    count = 0
+    for i in range(n):
+        number[i] = -1
+    for i in range(n):
+        free = number[i] == -1
+        some = False
+        for k in range(start[i], start[i + 1]):
+            if coupling[k] > 0.0:
+                some = True
+                free = free and number[columns[k]] == -1
+        if free and some:
+            number[i] = count
+            for k in range(start[i], start[i + 1]):
+                if coupling[k] > 0.0:
+                    number[columns[k]] = count
+            count += 1
+    for i in range(n):
+        if number[i] == -1:
+            most = 0.0
+            for k in range(start[i], start[i + 1]):
+                other = number[columns[k]]
+                if coupling[k] > most and other >= 0:
+                    most = coupling[k]
+                    number[i] = -2 - other
+    for i in range(n):
+        if number[i] < -1:
+            number[i] = -2 - number[i]
+    for i in range(n):
+        if number[i] == -1:
+            for k in range(start[i], start[i + 1]):
+                if coupling[k] > 0.0 and number[columns[k]] in (-1, count):
+                    number[i] = count
+                    number[columns[k]] = count
+            if number[i] == count:
                 count += 1
-    strong_start[start.shape[0] - 1] = count
+    return count
+
+
+@_sized(*_PATTERN, read("float64", 2), types.float64, write("float32", 1), write("float64", 2), *_ROWS)
+def fitted(start, nodes, modes, least, tentative, coarse, begin, end):  # type: ignore[no-untyped-def]
+    """Orthonormal bases of the modes (n * A, B) on every aggregate, and the modes in these bases.
+
+    Gram and Schmidt's method, twice; a mode that is left with less than ``least`` of its size on an aggregate is no
+    part of its basis: the column is zero.
+    """
+    longest = 0
+    for i in range(begin, end):
+        longest = max(longest, start[i + 1] - start[i])
+    q = np.empty((B, longest * A))
+    for i in range(begin, end):
+        size = (start[i + 1] - start[i]) * A
+        for k in range(size):
+            node = np.int64(nodes[start[i] + k // A])
+            for c in range(B):
+                q[c, k] = modes[node * A + k % A, c]
+        for c in range(B):
+            before = 0.0
+            for k in range(size):
+                before += q[c, k] * q[c, k]
+            for d in range(B):
+                coarse[i * B + d, c] = 0.0
+            for _ in range(2):
+                for d in range(c):
+                    t = 0.0
+                    for k in range(size):
+                        t += q[d, k] * q[c, k]
+                    for k in range(size):
+                        q[c, k] -= t * q[d, k]
+                    coarse[i * B + d, c] += t
+            after = 0.0
+            for k in range(size):
+                after += q[c, k] * q[c, k]
+            norm = np.sqrt(after) if after > least * least * before else 0.0
+            coarse[i * B + c, c] = norm
+            for k in range(size):
+                q[c, k] = q[c, k] / norm if norm > 0.0 else 0.0
+        for k in range(size):
+            node = np.int64(nodes[start[i] + k // A])
+            for c in range(B):
+                tentative[(node * A + k % A) * B + c] = q[c, k]
 
 
 @compiled(*_PATTERN, *_PATTERN, types.int64, write("int64", 1), *_ROWS)
 def product_lengths(  # type: ignore[no-untyped-def]
-    start, columns, other_start, other_columns, n_columns, lengths, begin, end
+    start, columns, start2, columns2, n_columns, lengths, begin, end
 ):
     """Lengths of the rows of a product."""
     mark = np.full(n_columns, -1, np.int32)
     for i in range(begin, end):
         count = 0
         for k in range(start[i], start[i + 1]):
-            for p in range(other_start[columns[k]], other_start[columns[k] + 1]):
-                j = other_columns[p]
+            for p in range(start2[columns[k]], start2[columns[k] + 1]):
+                j = columns2[p]
                 if mark[j] != i:
                     mark[j] = i
                     count += 1
@@ -144,18 +227,7 @@ def product_lengths(  # type: ignore[no-untyped-def]
 
 @_sized(*_MATRIX, *_MATRIX, types.int64, read("int64", 1), write("int32", 1), write("float32", 1), *_ROWS)
 def product(  # type: ignore[no-untyped-def]
-    start,
-    columns,
-    values,
-    other_start,
-    other_columns,
-    other_values,
-    n_columns,
-    into_start,
-    into_columns,
-    into,
-    begin,
-    end,
+    start, columns, values, start2, columns2, values2, n_columns, into_start, into_columns, into, begin, end
 ):
     """Rows of the product of a matrix of blocks ``A`` times ``B`` and one of blocks ``B`` times ``C``."""
     mark = np.full(n_columns, -1, np.int64)
@@ -168,8 +240,8 @@ def product(  # type: ignore[no-untyped-def]
         count = 0
         for k in range(start[i], start[i + 1]):
             row = columns[k]
-            for p in range(other_start[row], other_start[row + 1]):
-                j = other_columns[p]
+            for p in range(start2[row], start2[row + 1]):
+                j = columns2[p]
                 if mark[j] < first:
                     mark[j] = first + count
                     into_columns[first + count] = j
@@ -181,19 +253,19 @@ def product(  # type: ignore[no-untyped-def]
                     for s in range(B):
                         a = np.float64(values[(k * A + r) * B + s])
                         for c in range(C):
-                            total[at, r * C + c] += a * np.float64(other_values[(p * B + s) * C + c])
+                            total[at, r * C + c] += a * np.float64(values2[(p * B + s) * C + c])
         for q in range(count):
             for m in range(A * C):
                 into[(first + q) * A * C + m] = total[q, m]
 
 
-@_sized(*_PATTERN, write("float32", 1), read("float32", 1), types.float64, read("int32", 1), read("float64", 3), *_ROWS)
+@_sized(*_PATTERN, write("float32", 1), read("float32", 1), types.float64, read("int32", 1), read("float32", 1), *_ROWS)
 def smoothed(  # type: ignore[no-untyped-def]
     start, columns, values, inverse, weight, aggregate, tentative, begin, end
 ):
     """In place of the product ``A T``: ``weight D^-1 A T - T``, less than the smoothed interpolation by its sign.
 
-    ``tentative`` (n, A, B) is the one block in each row of ``T``, in column ``aggregate`` (-1 for none).
+    ``tentative`` is the one block in each row of ``T``, in column ``aggregate`` (-1 for none).
     """
     row = np.empty(A * B)
     for i in range(begin, end):
@@ -204,7 +276,7 @@ def smoothed(  # type: ignore[no-untyped-def]
                     t = 0.0
                     for s in range(A):
                         t += np.float64(inverse[(i * A + r) * A + s]) * np.float64(values[(k * A + s) * B + c])
-                    row[r * B + c] = weight * t - (tentative[i, r, c] if own else 0.0)
+                    row[r * B + c] = weight * t - (np.float64(tentative[(i * A + r) * B + c]) if own else 0.0)
             for m in range(A * B):
                 values[k * A * B + m] = row[m]
 

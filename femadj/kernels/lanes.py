@@ -1,9 +1,9 @@
 """Vectors of several numbers at once, one for every unknown of a node: what block kernels are written in.
 
-``Lanes(rows, width)`` is held in registers: for each unknown of a node the entries of ``width`` columns. Arrays are flat:
-entry ``(i, r, l)`` of node i, unknown r and column l lies at ``(i * rows + r) * width + l``; blocks of a matrix follow one
-another, by rows. Each entry of a result adds up its products in one order, multiplied and added in one rounding where the
-processor can, for any width: columns do not know of one another. All numbers are float32.
+``Lanes(rows, width)`` is held in registers: for each unknown of a node the entries of ``width`` columns. Arrays are
+flat: entry ``(i, r, l)`` of node i, unknown r and column l lies at ``(i * rows + r) * width + l``; blocks of a matrix
+follow one another, by rows. Each entry of a result adds up its products in one order, multiplied and added in one
+rounding where the processor can, for any width: columns do not know of one another. All numbers are float32.
 """
 
 from __future__ import annotations

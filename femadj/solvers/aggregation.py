@@ -1,7 +1,7 @@
 """Smoothed aggregation: an algebraic multigrid cycle in single precision as an approximate inverse.
 
-The cycle is symmetric (the same Chebyshev steps before and after the correction from the level below), and every row adds
-up its entries in one order, so that its results do not depend on the number of threads or of columns.
+The cycle is symmetric (the same Chebyshev steps before and after the correction from the level below), and every row
+adds up its entries in one order, so that its results do not depend on the number of threads or of columns.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class SmoothedAggregation:
         scale = np.ldexp(1.0, -np.rint(0.5 * np.log2(diagonal)).astype(np.int64))
         modes = _modes(matrix, rows.blocks.shape[1]) / scale[:, None]
         hierarchy = coarsened(_finest(rows, scale), modes, rows.team)
-        alone = np.empty(len(scale), np.uint8)
-        rows.team(coarsening.alone(rows.blocks.shape[1]), rows.cuts, rows.start, rows.columns, rows.blocks, alone)
-        alone = np.flatnonzero(alone)
+        without = np.empty(len(scale), np.uint8)
+        rows.team(coarsening.alone(rows.blocks.shape[1]), rows.cuts, rows.start, rows.columns, rows.blocks, without)
+        alone = np.flatnonzero(without)
         return AggregationCycle(hierarchy, scale, alone, diagonal[alone], rows.team, perf_counter() - start)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class AggregationCycle:
         hierarchy = self.hierarchy
         if hierarchy is None:
             raise ApproximationError("this cycle has been closed")
-        n, k = r.shape
+        k = r.shape[1]
         size = np.zeros(k)
         multigrid.largest(r, self._cycled, size)
         factor = np.ldexp(1.0, -np.frexp(size)[1])  # powers of two: scaling rounds nothing
@@ -214,7 +214,10 @@ def _spaces(hierarchy: Hierarchy, width: int) -> list[_Space]:
 
 
 def _chebyshev(largest: float) -> list[tuple[np.float32, np.float32]]:
-    """Factors of the last step and of ``D^-1 r`` in each step (Saad, Iterative methods for sparse linear systems, 12.1)."""
+    """Factors of the last step and of ``D^-1 r`` in each step.
+
+    Saad, Iterative methods for sparse linear systems (2003), algorithm 12.1.
+    """
     middle, half = 0.5 * (largest + largest / RANGE), 0.5 * (largest - largest / RANGE)
     ratio = half / middle
     steps = [(0.0, 1.0 / middle)]

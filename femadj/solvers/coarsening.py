@@ -1,4 +1,8 @@
-"""Hierarchies of smoothed aggregation: Vanek, Mandel and Brezina, Algebraic multigrid by smoothed aggregation (1996)."""
+"""Hierarchies of smoothed aggregation.
+
+Vanek, Mandel and Brezina, Algebraic multigrid by smoothed aggregation for second and fourth order elliptic problems
+(1996).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from femadj.base.arrays import FloatArray, inner
+from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError
 from femadj.kernels import coarsening, multigrid
 from femadj.kernels.compile import Kernel
@@ -18,7 +22,7 @@ Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 SingleArray = npt.NDArray[np.float32]
 
-STRONG = 0.02
+STRONG = 0.05
 """Size of a coupling, relative to the diagonal, from which on nodes belong together."""
 
 SMOOTHING = 1.6
@@ -33,7 +37,7 @@ LARGEST_DENSE = 2000
 COMPLEXITY = 3.0
 """Most entries of all levels together, relative to the matrix."""
 
-_LEAST_PIVOT, _LEAST_EIGENVALUE = 1e-5, 1e-7
+_LEAST_PIVOT, _LEAST_EIGENVALUE, _DEPENDENT = 1e-5, 1e-7, 1e-6
 _SLOW, _MANY = 0.7, 12
 _LANCZOS, _MARGIN = 10, 1.1
 _FEW = 100_000  # numbers of a level below which threads cost more than they bring
@@ -189,19 +193,11 @@ def _per_row(kernel: Kernel, matrix: Blocks, team: Team, *arguments: Any) -> Sin
 
 def _aggregates(matrix: Blocks, team: Team) -> tuple[Int32Array, int]:
     """Aggregate of every node, -1 for none (nodes without strong neighbours), and how many there are."""
-    from pyamg.aggregation.aggregate import standard_aggregation
-
-    n, nnz = matrix.n, len(matrix.columns)
-    norm = np.empty(nnz)
-    team(coarsening.norms(matrix.shape[0]), matrix.cuts, *matrix.matrix, norm)
-    start, columns = np.empty(n + 1, np.int32), np.empty(nnz, np.int32)
-    coarsening.strong(matrix.start, matrix.columns, norm, _diagonal(matrix, norm), STRONG, start, columns)
-    columns = columns[: start[-1]]
-    graph = sp.csr_array((np.ones(len(columns), np.int8), columns, start), shape=(n, n))
-    aggregates, roots = standard_aggregation(graph)
-    aggregate = np.full(n, -1, np.int32)
-    aggregate[np.diff(aggregates.indptr) > 0] = aggregates.indices
-    return aggregate, len(roots)
+    coupling = np.empty(len(matrix.columns))
+    team(coarsening.norms(matrix.shape[0]), matrix.cuts, *matrix.matrix, coupling)
+    coarsening.weaken(matrix.start, matrix.columns, coupling, _diagonal(matrix, coupling), STRONG)
+    aggregate = np.empty(matrix.n, np.int32)
+    return aggregate, coarsening.aggregate(matrix.start, matrix.columns, coupling, aggregate)
 
 
 def _diagonal(matrix: Blocks, per_block: FloatArray) -> FloatArray:
@@ -224,7 +220,7 @@ def largest_eigenvalue(matrix: Blocks, inverse: SingleArray, team: Team) -> floa
     beta: list[float] = []
     for _ in range(_LANCZOS):
         team(divide, matrix.cuts, inverse, np.float32(1.0), residual, z)
-        norm = float(np.sqrt(max(inner(residual, z), 0.0)))
+        norm = float(np.sqrt(max(_inner(residual, z), 0.0)))
         if norm <= 1e-6 * sum(beta[:1]):
             break
         beta.append(norm)
@@ -233,7 +229,7 @@ def largest_eigenvalue(matrix: Blocks, inverse: SingleArray, team: Team) -> floa
         image = np.empty(size, np.float32)
         team(multiply, matrix.cuts, *matrix.matrix, z, zero, image)
         np.negative(image, out=image)
-        alpha.append(inner(image, z))
+        alpha.append(_inner(image, z))
         image -= np.float32(alpha[-1]) * residual
         image -= np.float32(norm if len(alpha) > 1 else 0.0) * last
         last, residual = residual, image
@@ -241,6 +237,11 @@ def largest_eigenvalue(matrix: Blocks, inverse: SingleArray, team: Team) -> floa
         raise ApproximationError("the largest eigenvalue of a level cannot be estimated")
     off = beta[1 : len(alpha)]
     return float(np.linalg.eigvalsh(np.diag(alpha) + np.diag(off, 1) + np.diag(off, -1))[-1])
+
+
+def _inner(x: SingleArray, y: SingleArray) -> float:
+    """Summed in pairs, which takes little from the precision of the numbers."""
+    return float((x * y).sum())
 
 
 def _interpolation(
@@ -253,19 +254,15 @@ def _interpolation(
     team: Team,
 ) -> tuple[Blocks, FloatArray]:
     """``-P``, and the modes on the aggregates."""
-    from pyamg.aggregation.tentative import fit_candidates
-
     b, m = matrix.shape[0], modes.shape[1]
-    inside = np.flatnonzero(aggregate >= 0)
-    start = np.concatenate([[0], np.cumsum(aggregate >= 0)])
-    indicator = sp.csr_array((np.ones(len(inside)), aggregate[inside], start), shape=(matrix.n, count))
-    fitted, coarse = fit_candidates(indicator, modes, tol=1e-6)
-    tentative = np.zeros((matrix.n, b, m))
-    tentative[inside] = fitted.data
-    simple = Blocks.of(
-        start, np.ascontiguousarray(aggregate[inside]), tentative[inside].astype(np.float32).ravel(), (b, m), team
-    )
-    up = _product(matrix, simple, count, team)
+    inside = aggregate >= 0
+    nodes = np.argsort(aggregate, kind="stable")[matrix.n - np.count_nonzero(inside) :].astype(np.int32)
+    members = np.concatenate([[0], np.cumsum(np.bincount(aggregate[inside], minlength=count))])
+    tentative, coarse = np.zeros(matrix.n * b * m, np.float32), np.empty((count * m, m))
+    team(coarsening.fitted(b, m), team.shares(members), members, nodes, modes, _DEPENDENT, tentative, coarse)
+    start = np.concatenate([[0], np.cumsum(inside)])
+    values = tentative.reshape(matrix.n, b * m)[inside].ravel()
+    up = _product(matrix, Blocks.of(start, aggregate[inside], values, (b, m), team), count, team)
     where = (up.start, up.columns, up.values)
     team(coarsening.smoothed(b, m), matrix.cuts, *where, inverse, weight, aggregate, tentative)
     return up, coarse
