@@ -1,6 +1,6 @@
 """SuperLU through SciPy: slower than the other solvers, and always there.
 
-It takes a half to a fifth of the time on a nested dissection by METIS, where pymetis is installed. SuperLU's own
+It fills less, and is faster, on a nested dissection by METIS, where pymetis is installed. SuperLU's own
 options stay as SciPy has them: blocks wider than these are written beyond the end of an array of its statistics.
 """
 
