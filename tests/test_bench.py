@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -192,3 +193,16 @@ def test_scale_goes_as_far_as_memory(
     said = capsys.readouterr()
     if json.loads(said.err.splitlines()[1])["peak_mb"] > 0:  # in one process with other tests, nothing may be seen
         assert "stopped before sq128, 16641 unknowns" in said.err
+def test_without_mkl() -> None:
+    script = ROOT / "bench" / "without_mkl.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "--cases", "box3"], capture_output=True, text=True, timeout=300,
+        check=False, env={**os.environ, "FEMADJ_WITHOUT_MKL": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    ways = [line["way"] for line in lines]
+    assert ways[0] == "SuperLU, minimum degree"
+    assert ways[-1] == "the same, single precision"
+    assert {line["case"] for line in lines} == {"box3"}
+    assert all(line["mb"] >= 0 and line["factor"] >= 0.0 and line["solve"] >= 0.0 for line in lines)

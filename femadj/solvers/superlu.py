@@ -1,6 +1,6 @@
 """SuperLU through SciPy: slower than the other solvers, and always there.
 
-It takes a half to a fifth of the time on a nested dissection by METIS, where pymetis is installed. SuperLU's own
+It fills less, and is faster, on a nested dissection by METIS, where pymetis is installed. SuperLU's own
 options stay as SciPy has them: blocks wider than these are written beyond the end of an array of its statistics.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix, MatrixKind, Structure
-from femadj.solvers.ordering import arranged, metis, nested_dissection
+from femadj.solvers.ordering import Order, arranged, by_metis
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     PIVOT_TOLERANCE,
@@ -81,11 +80,11 @@ class SuperLUSolver(Solver):
             pivot_tolerance=pivot_tolerance,
             forward_tolerance=forward_tolerance,
         )
-        self.metis = metis()
-        self.capabilities = replace(self.capabilities, reuses_analysis=self.metis is not None)
+        self.order = by_metis()
+        self.capabilities = replace(self.capabilities, reuses_analysis=self.order is not None)
 
     def __repr__(self) -> str:
-        order = "minimum degree: with pymetis, METIS orders better" if self.metis is None else "METIS"
+        order = "minimum degree: with pymetis, METIS orders better" if self.order is None else "METIS"
         return f"{super().__repr__()[:-1]}, ordered by {order}>"
 
     def _analyse(self, structure: Structure, threads: int | None) -> SuperLUSymbolic:
@@ -101,10 +100,10 @@ class Elimination:
         Equation at every place; None where the equations stay where they are.
     """
 
-    def __init__(self, structure: Structure, pymetis: ModuleType | None) -> None:
+    def __init__(self, structure: Structure, order: Order | None) -> None:
         self.structure = structure
         # The rows of A are the columns of its transpose: that is what is factorised, without a conversion.
-        self._places = arranged(structure, None if pymetis is None else nested_dissection(pymetis, structure))
+        self._places = arranged(structure, None if order is None else order(structure))
         self.order = self._places.order
 
     def factors(self, values: npt.NDArray[np.floating]) -> spla.SuperLU | None:
@@ -171,7 +170,7 @@ class SuperLUSymbolic(Symbolic):
         super().__init__(structure, solver.tolerances)
         self.analyses = 1
         self._counting = threading.Lock()
-        self._elimination = Elimination(structure, solver.metis)
+        self._elimination = Elimination(structure, solver.order)
 
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
         values = matrix.equilibrated()
