@@ -11,6 +11,7 @@ from femadj.errors import SolverError
 from femadj.solvers.base import Symbolic
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix
+from femadj.solvers.preconditioner import Preconditioner
 
 
 class Exact:
@@ -19,8 +20,8 @@ class Exact:
     def __init__(self, symbolic: Symbolic) -> None:
         self.symbolic = symbolic
 
-    def make(self, matrix: Matrix) -> ExactFactor:
-        """A factor of this matrix.
+    def make(self, matrix: Matrix, instead: Preconditioner | None = None) -> ExactFactor:
+        """A factor of this matrix, where it can in the memory of the one that it takes the place of.
 
         Raises
         ------
@@ -28,6 +29,8 @@ class Exact:
             As :meth:`Symbolic.factor`.
         """
         start = perf_counter()
+        if instead is not None:
+            instead.give_way()
         factor = self.symbolic.factor_of(matrix)
         return ExactFactor(factor, perf_counter() - start)
 
@@ -68,3 +71,7 @@ class ExactFactor:
     def close(self) -> None:
         """Close the factor."""
         self.factor.close()
+
+    def give_way(self) -> None:
+        """Close the factor, and leave its memory to the next one."""
+        self.factor.give_way()

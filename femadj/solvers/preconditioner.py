@@ -42,12 +42,18 @@ class Preconditioner(Protocol):
         """Free what it holds."""
         ...
 
+    def give_way(self) -> None:
+        """Close for the next one on the same structure, to which memory may be left."""
+        ...
+
 
 class Approximation(Protocol):
     """Makes preconditioners for the matrices on one structure."""
 
-    def make(self, matrix: Matrix) -> Preconditioner:
+    def make(self, matrix: Matrix, instead: Preconditioner | None = None) -> Preconditioner:
         """An approximate inverse of this matrix, as its values are (not equilibrated).
+
+        ``instead`` of one that gives way, whatever comes of this: a loop holds one at a time.
 
         Raises
         ------

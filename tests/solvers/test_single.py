@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from femadj.errors import ApproximationError, SingularSystemError, SolverError, SolverMemoryError
+from femadj.errors import (
+    ApproximationError,
+    IndefiniteSystemError,
+    SingularSystemError,
+    SolverError,
+    SolverMemoryError,
+)
 from femadj.solvers import MatrixKind, available_solvers, get_solver
 from femadj.solvers import mkl as driver
 from femadj.solvers.exact import Exact
@@ -354,3 +360,57 @@ def test_only_double_precision_gives_a_verdict() -> None:
     pattern, entries = handed_over(make(), kind)
     with pytest.raises(SingularSystemError):
         Exact(get_solver().analyse(pattern, kind)).make(Matrix(Structure(pattern, kind), entries, 1e-16))
+
+
+# ------------------------------------------------------------------------------------------- one takes over
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_giving_way(precision: str, kind: MatrixKind, allocated: Callable[[], int]) -> None:
+    """The next one factorises in the memory of the last: same bits, no more memory, and the last is closed."""
+    make = KINDS[kind]
+    pattern, _ = handed_over(make(), kind)
+    structure = Structure(pattern, kind)
+    matrices = [sp.csr_array(make() + k * sp.eye_array(225)) for k in (0.0, 0.01, 0.02)]
+    symbolic = get_solver("pardiso", threads=2).analyse(pattern, kind)
+    approximation: Approximation = SinglePrecision(structure, 2) if precision == "single" else Exact(symbolic)
+    r = vectors(225, 3)
+    expected = [approximation.make(on(structure, matrix)).apply(r, transposed=True) for matrix in matrices]
+    live, used = None, 0
+    for matrix, x in zip(matrices, expected, strict=True):
+        before, live = live, approximation.make(on(structure, matrix), live)
+        assert np.array_equal(live.apply(r, transposed=True), x)
+        if before is not None:
+            assert allocated() <= used
+            with pytest.raises(SolverError, match="closed"):
+                before.apply(r, transposed=False)
+            before.give_way()
+            before.close()  # which does not free what it has left to another
+            assert np.array_equal(live.apply(r, transposed=True), x)
+        used = allocated()
+    assert live is not None
+    live.close()
+    with pytest.raises(SolverError, match="closed"):
+        live.apply(r, transposed=False)
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_giving_way_to_one_that_fails(precision: str, allocated: Callable[[], int]) -> None:
+    matrix = laplacian(60)
+    pattern, _ = handed_over(matrix, "spd")
+    structure = Structure(pattern, "spd")
+    symbolic = get_solver("pardiso", threads=2).analyse(pattern, "spd")
+    approximation: Approximation = SinglePrecision(structure, 2) if precision == "single" else Exact(symbolic)
+    approximation.make(on(structure, matrix)).close()
+    start = allocated()
+    live = approximation.make(on(structure, matrix))
+    with pytest.raises((ApproximationError, IndefiniteSystemError)):
+        approximation.make(on(structure, shifted(60, 0.5)), live)
+    with pytest.raises(SolverError, match="closed"):
+        live.apply(vectors(3600, 1), transposed=False)
+    assert allocated() - start < 2**17
+    superlu = Exact(get_solver("superlu").analyse(pattern, "spd"))
+    last = superlu.make(on(structure, matrix), approximation.make(on(structure, matrix)))
+    superlu.make(on(structure, matrix), last)
+    assert last.factor.closed
