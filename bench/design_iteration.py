@@ -1,8 +1,9 @@
 """What one design iteration costs: new node coordinates, same problem, value and gradient of one response.
 
-``boxN`` is linear elasticity on 24 N^3 tetrahedra (E = 1, nu = 0.3, held at x = 0, body force along -z), ``sqN`` the
-Poisson equation on 2 N^2 triangles (source 1, zero on the boundary); the response is the integral of |u|^2. Every case
-runs in a process of its own and prints one line of JSON. Kernels are compiled before anything is timed.
+``boxN`` is linear elasticity on 24 N^3 tetrahedra (E = 1, nu = 0.3, held at x = 0, body force along -z), ``p2boxN`` the
+same on as many quadratic ones, ``hexN`` on 4 N^3 hexahedra, ``sqN`` the Poisson equation on 2 N^2 triangles (source 1,
+zero on the boundary); the response is the integral of |u|^2. Every case runs in a process of its own and prints one
+line of JSON. Kernels are compiled before anything is timed.
 
     python bench/design_iteration.py --cases box12 box20 sq512
 
@@ -23,96 +24,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from common import MOVE, case_name, iterate, kind_and_size, mesh_of, peak_bytes, problem, warm_up_of
 
-import femadj as fa
 from femadj.progress import Phases
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from meshes import box, square
-
 CASES = ("box12", "box20", "box28", "sq256", "sq512", "sq1024")
-WARM_UP: Mapping[str, int] = {"box": 8, "sq": 64}
-"""Sizes large enough for the kernels that are compiled for their very sizes."""
-
-MOVE = 0.02
-"""How far the nodes of the next design are from the last, as a part of the cell size."""
-
-
-def kind_and_size(name: str) -> tuple[str, int]:
-    """Split ``box12`` into ``box`` and 12."""
-    match = re.fullmatch(r"(box|sq)([1-9][0-9]*)", name)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{name!r} is neither box<N> nor sq<N>")
-    return match[1], int(match[2])
-
-
-def case_name(text: str) -> str:
-    """Check a case name."""
-    kind_and_size(text)
-    return text
-
-
-def problem(mesh: fa.Mesh, threads: int | None, clock: Phases) -> fa.LinearStatic:
-    """The problem on one of the meshes."""
-    physics: fa.Elasticity | fa.Diffusion
-    if mesh.dim == 3:
-        physics, support, load = fa.Elasticity(E=1.0, nu=0.3), fa.Fixed("left"), fa.BodyForce((0.0, 0.0, -1.0))
-    else:
-        physics, support, load = fa.Diffusion(1.0), fa.Fixed("boundary"), fa.Source(1.0)
-    return fa.LinearStatic(mesh, physics, [support], [load], threads=threads, progress=clock)
-
-
-def peak_bytes() -> int:
-    """Largest memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) -> dict[str, float]:
-    """Seconds of the phases of one design."""
-    before = clock.seconds
-    start = perf_counter()
-    solution = built.solve(points)
-    primal = perf_counter()
-    fa.value_and_gradient(solution, fa.FieldNorm())
-    done = perf_counter()
-    spent = {name: value - before.get(name, 0.0) for name, value in clock.seconds.items()}
-    factor_bytes = solution.factor.statistics.factor_bytes
-    solution.factor.close()
-    return {
-        "assembly": spent["assemble"],
-        "factor": spent["factorise"],
-        "solve": spent["solve"],
-        "evaluate": spent["evaluate responses"],
-        "adjoint": spent["solve adjoint"],
-        "contraction": spent["contract"],
-        "primal": primal - start,
-        "gradient": done - primal,
-        "second_design": done - start,
-        "factor_bytes": float(factor_bytes or 0),
-    }
 
 
 def measure(name: str, repeat: int, threads: int | None) -> dict[str, Any]:
     """Run one case in this process."""
-    kind, n = kind_and_size(name)
-    make = box if kind == "box" else square
+    _, n = kind_and_size(name)
     clock = Phases()
     base = peak_bytes()
-    iterate(problem(make(WARM_UP[kind]), threads, clock), clock, None)
-    mesh = make(n)
+    iterate(problem(warm_up_of(name), threads, clock), clock, None)
+    mesh = mesh_of(name)
     start = perf_counter()
     built = problem(mesh, threads, clock)
     iterate(built, clock, None)
@@ -163,7 +95,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", type=case_name, default=CASES, metavar="CASE",
-                        help=f"boxN or sqN; {' '.join(CASES)} when left out")  # fmt: skip
+                        help=f"boxN, p2boxN, hexN or sqN; {' '.join(CASES)} when left out")  # fmt: skip
     parser.add_argument("--repeat", type=int, default=3, metavar="K", help="designs after the first (default: 3)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
     parser.add_argument("--here", action="store_true", help="run in this process, one case after the other")

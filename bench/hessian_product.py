@@ -17,17 +17,16 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from design_iteration import MOVE, case_name, kind_and_size, problem
+from common import MOVE, case_name, kind_and_size, mesh_of, problem
 
 import femadj as fa
 from femadj.progress import Phases
-from meshes import box, square
 
 
 def measure(name: str, repeat: int) -> dict[str, Any]:
     """Run one case."""
-    kind, n = kind_and_size(name)
-    mesh = (box if kind == "box" else square)(n)
+    _, n = kind_and_size(name)
+    mesh = mesh_of(name)
     phases, rng = Phases(), np.random.default_rng(1)
     built = problem(mesh, None, phases)
     factorisations, products = [], []

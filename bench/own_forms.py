@@ -16,22 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import MOVE, case_name, iterate, kind_and_size, mesh_of, warm_up_of
 from skfem.helpers import ddot, dot, grad, sym_grad, trace
 
 import femadj as fa
 from femadj.progress import Phases
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from design_iteration import MOVE, WARM_UP, case_name, iterate, kind_and_size
-
-from meshes import box, square
 
 CASES = ("box20", "sq512", "sq1024")
 CONDUCTIVITY = 0.01
@@ -79,9 +72,9 @@ def robin(u: Any, v: Any, w: Any) -> Any:
     return (2 + w.x[0] * w.n[1]) * u * v
 
 
-def pairs(kind: str, mesh: fa.Mesh) -> Mapping[str, tuple[Any, Any, list[Counted]]]:
+def pairs(mesh: fa.Mesh) -> Mapping[str, tuple[Any, Any, list[Counted]]]:
     """Own and built-in physics of every comparison."""
-    if kind == "box":
+    if mesh.dim == 3:
         form = Counted(elasticity)
         return {"elasticity": (fa.Form(form, element="vector"), fa.Elasticity(E=1.0, nu=0.3), [form])}
     poisson, flow, varying, edge = Counted(diffusion), Counted(advection), Counted(reaction), Counted(robin)
@@ -102,19 +95,18 @@ def problem(mesh: fa.Mesh, physics: Any, threads: int | None, clock: Phases) -> 
 
 def measure(name: str, repeat: int, threads: int | None) -> list[dict[str, Any]]:
     """Run all comparisons on one mesh."""
-    kind, n = kind_and_size(name)
-    make = box if kind == "box" else square
-    small = make(WARM_UP[kind])
-    for own, built_in, _ in pairs(kind, small).values():
+    _, n = kind_and_size(name)
+    small = warm_up_of(name)
+    for own, built_in, _ in pairs(small).values():
         for physics in (own, built_in):
             if physics is not None:
                 clock = Phases()
                 iterate(problem(small, physics, threads, clock), clock, None)
-    mesh = make(n)
+    mesh = mesh_of(name)
     rng = np.random.default_rng(1)
     designs = [mesh.points + rng.uniform(-MOVE, MOVE, mesh.points.shape) / n for _ in range(repeat)]
     results = []
-    for title, (own, built_in, forms) in pairs(kind, mesh).items():
+    for title, (own, built_in, forms) in pairs(mesh).items():
         clocks = [Phases(), Phases()]
         built = [
             None if physics is None else problem(mesh, physics, threads, clock)

@@ -17,13 +17,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from design_iteration import MOVE, case_name, kind_and_size, problem
+from common import MOVE, case_name, kind_and_size, mesh_of, problem
 
 import femadj as fa
 from femadj.progress import Phases
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix
-from meshes import box, square
 
 CHECKS: tuple[tuple[type, str], ...] = (
     (Matrix, "__init__"), (Factor, "_judged"), (Factor, "_bound"), (Factor, "_refine"),
@@ -53,8 +52,8 @@ class Clock:
 
 def measure(name: str, repeat: int, clock: Clock) -> dict[str, Any]:
     """Run one case."""
-    kind, n = kind_and_size(name)
-    mesh = (box if kind == "box" else square)(n)
+    _, n = kind_and_size(name)
+    mesh = mesh_of(name)
     phases = Phases()
     built = problem(mesh, None, phases)
     fa.value_and_gradient(built.solve(), fa.FieldNorm())

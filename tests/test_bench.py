@@ -7,7 +7,9 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,21 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmark in a process of its own."""
     command = [sys.executable, "-W", "error", str(SCRIPT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run one of the scripts in this process, and have its names."""
+
+    def call(name: str, *arguments: object) -> dict[str, Any]:
+        path = ROOT / "bench" / name
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(path.parent))
+        main = runpy.run_path(str(path))
+        assert main["main"]() == 0
+        return main
+
+    return call
 
 
 def test_one_line_of_json_for_every_case() -> None:
@@ -60,7 +77,10 @@ def test_meshes_are_those_of_published_figures() -> None:
     assert spec.loader is not None
     meshes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(meshes)
-    box, square = meshes.box(3), meshes.square(16)
+    box, square, quadratic, hexahedra = meshes.box(3), meshes.square(16), meshes.quadratic_box(2), meshes.hexahedra(2)
+    assert (quadratic.n_nodes, quadratic.n_cells, quadratic.volume()) == (17 * 5 * 5, 192, pytest.approx(4.0))
+    assert (hexahedra.n_nodes, hexahedra.n_cells, hexahedra.volume()) == (9 * 3 * 3, 32, pytest.approx(4.0))
+    assert (len(quadratic.nodes_of("left")), len(hexahedra.nodes_of("left"))) == (25, 9)
     assert (box.n_nodes, box.n_cells, box.volume()) == (208, 648, pytest.approx(4.0))
     assert (square.n_nodes, square.n_cells, square.volume()) == (289, 512, pytest.approx(1.0))
     assert len(box.nodes_of("left")) == 16
@@ -104,3 +124,71 @@ def test_products_of_hessians_are_measured() -> None:
     assert line["unknowns"] == 17 * 17
     assert line["product"] > 0
     assert line["product/factorisation"] == pytest.approx(line["product"] / line["factorisation"], rel=0.2)
+
+
+PNG = b"\x89PNG"
+
+
+def test_loops_of_rivals_agree(
+    tmp_path: Path, script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The way by hand has its derivatives in closed form; it meets ours on both kinds of cells, for every response."""
+    written, picture = tmp_path / "loop.json", tmp_path / "loop.png"
+    small = ("--designs", 3, "--threads", 1, "--check")
+    script(
+        "loop.py", "--here", "--cases", "box2", "sq8", "--responses", 2, *small, "--json", written, "--plot", picture
+    )
+    said = capsys.readouterr()
+    installed = importlib.util.find_spec("torchfem") is not None
+    assert ("box2: without torch-fem: torchfem not installed" in said.err) is not installed
+    runs = json.loads(written.read_text())
+    assert [run["rival"] for run in runs] == 2 * ["femadj", "factorised", "plain", *["torch-fem"] * installed]
+    for run in runs:
+        assert len(run["seconds"]) == len(run["values"]) == 3
+        assert len(run["values"][0]) == 2
+        if run["rival"] != "factorised":
+            assert 0 <= run["value_error"] < 1e-10
+            assert 0 <= run["gradient_error"] < 1e-10
+    moved = np.array([run["values"] for run in runs if run["case"] == "box2"])
+    assert (np.abs(np.diff(moved, axis=1)) > 1e-3 * moved[:, 1:]).all()
+    assert picture.read_bytes().startswith(PNG)
+    script("loop.py", "--read", written)
+    again = capsys.readouterr().out
+    assert again == said.out
+    assert again.count("\n") == 2 + len(runs)
+
+
+def test_a_run_of_the_loop_has_a_process_of_its_own(
+    tmp_path: Path, script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "loop.json"
+    script("loop.py", "--cases", "sq6", "--rivals", "factorised", "--designs", 2, "--threads", 1, "--json", written)
+    (run,) = json.loads(written.read_text())
+    assert run["told"]["factorisations"] == run["designs"] == 2
+    assert run["cpu"] > 0
+    assert run["peak_mb"] >= 0  # nothing is seen of so few unknowns
+    assert run["value_error"] is None
+    assert "| sq6 | factorised |" in capsys.readouterr().out
+
+
+def test_scale_goes_as_far_as_memory(
+    tmp_path: Path, script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written, picture = tmp_path / "scale.json", tmp_path / "scale.png"
+    names = script("scale.py", "--to", 1300, "--here", "--repeat", 1, "--json", written, "--plot", picture)
+    square, box = json.loads(written.read_text())
+    assert (square["case"], square["unknowns"], box["case"], box["unknowns"]) == ("sq31", 32**2, "box4", 3 * 17 * 25)
+    for run in (square, box):
+        assert run["unknowns"] == names["unknowns_of"](run["case"])
+        phases = [run[phase] for phase in names["PHASES"]]
+        assert min(phases) >= 0
+        assert sum(phases[2:]) <= 1.01 * run["design"] + 1e-3
+    assert picture.read_bytes().startswith(PNG)
+    done = [{"unknowns": 1000, "peak_mb": 10.0}, {"unknowns": 4000, "peak_mb": 80.0}]
+    assert names["expected_mb"](done, 16000) == pytest.approx(640)  # power 3/2
+    assert names["expected_mb"](done[:1], 16000) is None
+    capsys.readouterr()
+    script("scale.py", "--kinds", "sq", "--to", 17000, "--here", "--repeat", 1, "--memory", "1e-9")
+    said = capsys.readouterr()
+    if json.loads(said.err.splitlines()[1])["peak_mb"] > 0:  # in one process with other tests, nothing may be seen
+        assert "stopped before sq128, 16641 unknowns" in said.err
