@@ -11,7 +11,6 @@ from femadj.errors import SolverError
 from femadj.solvers.base import Symbolic
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix
-from femadj.solvers.preconditioner import Preconditioner
 
 
 class Exact:
@@ -20,8 +19,8 @@ class Exact:
     def __init__(self, symbolic: Symbolic) -> None:
         self.symbolic = symbolic
 
-    def make(self, matrix: Matrix, instead: Preconditioner | None = None) -> ExactFactor:
-        """A factor of this matrix, where it can in the memory of the one that it takes the place of.
+    def make(self, matrix: Matrix) -> ExactFactor:
+        """A factor of this matrix.
 
         Raises
         ------
@@ -29,8 +28,6 @@ class Exact:
             As :meth:`Symbolic.factor`.
         """
         start = perf_counter()
-        if instead is not None:
-            instead.give_way()
         factor = self.symbolic.factor_of(matrix)
         return ExactFactor(factor, perf_counter() - start)
 
@@ -73,5 +70,5 @@ class ExactFactor:
         self.factor.close()
 
     def give_way(self) -> None:
-        """Close the factor, and leave its memory to the next one."""
+        """Close the factor, and leave its memory to the next one of the analysis."""
         self.factor.give_way()

@@ -43,17 +43,15 @@ class Preconditioner(Protocol):
         ...
 
     def give_way(self) -> None:
-        """Close for the next one on the same structure, to which memory may be left."""
+        """Close for the next one of the same approximation, to which memory may be left."""
         ...
 
 
 class Approximation(Protocol):
     """Makes preconditioners for the matrices on one structure."""
 
-    def make(self, matrix: Matrix, instead: Preconditioner | None = None) -> Preconditioner:
+    def make(self, matrix: Matrix) -> Preconditioner:
         """An approximate inverse of this matrix, as its values are (not equilibrated).
-
-        ``instead`` of one that gives way, whatever comes of this: a loop holds one at a time.
 
         Raises
         ------

@@ -23,7 +23,6 @@ from femadj.solvers.mkl import (
     Options,
     PardisoFailureError,
 )
-from femadj.solvers.preconditioner import Preconditioner
 from femadj.solvers.statistics import PivotReport
 
 _SMALL_PIVOT = 1e-6  # ratio below which pivots of indefinite matrices are looked for elsewhere
@@ -32,7 +31,7 @@ _SMALL_PIVOT = 1e-6  # ratio below which pivots of indefinite matrices are looke
 class SinglePrecision:
     """Makes float32 factors of the matrices on one structure, which is analysed once.
 
-    Several may be alive, each takes its own memory.
+    Several may be alive, each takes its own memory; one that has given way leaves it to the next.
 
     Attributes
     ----------
@@ -60,8 +59,8 @@ class SinglePrecision:
         self._options = Options(structure.kind, threads or self._library.max_threads(), wide, single=True)
         self.needed_bytes = self._analysed(None).needed_bytes
 
-    def make(self, matrix: Matrix, instead: Preconditioner | None = None) -> SinglePrecisionFactor:
-        """A float32 factor of this matrix, in the memory of the one that it takes the place of.
+    def make(self, matrix: Matrix) -> SinglePrecisionFactor:
+        """A float32 factor of this matrix.
 
         Raises
         ------
@@ -71,8 +70,6 @@ class SinglePrecision:
             Where it does not fit; the next one starts with a new analysis.
         """
         start = perf_counter()
-        if instead is not None:
-            instead.give_way()
         with self._lock:
             if self._closed:
                 raise SolverError("this analysis has been closed")
