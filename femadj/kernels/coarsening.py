@@ -144,7 +144,18 @@ def product_lengths(  # type: ignore[no-untyped-def]
 
 @_sized(*_MATRIX, *_MATRIX, types.int64, read("int64", 1), write("int32", 1), write("float32", 1), *_ROWS)
 def product(  # type: ignore[no-untyped-def]
-    start, columns, values, other_start, other_columns, other_values, n_columns, into_start, into_columns, into, begin, end
+    start,
+    columns,
+    values,
+    other_start,
+    other_columns,
+    other_values,
+    n_columns,
+    into_start,
+    into_columns,
+    into,
+    begin,
+    end,
 ):
     """Rows of the product of a matrix of blocks ``A`` times ``B`` and one of blocks ``B`` times ``C``."""
     mark = np.full(n_columns, -1, np.int64)
@@ -218,5 +229,3 @@ def transposed(  # type: ignore[no-untyped-def]
     for j in range(into_start.shape[0] - 1, 0, -1):
         into_start[j] = into_start[j - 1]
     into_start[0] = 0
-
-

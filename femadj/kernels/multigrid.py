@@ -79,7 +79,9 @@ def largest(r, scale, into):  # type: ignore[no-untyped-def]
             into[m] = max(into[m], abs(scale[i] * r[i, m]))
 
 
-@compiled(read("float64", 2), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float32", 1), *_ROWS)
+@compiled(
+    read("float64", 2), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float32", 1), *_ROWS
+)
 def spread(r, scale, factor, first, width, into, begin, end):  # type: ignore[no-untyped-def]
     """Columns of ``scale r factor`` from ``first`` on, in float32; zero where there are fewer than ``width``."""
     k = min(width, r.shape[1] - first)
@@ -90,7 +92,9 @@ def spread(r, scale, factor, first, width, into, begin, end):  # type: ignore[no
             into[i * width + m] = 0.0
 
 
-@compiled(read("float32", 1), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float64", 2), *_ROWS)
+@compiled(
+    read("float32", 1), read("float64", 1), read("float64", 1), types.int64, types.int64, write("float64", 2), *_ROWS
+)
 def gather(x, scale, factor, first, width, into, begin, end):  # type: ignore[no-untyped-def]
     """Columns ``scale x / factor`` of the result from ``first`` on."""
     k = min(width, into.shape[1] - first)
