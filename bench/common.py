@@ -16,6 +16,7 @@ import numpy as np
 
 import femadj as fa
 from femadj.progress import Phases
+from femadj.solvers import Solver
 from meshes import box, hexahedra, quadratic_box, square
 
 
@@ -84,7 +85,7 @@ def warm_up_of(name: str) -> fa.Mesh:
     return KINDS[kind].make(min(n, KINDS[kind].warm_up))
 
 
-def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str = "auto") -> fa.LinearStatic:
+def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str | Solver = "auto") -> fa.LinearStatic:
     """The problem on one of the meshes."""
     physics: fa.Elasticity | fa.Diffusion
     if mesh.dim == 3:

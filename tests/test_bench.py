@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from femadj.solvers import available_solvers
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "bench" / "design_iteration.py"
 
@@ -193,6 +195,8 @@ def test_scale_goes_as_far_as_memory(
     said = capsys.readouterr()
     if json.loads(said.err.splitlines()[1])["peak_mb"] > 0:  # in one process with other tests, nothing may be seen
         assert "stopped before sq128, 16641 unknowns" in said.err
+
+
 def test_without_mkl() -> None:
     script = ROOT / "bench" / "without_mkl.py"
     done = subprocess.run(
@@ -206,3 +210,18 @@ def test_without_mkl() -> None:
     assert ways[-1] == "the same, single precision"
     assert {line["case"] for line in lines} == {"box3"}
     assert all(line["mb"] >= 0 and line["factor"] >= 0.0 and line["solve"] >= 0.0 for line in lines)
+
+
+@pytest.mark.skipif("pardiso" not in available_solvers(), reason="pypardiso or MKL is missing")
+def test_factorisations(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    """Single precision takes less memory, and has the digits that it has."""
+    variants = ["float64", "float32", "float32, blocks"]
+    script("factorisation.py", "--cases", "box3", "--rounds", 1, "--threads", 1, "--variants", *variants)
+    double, single, blocks = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [found["variant"] for found in (double, single, blocks)] == variants
+    assert double["unknowns"] == 3 * 13 * 4 * 4
+    assert double["error"] < 1e-10
+    for found in (single, blocks):
+        assert 1e-8 < found["error"] < 1e-3
+        assert found["factor_mb"] < double["factor_mb"]
+    assert {"analysis", "factor", "solve", "solve 10", "wall", "foretold_mb"} <= set(double)

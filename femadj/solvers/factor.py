@@ -146,6 +146,10 @@ class Factor(HoldsSolver, ABC):
             self._closed = True
             self._free()
 
+    def give_way(self) -> None:
+        """Close for the next factor on the same analysis, to which native memory may be left."""
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 

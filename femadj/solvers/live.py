@@ -182,6 +182,8 @@ class LiveInverse:
 
     def renew(self, matrix: Matrix, *, exactly: bool = False) -> None:
         """Replace what is live by one of this matrix, with a factor in double precision where asked for."""
+        if self._current is not None and not exactly:
+            self._current.give_way()
         self.drop()
         if exactly:
             self._next_rung(len(self._rungs))

@@ -84,6 +84,10 @@ class SinglePrecisionFactor:
         """Free the factors."""
         self._lu = None
 
+    def give_way(self) -> None:
+        """Free the factors; the next ones have memory of their own."""
+        self.close()
+
 
 def _power_of_two_above(vector: FloatArray) -> float:
     """What to divide by, so that no entry is too large for single precision; exact."""
