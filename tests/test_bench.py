@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import femadj as fa
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "bench" / "design_iteration.py"
 
@@ -192,3 +194,14 @@ def test_scale_goes_as_far_as_memory(
     said = capsys.readouterr()
     if json.loads(said.err.splitlines()[1])["peak_mb"] > 0:  # in one process with other tests, nothing may be seen
         assert "stopped before sq128, 16641 unknowns" in said.err
+
+
+def test_scale_stops_where_factors_do_not_fit(
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **named: object) -> fa.LinearStatic:
+        raise fa.SolverMemoryError("a factor of 9 TB")
+
+    monkeypatch.setattr(fa, "LinearStatic", refused)
+    script("scale.py", "--kinds", "box", "--here")
+    assert capsys.readouterr().err == "box: stopped at box4, 1275 unknowns: a factor of 9 TB\n"
