@@ -103,6 +103,7 @@ from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
 from femadj.sensitivity.hessian import Hessian, hessian
 from femadj.sensitivity.verify import Verification, verify
+from femadj.sensitivity.warming import warm_up
 from femadj.solvers import available_solvers, get_solver
 from femadj.space.parameters import CellField, NodalField
 
@@ -257,6 +258,7 @@ __all__ = [
     "values_and_gradients",
     "values_in_time",
     "verify",
+    "warm_up",
     "write_results",
     "write_vtu",
 ]

@@ -52,6 +52,11 @@ class Analysis:
         return chosen or self._solver.name
 
     @property
+    def needed_bytes(self) -> int | None:
+        """Memory that a factor takes on the last structure; None before there is one, and where the solver is silent."""
+        return None if self._symbolic is None else self._symbolic.needed_bytes
+
+    @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
         if self._symbolic is None:

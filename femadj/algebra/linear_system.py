@@ -264,6 +264,14 @@ class LinearSystem(HoldsSolver):
         return self._analysis.solver_name
 
     @property
+    def needed_bytes(self) -> int | None:
+        """Memory that a factor in double precision takes, before there is one; None where the solver does not tell.
+
+        Where another way was chosen, the structure is analysed for it at the first call.
+        """
+        return self._analysis.needed_bytes
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Seconds of building the system, by phase."""
         return self._seconds

@@ -301,7 +301,11 @@ def _warn(text: str) -> None:
 @cache
 def _say_once(place: str) -> None:
     """One line of words before a wait that has no other sign."""
-    logging.getLogger("femadj").warning("femadj compiles kernels for this machine, to be kept in %s", place)
+    logging.getLogger("femadj").warning(
+        "femadj compiles kernels for this machine, one to three seconds each and 10 to 30 for a new kind of problem, "
+        "to be kept in %s",
+        place,
+    )
 
 
 # ------------------------------------------------------------------ compilation
@@ -335,13 +339,24 @@ def _compile(body: Any, signature: Any, name: str, scope: Mapping[str, Any], **o
     return kernel
 
 
-def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: compile a function without sizes for these argument types when it is first called."""
+def compile_once(body: Any, arguments: Any, name: str, scope: Mapping[str, Any], *, fast: bool = False) -> Kernel:
+    """Compile a function for these argument types, with others in place of some names that it uses.
+
+    ``fast``: its sums may be reordered, so that they are done in vectors.
+    """
+    return _compile(body, arguments, name, scope, **({"fastmath": _FAST} if fast else {}))
+
+
+def compiled(*arguments: Any, fast: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: compile a function without sizes for these argument types when it is first called.
+
+    ``fast`` as in :func:`compile_once`.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @cache
         def kernel() -> Kernel:
-            return _compile(function, arguments, function.__name__, {})
+            return compile_once(function, arguments, function.__name__, {}, fast=fast)
 
         @wraps(function)
         def call(*values: Any) -> Any:

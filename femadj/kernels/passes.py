@@ -1,7 +1,7 @@
 """Loops over cells or facets: gather, call the mathematics of one entity, add to owned rows.
 
 Every kernel takes its sizes last and is compiled in two ways (``femadj.kernels.compile``): large domains have kernels
-of their very sizes, two to four times as fast; small ones share a kernel that takes its sizes at run time, so that
+of their very sizes, two to six times as fast; small ones share a kernel that takes its sizes at run time, so that
 small problems do not wait for a compiler. Kernels are serial, release the interpreter lock, and write only to rows of
 nodes that belong to ``share.part``: callers run one call for each part in as many threads. Every row sums its cells in
 ascending order, so results do not depend on the number of parts, bit by bit. Names are those of

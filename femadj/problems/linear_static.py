@@ -27,6 +27,7 @@ from femadj.problems.problem import MeshProblem, Settings, loads_of, located, pa
 from femadj.problems.solution import LinearStaticSolution, Solution
 from femadj.progress import Phases, Progress
 from femadj.solvers.base import Solver
+from femadj.solvers.rehearsal import RehearsalSolver
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
@@ -222,6 +223,14 @@ class LinearStatic(Static):
         )
 
     # ------------------------------------------------------------------ solving
+    def rehearse(self, parameters: Mapping[str, npt.ArrayLike] | None = None) -> Solution:
+        """A solution that solves nothing, made without a factorisation: for kernels to be compiled; see ``warm_up``."""
+        self._solver.prepare(self._residual.kind)
+        phases = Phases(self.progress)
+        at = self._put(None, parameters, phases)
+        system = LinearSystem.over(self._residual, POINTS, RehearsalSolver(), unknowns=self._unknowns)
+        return LinearStaticSolution(self, at, system.solve_at(at, phases), phases.seconds)
+
     def solve(
         self, points: npt.ArrayLike | None = None, parameters: Mapping[str, npt.ArrayLike] | None = None
     ) -> Solution:

@@ -2,10 +2,12 @@
 
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
 from femadj.sensitivity.verify import Verification, verify
+from femadj.sensitivity.warming import warm_up
 
 __all__ = [
     "Verification",
     "value_and_gradient",
     "values_and_gradients",
     "verify",
+    "warm_up",
 ]

@@ -115,6 +115,20 @@ class Solver(ABC):
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
         """Analyse a checked structure."""
 
+    def prepare(self, kind: MatrixKind) -> None:
+        """Load the library, and compile the kernels that factors of such matrices and their solves take.
+
+        Two equations are solved for that; a solver with further kernels adds them.
+        """
+        indptr, indices = np.array([0, 2, 3]), np.array([0, 1, 1], np.int32)
+        pattern = CsrPattern(indptr, indices, "full" if kind == "general" else "upper")
+        values = np.array([2.0, 1.0, 2.0])
+        with self.analyse(pattern, kind) as symbolic, symbolic.factor(values) as factor:
+            x = factor.T.solve(factor.solve(np.ones(2)))
+        matrix = Matrix(Structure(pattern, kind), values, UNIT_ROUNDOFF)
+        matrix.equilibrated(always=True)
+        matrix.residual(np.ones(2), x, transposed=False, precise=True)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} on {self.capabilities.device}>"
 

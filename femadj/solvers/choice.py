@@ -6,9 +6,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from femadj.errors import SolverUnavailableError
+from femadj.solvers.aggregation import SmoothedAggregation
 from femadj.solvers.base import Solver
 from femadj.solvers.live import LiveSolver, LiveSymbolic, Rung
 from femadj.solvers.matrix import Structure
+from femadj.solvers.preconditioner import Approximation
+
+LAGGED_FROM = 20_000
+"""Unknowns in three dimensions from which a factor serves several designs."""
+
+MULTIGRID_FROM = 150_000
+"""Unknowns in three dimensions from which multigrid is tried first."""
 
 _FACTOR, _CYCLES = 25, 80  # iterations of a fresh float32 factor, and of fresh multigrid, above which they do not serve
 
@@ -39,15 +47,41 @@ def in_single_precision(exact: Solver) -> list[Rung]:
     return [] if exact.in_single_precision is None else [Rung(exact.in_single_precision, _FACTOR)]
 
 
-ITERATED: Mapping[str, Callable[[Solver], LiveSolver]] = MappingProxyType({"refined": refined, "lagged": lagged})
+def multigrid(exact: Solver) -> LiveSolver:
+    """Smoothed aggregation that serves design after design; where it does not, a factor."""
+    return LiveSolver(exact, [Rung(_aggregated, _CYCLES), *in_single_precision(exact)], lag=True, name="amg")
+
+
+def _aggregated(structure: Structure, threads: int | None) -> Approximation:
+    return SmoothedAggregation()
+
+
+ITERATED: Mapping[str, Callable[[Solver], LiveSolver]] = MappingProxyType(
+    {"refined": refined, "lagged": lagged, "amg": multigrid}
+)
 """Solvers that iterate; called with the one that makes factors in double precision."""
 
 
+def chosen(structure: Structure, exact: Solver) -> LiveSolver:
+    """What solves fastest on a structure; ``docs/performance.md`` has the measurements.
+
+    In three dimensions, for positive definite matrices: a factor that serves design after design where there are many
+    unknowns, multigrid where there are very many, and earlier without factors in single precision. Else a factor for
+    every matrix: in the plane it costs no more than some iterations.
+    """
+    unknowns, n = structure.unknowns, structure.n
+    if structure.kind != "spd" or unknowns.dim != 3 or n < LAGGED_FROM:
+        return LiveSolver(exact)
+    if n >= MULTIGRID_FROM or exact.in_single_precision is None:
+        return multigrid(exact)
+    return lagged(exact)
+
+
 class AutoSolver(LiveSolver):
-    """Chooses for each structure."""
+    """Chooses for each structure, see :func:`chosen`."""
 
     def __init__(self, exact: Solver) -> None:
         super().__init__(exact)
 
     def _analyse(self, structure: Structure, threads: int | None) -> LiveSymbolic:
-        return LiveSymbolic(LiveSolver(self.exact), structure, threads)
+        return LiveSymbolic(chosen(structure, self.exact), structure, threads)

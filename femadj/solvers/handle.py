@@ -102,8 +102,8 @@ class Handle:
             precision = "single" if self.options.single else "double"
             raise SolverMemoryError(
                 f"a factor in {precision} precision takes about {needed / 1e9:.2g} GB, and there are "
-                f"{available / 1e9:.2g} GB. Drop solutions that keep factors, use a coarser mesh or solver='amg' where it "
-                "serves, or make more memory available",
+                f"{available / 1e9:.2g} GB. Drop solutions that keep factors, use a coarser mesh or, where it serves, "
+                "solver='amg', or make more memory available",
                 needed,
             )
 

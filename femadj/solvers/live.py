@@ -111,6 +111,11 @@ class LiveSymbolic(Symbolic):
         """Structures analysed, at least one."""
         return self._live.analyses
 
+    @property
+    def needed_bytes(self) -> int | None:
+        """Memory that a factor in double precision would take; analyses the structure for it at the first call."""
+        return self._live.exactly.symbolic.needed_bytes
+
     def _factor(self, matrix: Matrix) -> LiveFactor:
         self._live.begin(matrix)
         return LiveFactor(self._live, matrix)

@@ -33,7 +33,8 @@ class Preconditioner(Protocol):
     def apply(self, r: FloatArray, *, transposed: bool) -> FloatArray:
         """Approximate ``A^-1 r`` (``A^-T r``) for ``r`` (n, k), one vector a column, C-contiguous; a new array like it.
 
-        Linear, the same bits for any number of columns and threads, symmetric and positive definite where ``A`` is.
+        Linear, symmetric and positive definite where ``A`` is. The same bits for any number of columns and threads;
+        those of a factor differ by rounding in its precision.
         """
         ...
 

@@ -150,8 +150,8 @@ class SinglePrecisionFactor:
         Memory of factor and analysis.
     smallest_pivot_ratio : float or None
         Smallest pivot relative to the diagonal of a positive definite matrix, to the largest pivot of others; None with
-        64-bit integers. A small one (:data:`~femadj.solvers.statistics.SMALL_PIVOT`) is a doubt about the matrix, on
-        which a factor in double precision has to give the verdict.
+        64-bit integers. A small one is a doubt about the matrix, on which a factor in double precision has to give the
+        verdict; one that is not small proves nothing, because rounding makes it as large as 1e-3 in large singular ones.
     """
 
     name = "float32 factor"

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
@@ -89,38 +92,25 @@ class SuperLUSolver(Solver):
         return SuperLUSymbolic(self, structure)
 
 
-class SuperLUSymbolic(Symbolic):
-    """The structure as SuperLU wants it: compressed columns of the whole matrix, in the order of elimination."""
+class Elimination:
+    """A structure as SuperLU wants it: compressed columns of the whole matrix, in the order of elimination.
 
-    def __init__(self, solver: SuperLUSolver, structure: Structure) -> None:
-        super().__init__(structure, solver.tolerances)
-        self.analyses = 1
-        self._counting = threading.Lock()
+    Attributes
+    ----------
+    order : (n,) or None
+        Equation at every place; None where the equations stay where they are.
+    """
+
+    def __init__(self, structure: Structure, pymetis: ModuleType | None) -> None:
+        self.structure = structure
         # The rows of A are the columns of its transpose: that is what is factorised, without a conversion.
-        self._places = arranged(structure, None if solver.metis is None else nested_dissection(solver.metis, structure))
+        self._places = arranged(structure, None if pymetis is None else nested_dissection(pymetis, structure))
+        self.order = self._places.order
 
-    def _factor(self, matrix: Matrix) -> SuperLUFactor:
-        values = matrix.equilibrated()
-        lu = self._eliminated(values)
-        if lu is None:
-            raise self._singular(matrix, values)
-        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
-        factor = SuperLUFactor(self, lu, matrix, report)
-        if self.kind == "spd":
-            return SuperLUFactor(self, lu, matrix, self._checked_pivots(lu, factor, report))
-        # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
-        verdict = factor.examine()
-        if verdict.verdict == "singular":
-            raise singular_system(verdict.unknowns)
-        return factor
-
-    def _eliminated(self, values: FloatArray) -> spla.SuperLU | None:
-        """The factors, or None where a pivot and all that could replace it are zero."""
-        kind, n = self.kind, self._structure.n
-        places = self._places
+    def factors(self, values: npt.NDArray[np.floating]) -> spla.SuperLU | None:
+        """The factors in the precision of the values, or None where a pivot and all that could replace it are zero."""
+        kind, n, places = self.structure.kind, self.structure.n, self._places
         columns = sp.csc_array((values[places.slots], places.indices, places.indptr), shape=(n, n), copy=False)
-        with self._counting:
-            self.factorisations += 1
         try:
             return spla.splu(
                 columns,
@@ -138,22 +128,70 @@ class SuperLUSymbolic(Symbolic):
                 raise SolverError(f"SuperLU failed: {error}") from error
             return None
 
-    def _permutation(self, values: FloatArray) -> str:
+    def _permutation(self, values: npt.NDArray[np.floating]) -> str:
         """How SuperLU is to permute the columns.
 
         An order for pivots on the diagonal serves those of a general matrix only where most of them are found there.
         """
-        places = self._places
+        places, kind = self._places, self.structure.kind
         if places.order is None:
-            return _ORDERING[self.kind]
-        if self.kind != "general":
+            return _ORDERING[kind]
+        if kind != "general":
             return _AS_IT_IS
-        n, sizes = self._structure.n, np.abs(values)
+        n, sizes = self.structure.n, np.abs(values)
         rows = np.repeat(np.arange(n), np.diff(places.indptr))
         on, diagonal = places.indices == rows, np.zeros(n)
         diagonal[rows[on]] = sizes[on]
         heavy = diagonal >= _HEAVY * np.maximum.reduceat(sizes, places.indptr[:-1])
         return _AS_IT_IS if heavy.mean() >= _MOST else _BY_COLUMNS
+
+    def pivots(self, lu: spla.SuperLU) -> tuple[FloatArray, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Pivots, and the equations they belong to, (n,) in the order of elimination; equations that changed places."""
+        order = np.empty(self.structure.n, np.intp)
+        order[lu.perm_c] = np.arange(self.structure.n) if self.order is None else self.order
+        lower, upper = lu.L, lu.U  # copies of all, which the object keeps for who asks again: it keeps them empty
+        pivots = upper.diagonal()
+        for copy in (lower, upper):
+            copy.data, copy.indices = copy.data[:0].copy(), copy.indices[:0].copy()
+        return pivots, order, order[lu.perm_c[lu.perm_r != lu.perm_c]]
+
+    def solve(self, lu: spla.SuperLU, block: npt.NDArray[Any], trans: str) -> npt.NDArray[Any]:
+        """Solve for the rows of a C-contiguous (k, n) block; a new one like it."""
+        if self.order is None:
+            return np.ascontiguousarray(lu.solve(block.T, trans).T)
+        x = np.empty_like(block)
+        x[:, self.order] = lu.solve(block[:, self.order].T, trans).T
+        return x
+
+
+class SuperLUSymbolic(Symbolic):
+    """An analysed structure: its order of elimination."""
+
+    def __init__(self, solver: SuperLUSolver, structure: Structure) -> None:
+        super().__init__(structure, solver.tolerances)
+        self.analyses = 1
+        self._counting = threading.Lock()
+        self._elimination = Elimination(structure, solver.metis)
+
+    def _factor(self, matrix: Matrix) -> SuperLUFactor:
+        values = matrix.equilibrated()
+        lu = self._eliminated(values)
+        if lu is None:
+            raise self._singular(matrix, values)
+        report = PivotReport(fill_nnz=int(lu.nnz), factor_bytes=int(lu.nnz) * _BYTES_PER_ENTRY)
+        factor = SuperLUFactor(self, lu, matrix, report)
+        if self.kind == "spd":
+            return SuperLUFactor(self, lu, matrix, self._checked_pivots(lu, factor, report))
+        # Reading the pivots would copy the whole factor; a condition estimate costs a few solves.
+        verdict = factor.examine()
+        if verdict.verdict == "singular":
+            raise singular_system(verdict.unknowns)
+        return factor
+
+    def _eliminated(self, values: FloatArray) -> spla.SuperLU | None:
+        with self._counting:
+            self.factorisations += 1
+        return self._elimination.factors(values)
 
     def _singular(self, matrix: Matrix, values: FloatArray) -> SingularSystemError:
         """Name the unknowns of a null vector, by the factor of a matrix that is a little way off."""
@@ -166,12 +204,9 @@ class SuperLUSymbolic(Symbolic):
 
     def _checked_pivots(self, lu: spla.SuperLU, factor: SuperLUFactor, report: PivotReport) -> PivotReport:
         """Compare the pivots with the diagonal before elimination: all must be positive, none tiny."""
-        order = np.empty(self._structure.n, np.intp)  # equation eliminated at every step
-        order[lu.perm_c] = np.arange(self._structure.n) if self._places.order is None else self._places.order
-        diagonal = factor._matrix.values[self._structure.indptr[:-1]][order]
-        ratios = lu.U.diagonal() / diagonal
+        pivots, order, swapped = self._elimination.pivots(lu)  # swapped only where a pivot was exactly zero
+        ratios = pivots / factor._matrix.values[self._structure.indptr[:-1]][order]
         negative = np.flatnonzero(ratios < -self.tolerances.pivot)
-        swapped = order[lu.perm_c[lu.perm_r != lu.perm_c]]  # only where a diagonal pivot was exactly zero
         smallest = int(np.argmin(ratios))
         doubtful = len(negative) or len(swapped) or ratios[smallest] < self.tolerances.pivot
         verdict = factor.examine() if doubtful else None
@@ -193,7 +228,7 @@ class SuperLUSymbolic(Symbolic):
         )
 
     def _free(self) -> None:
-        del self._places
+        del self._elimination
 
 
 class SuperLUFactor(Factor):
@@ -202,7 +237,7 @@ class SuperLUFactor(Factor):
     def __init__(self, symbolic: SuperLUSymbolic, lu: spla.SuperLU, matrix: Matrix, report: PivotReport) -> None:
         super().__init__(matrix, report, symbolic.tolerances)
         self._lu: spla.SuperLU | None = lu
-        self._order = symbolic._places.order
+        self._elimination = symbolic._elimination
         # Of a general matrix the transpose was factorised; of a symmetric one both are the same.
         self._holds_transpose = not matrix.structure.upper
 
@@ -210,11 +245,7 @@ class SuperLUFactor(Factor):
         if self._lu is None:
             raise AssertionError("callers check that the factor is open")
         trans = "T" if transposed != self._holds_transpose else "N"
-        if self._order is None:
-            return np.ascontiguousarray(self._lu.solve(block.T, trans).T)
-        x = np.empty_like(block)
-        x[:, self._order] = self._lu.solve(block[:, self._order].T, trans).T
-        return x
+        return self._elimination.solve(self._lu, block, trans)
 
     def _free(self) -> None:
         self._lu = None

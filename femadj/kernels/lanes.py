@@ -1,0 +1,178 @@
+"""Vectors of several numbers at once, one for every unknown of a node: what block kernels are written in.
+
+``Lanes(rows, width)`` is held in registers: for each unknown of a node the entries of ``width`` columns. Arrays are flat:
+entry ``(i, r, l)`` of node i, unknown r and column l lies at ``(i * rows + r) * width + l``; blocks of a matrix follow one
+another, by rows. Each entry of a result adds up its products in one order, multiplied and added in one rounding where the
+processor can, for any width: columns do not know of one another. All numbers are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import intrinsic, register_model
+
+_FLOAT = ir.FloatType()
+
+
+class Lanes(types.Type):
+    """Type of the entries of one node: ``rows`` unknowns in ``width`` columns."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.rows, self.width = rows, width
+        super().__init__(f"Lanes({rows}, {width})")
+
+
+def _vector(width: int) -> Any:
+    return _FLOAT if width == 1 else ir.VectorType(_FLOAT, width)
+
+
+@register_model(Lanes)
+class _LanesModel(PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, ir.ArrayType(_vector(fe_type.width), fe_type.rows))
+
+
+class _Builder:
+    """Instructions on the vectors of one width."""
+
+    def __init__(self, context: Any, builder: Any, width: int) -> None:
+        self.context, self.builder, self.width, self.kind = context, builder, width, _vector(width)
+
+    def data(self, array: Any, value: Any, block: Any, size: int) -> Any:
+        """Address of the first number of a block of ``size`` numbers in a flat array."""
+        base = self.context.make_array(array)(self.context, self.builder, value).data
+        return self.builder.gep(base, [self.builder.mul(block, ir.Constant(block.type, size))])
+
+    def at(self, address: Any, k: int) -> Any:
+        return self.builder.gep(address, [ir.Constant(ir.IntType(64), k)])
+
+    def vector(self, address: Any) -> Any:
+        """Address of a vector."""
+        return address if self.width == 1 else self.builder.bitcast(address, self.kind.as_pointer())
+
+    def load(self, address: Any, k: int) -> Any:
+        return self.builder.load(self.vector(self.at(address, k * self.width)), align=4)
+
+    def store(self, vector: Any, address: Any, k: int) -> None:
+        self.builder.store(vector, self.vector(self.at(address, k * self.width)), align=4)
+
+    def spread(self, number: Any) -> Any:
+        """A vector of equal numbers."""
+        if self.width == 1:
+            return number
+        one = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
+        return self.builder.shuffle_vector(one, ir.Constant(self.kind, ir.Undefined), zeros)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, for a number ``a``."""
+        name = "llvm.fmuladd.f32" if self.width == 1 else f"llvm.fmuladd.v{self.width}f32"
+        kind = ir.FunctionType(self.kind, [self.kind] * 3)
+        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
+        return self.builder.call(function, [self.spread(a), b, c])
+
+    def rows(self, block: Any, rows: int) -> list[Any]:
+        return [self.builder.extract_value(block, r) for r in range(rows)]
+
+    def packed(self, vectors: list[Any]) -> Any:
+        block = ir.Constant(ir.ArrayType(self.kind, len(vectors)), ir.Undefined)
+        for r, vector in enumerate(vectors):
+            block = self.builder.insert_value(block, vector, r)
+        return block
+
+
+def load(array, i):  # type: ignore[no-untyped-def]
+    """Entries of node i."""
+    raise NotImplementedError
+
+
+def store(array, i, lanes):  # type: ignore[no-untyped-def]
+    """Write the entries of node i."""
+    raise NotImplementedError
+
+
+def product(values, k, array, j, lanes):  # type: ignore[no-untyped-def]
+    """``lanes - values[k] @ array[j]``, with block k of a matrix and the entries of node j."""
+    raise NotImplementedError
+
+
+def solved(values, i, lanes):  # type: ignore[no-untyped-def]
+    """``values[i] @ lanes``, with the square block i."""
+    raise NotImplementedError
+
+
+def combined(a, x, b, y):  # type: ignore[no-untyped-def]
+    """``a x + b y`` for numbers a and b."""
+    raise NotImplementedError
+
+
+def _difference(b: _Builder, lanes: list[Any], address: Any, column: list[Any], sign: bool) -> list[Any]:
+    for r in range(len(lanes)):
+        for c, x in enumerate(column):
+            value = b.builder.load(b.at(address, r * len(column) + c), align=4)
+            lanes[r] = b.multiply_add(b.builder.fneg(value) if sign else value, x, lanes[r])
+    return lanes
+
+
+@cache
+def lanes_of(rows: int, columns: int, width: int) -> dict[str, Callable[..., Any]]:
+    """The functions above for blocks of ``rows`` times ``columns``, and vectors of ``width`` columns."""
+    own = Lanes(rows, width)
+    zero = ir.Constant(_vector(width), 0.0 if width == 1 else [0.0] * width)
+
+    @intrinsic
+    def load(_, array, i):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, width)
+            address = b.data(array, values[0], values[1], rows * width)
+            return b.packed([b.load(address, r) for r in range(rows)])
+
+        return own(array, types.int64), lower
+
+    @intrinsic
+    def store(_, array, i, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, width)
+            address = b.data(array, values[0], values[1], rows * width)
+            for r, vector in enumerate(b.rows(values[2], rows)):
+                b.store(vector, address, r)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, own), lower
+
+    @intrinsic
+    def product(_, matrix, k, array, j, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, width)
+            other = b.data(array, values[2], values[3], columns * width)
+            column = [b.load(other, c) for c in range(columns)]
+            address = b.data(matrix, values[0], values[1], rows * columns)
+            return b.packed(_difference(b, b.rows(values[4], rows), address, column, True))
+
+        return own(matrix, types.int64, array, types.int64, own), lower
+
+    @intrinsic
+    def solved(_, matrix, i, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, width)
+            address = b.data(matrix, values[0], values[1], rows * rows)
+            return b.packed(_difference(b, [zero] * rows, address, b.rows(values[2], rows), False))
+
+        return own(matrix, types.int64, own), lower
+
+    @intrinsic
+    def combined(_, alpha, x, beta, y):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, width)
+            pairs = zip(b.rows(values[1], rows), b.rows(values[3], rows), strict=True)
+            return b.packed([b.multiply_add(values[0], u, b.multiply_add(values[2], v, zero)) for u, v in pairs])
+
+        return own(types.float32, own, types.float32, own), lower
+
+    return {"load": load, "store": store, "product": product, "solved": solved, "combined": combined}

@@ -1,0 +1,305 @@
+"""Hierarchies of smoothed aggregation: Vanek, Mandel and Brezina, Algebraic multigrid by smoothed aggregation (1996)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from femadj.base.arrays import FloatArray, inner
+from femadj.errors import ApproximationError
+from femadj.kernels import coarsening, multigrid
+from femadj.kernels.compile import Kernel
+from femadj.solvers.team import Team
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+SingleArray = npt.NDArray[np.float32]
+
+STRONG = 0.02
+"""Size of a coupling, relative to the diagonal, from which on nodes belong together."""
+
+SMOOTHING = 1.6
+"""Weight of the step that smooths the interpolation, times the largest eigenvalue."""
+
+COARSEST = 200
+"""Unknowns below which a level is solved by a dense inverse."""
+
+LARGEST_DENSE = 2000
+"""Unknowns up to which a level that does not coarsen is solved so."""
+
+COMPLEXITY = 3.0
+"""Most entries of all levels together, relative to the matrix."""
+
+_LEAST_PIVOT, _LEAST_EIGENVALUE = 1e-5, 1e-7
+_SLOW, _MANY = 0.7, 12
+_LANCZOS, _MARGIN = 10, 1.1
+_FEW = 100_000  # numbers of a level below which threads cost more than they bring
+
+
+class Blocks(NamedTuple):
+    """A matrix in float32 by rows of blocks.
+
+    Attributes
+    ----------
+    start : (n + 1,) int64
+    columns : (nnz,) int32
+    values : (nnz * rows * columns,) float32
+        Blocks one after another.
+    shape : (int, int)
+        Rows and columns of a block.
+    cuts : (threads + 1,) int64
+        Rows of blocks by thread.
+    """
+
+    start: Int64Array
+    columns: Int32Array
+    values: SingleArray
+    shape: tuple[int, int]
+    cuts: Int64Array
+
+    @classmethod
+    def of(
+        cls, start: Int64Array, columns: Int32Array, values: SingleArray, shape: tuple[int, int], team: Team
+    ) -> Blocks:
+        """Divided among a team, or not at all where that is not worth while."""
+        n = len(start) - 1
+        return cls(start, columns, values, shape, team.shares(start) if len(values) > _FEW else np.array([0, n]))
+
+    @property
+    def n(self) -> int:
+        """Rows of blocks."""
+        return len(self.start) - 1
+
+    @property
+    def matrix(self) -> tuple[Int64Array, Int32Array, SingleArray]:
+        """What kernels are handed."""
+        return self[:3]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+        return sum(array.nbytes for array in self.matrix)
+
+
+class Level(NamedTuple):
+    """A matrix, how it is smoothed, and the way to the next one.
+
+    Attributes
+    ----------
+    matrix : Blocks
+    inverse : (n * b * b,) float32
+        Inverses of the diagonal blocks.
+    largest : float
+        Bound of the largest eigenvalue of ``D^-1 A``.
+    down, up : Blocks
+        ``-P^T`` and ``-P``.
+    """
+
+    matrix: Blocks
+    inverse: SingleArray
+    largest: float
+    down: Blocks
+    up: Blocks
+
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+        return self.matrix.nbytes + self.inverse.nbytes + self.down.nbytes + self.up.nbytes
+
+
+class Hierarchy(NamedTuple):
+    """Levels from the finest on, and the negative dense inverse of the coarsest matrix as blocks."""
+
+    levels: tuple[Level, ...]
+    coarsest: Blocks
+
+    @property
+    def matrices(self) -> tuple[Blocks, ...]:
+        """Of all levels, of the last its inverse."""
+        return (*(level.matrix for level in self.levels), self.coarsest)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Unknowns of each level."""
+        return tuple(matrix.n * matrix.shape[0] for matrix in self.matrices)
+
+    @property
+    def complexity(self) -> float:
+        """Entries of all levels, relative to the first."""
+        entries = [len(matrix.values) for matrix in self.matrices]
+        return sum(entries) / entries[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+        return sum(level.nbytes for level in self.levels) + self.coarsest.nbytes
+
+
+def coarsened(matrix: Blocks, modes: FloatArray, team: Team) -> Hierarchy:
+    """Build the levels below a matrix whose diagonal entries are about one.
+
+    Parameters
+    ----------
+    matrix : Blocks
+    modes : (n, m)
+        What interpolation reproduces.
+    team : Team
+
+    Raises
+    ------
+    ApproximationError
+        Where it does not coarsen, or its levels become too dense.
+    """
+    levels: list[Level] = []
+    entries = full = len(matrix.values)
+    while matrix.n * matrix.shape[0] > COARSEST:
+        if len(levels) == _MANY:
+            raise ApproximationError(f"after {_MANY} levels there are still {matrix.n * matrix.shape[0]} unknowns")
+        aggregate, count = _aggregates(matrix, team)
+        if count * modes.shape[1] > _SLOW * matrix.n * matrix.shape[0] or not count:
+            if matrix.n * matrix.shape[0] > LARGEST_DENSE:
+                raise ApproximationError(
+                    f"the matrix does not coarsen: {count} aggregates of {modes.shape[1]} modes for "
+                    f"{matrix.n * matrix.shape[0]} unknowns, few of which are coupled strongly"
+                )
+            break
+        inverse = _per_row(coarsening.inverted(matrix.shape[0]), matrix, team, matrix.values, _LEAST_PIVOT)
+        largest = _MARGIN * largest_eigenvalue(matrix, inverse, team)
+        up, modes = _interpolation(matrix, inverse, SMOOTHING / largest, aggregate, count, modes, team)
+        down = _transposed(up, count, team)
+        coarse = _product(down, _product(matrix, up, count, team), count, team)
+        levels.append(Level(matrix, inverse, largest, down, up))
+        entries += len(coarse.values)
+        if entries > COMPLEXITY * full:
+            raise ApproximationError(f"the levels of its hierarchy have more than {COMPLEXITY:g} times its entries")
+        matrix = coarse
+    return Hierarchy(tuple(levels), _dense_inverse(matrix, team))
+
+
+def _per_row(kernel: Kernel, matrix: Blocks, team: Team, *arguments: Any) -> SingleArray:
+    """Run a kernel that fills one square block for each row."""
+    b = matrix.shape[0]
+    into = np.empty(matrix.n * b * b, np.float32)
+    team(kernel, matrix.cuts, matrix.start, matrix.columns, *arguments, into)
+    return into
+
+
+def _aggregates(matrix: Blocks, team: Team) -> tuple[Int32Array, int]:
+    """Aggregate of every node, -1 for none (nodes without strong neighbours), and how many there are."""
+    from pyamg.aggregation.aggregate import standard_aggregation
+
+    n, nnz = matrix.n, len(matrix.columns)
+    norm = np.empty(nnz)
+    team(coarsening.norms(matrix.shape[0]), matrix.cuts, *matrix.matrix, norm)
+    start, columns = np.empty(n + 1, np.int32), np.empty(nnz, np.int32)
+    coarsening.strong(matrix.start, matrix.columns, norm, _diagonal(matrix, norm), STRONG, start, columns)
+    columns = columns[: start[-1]]
+    graph = sp.csr_array((np.ones(len(columns), np.int8), columns, start), shape=(n, n))
+    aggregates, roots = standard_aggregation(graph)
+    aggregate = np.full(n, -1, np.int32)
+    aggregate[np.diff(aggregates.indptr) > 0] = aggregates.indices
+    return aggregate, len(roots)
+
+
+def _diagonal(matrix: Blocks, per_block: FloatArray) -> FloatArray:
+    """The entries that belong to diagonal blocks, zero where there is none."""
+    rows = np.repeat(np.arange(matrix.n, dtype=np.int32), np.diff(matrix.start))
+    own = np.flatnonzero(rows == matrix.columns)
+    diagonal = np.zeros(matrix.n)
+    diagonal[matrix.columns[own]] = per_block[own]
+    return diagonal
+
+
+def largest_eigenvalue(matrix: Blocks, inverse: SingleArray, team: Team) -> float:
+    """Of ``D^-1 A``, from below, by a few steps of Lanczos's method from a fixed vector."""
+    b = matrix.shape[0]
+    multiply, divide = multigrid.subtract(b, b, 1), multigrid.divide(b, b, 1)
+    size = matrix.n * b
+    residual = np.random.default_rng(0).uniform(-1.0, 1.0, size).astype(np.float32)
+    last, zero, z = np.zeros(size, np.float32), np.zeros(size, np.float32), np.empty(size, np.float32)
+    alpha: list[float] = []
+    beta: list[float] = []
+    for _ in range(_LANCZOS):
+        team(divide, matrix.cuts, inverse, np.float32(1.0), residual, z)
+        norm = float(np.sqrt(max(inner(residual, z), 0.0)))
+        if norm <= 1e-6 * sum(beta[:1]):
+            break
+        beta.append(norm)
+        residual /= np.float32(norm)
+        z /= np.float32(norm)
+        image = np.empty(size, np.float32)
+        team(multiply, matrix.cuts, *matrix.matrix, z, zero, image)
+        np.negative(image, out=image)
+        alpha.append(inner(image, z))
+        image -= np.float32(alpha[-1]) * residual
+        image -= np.float32(norm if len(alpha) > 1 else 0.0) * last
+        last, residual = residual, image
+    if not alpha or not np.isfinite(alpha).all():
+        raise ApproximationError("the largest eigenvalue of a level cannot be estimated")
+    off = beta[1 : len(alpha)]
+    return float(np.linalg.eigvalsh(np.diag(alpha) + np.diag(off, 1) + np.diag(off, -1))[-1])
+
+
+def _interpolation(
+    matrix: Blocks,
+    inverse: SingleArray,
+    weight: float,
+    aggregate: Int32Array,
+    count: int,
+    modes: FloatArray,
+    team: Team,
+) -> tuple[Blocks, FloatArray]:
+    """``-P``, and the modes on the aggregates."""
+    from pyamg.aggregation.tentative import fit_candidates
+
+    b, m = matrix.shape[0], modes.shape[1]
+    inside = np.flatnonzero(aggregate >= 0)
+    start = np.concatenate([[0], np.cumsum(aggregate >= 0)])
+    indicator = sp.csr_array((np.ones(len(inside)), aggregate[inside], start), shape=(matrix.n, count))
+    fitted, coarse = fit_candidates(indicator, modes, tol=1e-6)
+    tentative = np.zeros((matrix.n, b, m))
+    tentative[inside] = fitted.data
+    simple = Blocks.of(
+        start, np.ascontiguousarray(aggregate[inside]), tentative[inside].astype(np.float32).ravel(), (b, m), team
+    )
+    up = _product(matrix, simple, count, team)
+    where = (up.start, up.columns, up.values)
+    team(coarsening.smoothed(b, m), matrix.cuts, *where, inverse, weight, aggregate, tentative)
+    return up, coarse
+
+
+def _product(a: Blocks, b: Blocks, n_columns: int, team: Team) -> Blocks:
+    """``A B`` for ``B`` with so many columns of blocks."""
+    lengths = np.empty(a.n, np.int64)
+    team(coarsening.product_lengths, a.cuts, a.start, a.columns, b.start, b.columns, n_columns, lengths)
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    shape = a.shape[0], b.shape[1]
+    columns, values = np.empty(start[-1], np.int32), np.empty(start[-1] * shape[0] * shape[1], np.float32)
+    kernel = coarsening.product(*a.shape, b.shape[1])
+    team(kernel, a.cuts, *a.matrix, *b.matrix, n_columns, start, columns, values)
+    return Blocks.of(start, columns, values, shape, team)
+
+
+def _transposed(a: Blocks, n_columns: int, team: Team) -> Blocks:
+    start = np.zeros(n_columns + 1, np.int64)
+    columns, values = np.empty_like(a.columns), np.empty_like(a.values)
+    coarsening.transposed(*a.shape)(*a.matrix, start, columns, values)
+    return Blocks.of(start, columns, values, a.shape[::-1], team)
+
+
+def _dense_inverse(matrix: Blocks, team: Team) -> Blocks:
+    """The negative inverse, zero along vectors that the matrix maps to nearly nothing (modes that depend on others)."""
+    b, n = matrix.shape[0], matrix.n
+    whole = sp.bsr_array((matrix.values.reshape(-1, b, b), matrix.columns, matrix.start), shape=(n * b, n * b))
+    dense = whole.toarray().astype(float)
+    values, vectors = np.linalg.eigh(0.5 * (dense + dense.T))
+    if not np.isfinite(values).all() or values[-1] <= 0.0:
+        raise ApproximationError("the matrix of the coarsest level is not positive definite")
+    kept = values > _LEAST_EIGENVALUE * values[-1]
+    inverse = -(vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    blocks = np.ascontiguousarray(inverse.reshape(n, b, n, b).swapaxes(1, 2), np.float32).ravel()
+    start, columns = n * np.arange(n + 1), np.tile(np.arange(n, dtype=np.int32), n)
+    return Blocks.of(start, columns, blocks, (b, b), team)
