@@ -104,7 +104,7 @@ def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) ->
     fa.value_and_gradient(solution, fa.FieldNorm())
     done = perf_counter()
     spent = {name: value - before.get(name, 0.0) for name, value in clock.seconds.items()}
-    factor_bytes = solution.factor.statistics.factor_bytes
+    known = solution.factor.statistics
     solution.factor.close()
     return {
         "assembly": spent["assemble"],
@@ -116,7 +116,8 @@ def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) ->
         "primal": primal - start,
         "gradient": done - primal,
         "second_design": done - start,
-        "factor_bytes": float(factor_bytes or 0),
+        "factor_bytes": float(known.factor_bytes or 0),
+        "iterations": float(known.iterations),
     }
 
 

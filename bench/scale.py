@@ -7,7 +7,8 @@
 ``sqN`` is the Poisson equation in the plane, ``boxN`` elasticity in space; see ``design_iteration.py``. Sizes go up to
 2.1 million unknowns in the plane and 1 million in space, or to ``--to``. Every size has a process of its own, in which
 a small problem comes first. Before a size is run, its peak memory is extrapolated from those of the two sizes before
-(growing by a power of the unknowns); where that is more than what is available, the run stops and says so.
+(growing by a power of the unknowns); where that is more than what is available, or femadj refuses because a factor
+would not fit, the run stops and says so.
 
 Columns, in seconds unless they say otherwise:
 
@@ -16,6 +17,7 @@ Columns, in seconds unless they say otherwise:
                               ``factor`` is whatever is made of the values of the matrix: a factor, a preconditioner
     evaluate, adjoint, contraction     gradient of the same design
     design                    solution and gradient as seen from outside
+    iterations                of both solves; 0 where they are those of a factor
     peak                      largest memory of the process, less that of the interpreter and its libraries [MB]; the
                               small problem, with what it compiles and loads, takes the first hundred
     power                     by which power of the unknowns ``design`` has grown since the size before
@@ -53,6 +55,7 @@ from common import (
     warm_up_of,
 )
 
+import femadj as fa
 from femadj.base.memory import available_bytes
 from femadj.progress import Phases
 from femadj.report.drawing import blank_figure, save_figure, write_words
@@ -110,6 +113,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "analysis": round(built.seconds["analyse"], 5),
         **{key: round(median[key], 5) for key in PHASES if key in median},
         "design": round(median["second_design"], 5),
+        "iterations": median["iterations"],
         "first": round(first, 5),
         "peak_mb": round((peak_bytes() - base) / 1e6, 1),
         "factor_mb": round(median["factor_bytes"] / 1e6, 1),
@@ -152,10 +156,22 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
                     flush=True,
                 )
                 break
-            done.append(measure(name, options) if options.here else one_run(name, options))
-            print(json.dumps(done[-1]), file=sys.stderr, flush=True)
+            run = attempt(name, options) if options.here else one_run(name, options)
+            if "refused" in run:
+                print(f"{kind}: stopped at {name}, {unknowns} unknowns: {run['refused']}", file=sys.stderr, flush=True)
+                break
+            print(json.dumps(run), file=sys.stderr, flush=True)
+            done.append(run)
         runs += done
     return runs
+
+
+def attempt(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One size in this process; what femadj says where memory does not suffice."""
+    try:
+        return measure(name, options)
+    except fa.SolverMemoryError as error:
+        return {"case": name, "refused": str(error)}
 
 
 def one_run(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +193,7 @@ def kind_of(run: Mapping[str, Any]) -> str:
 
 def table(runs: Runs) -> str:
     """The table."""
-    head = ["case", "unknowns", "solver", *PHASES, "design", "power", "peak [MB]", "load"]
+    head = ["case", "unknowns", "solver", *PHASES, "design", "iterations", "power", "peak [MB]", "load"]
     rows = []
     for before, run in zip([None, *runs], runs, strict=False):
         same = before is not None and kind_of(before) == kind_of(run)
@@ -187,6 +203,7 @@ def table(runs: Runs) -> str:
                 f"{run['unknowns']:,}",
                 run["solver"],
                 *(seconds_shown(run[phase]) for phase in (*PHASES, "design")),
+                f"{run['iterations']:.0f}",
                 f"{power(before, run, 'design'):.2f}" if before is not None and same else "-",
                 f"{run['peak_mb']:.0f}",
                 f"{run['load']:.1f}",
@@ -250,7 +267,7 @@ def main() -> int:
     """Run, write, show."""
     options = parser().parse_args()
     if options.child:
-        print(json.dumps(measure(options.child, options)))
+        print(json.dumps(attempt(options.child, options)))
         return 0
     runs = json.loads(options.read.read_text()) if options.read else run_all(options)
     if options.json:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import femadj as fa
 from femadj.solvers import available_solvers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,9 +38,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         path = ROOT / "bench" / name
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         monkeypatch.syspath_prepend(str(path.parent))
-        main = runpy.run_path(str(path))
-        assert main["main"]() == 0
-        return main
+        names = runpy.run_path(str(path))
+        assert not names["main"]()
+        return names
 
     return call
 
@@ -65,12 +66,16 @@ def test_one_line_of_json_for_every_case() -> None:
         assert line["second_design"] == pytest.approx(line["primal"] + line["gradient"], rel=0.5, abs=2e-3)
 
 
-def test_help_and_wrong_arguments() -> None:
-    assert "peak/(factor+csr)" in run("--help").stdout
-    for arguments in (("--cases", "ball7"), ("--cases", "box0"), ("--repeat", "0")):
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
+def test_help_and_wrong_arguments(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        script("design_iteration.py", "--help")
+    assert "peak/(factor+csr)" in capsys.readouterr().out
+    wrong = [("--cases", "ball7"), ("--cases", "box0"), ("--repeat", "0")]
+    for name in ("design_iteration.py", "loop.py", "scale.py"):
+        for arguments in wrong if name != "scale.py" else wrong[2:]:
+            with pytest.raises(SystemExit, match="2"):
+                script(name, *arguments)
+            assert "error: " in capsys.readouterr().err
 
 
 def test_meshes_are_those_of_published_figures() -> None:
@@ -93,12 +98,9 @@ def test_meshes_are_those_of_published_figures() -> None:
 
 
 def test_the_way_back_through_time_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = ROOT / "bench" / "transient.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--box", "1", "--steps", "12", "--states", "2"])
-    monkeypatch.syspath_prepend(str(script.parent))
-    runpy.run_path(str(script), run_name="__main__")
+    script("transient.py", "--box", 1, "--steps", 12, "--states", 2)
     some, every = map(json.loads, capsys.readouterr().out.splitlines())
     assert some["unknowns"] == every["unknowns"] == 3 * 5 * 2 * 2
     assert (some["kept"], every["kept"]) == (4, 13)  # the last two besides
@@ -117,12 +119,11 @@ def test_checks_of_solves_are_measured() -> None:
         assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely
 
 
-def test_products_of_hessians_are_measured() -> None:
-    script = ROOT / "bench" / "hessian_product.py"
-    command = [sys.executable, "-W", "error", str(script), "--cases", "sq16", "--repeat", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+def test_products_of_hessians_are_measured(
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("hessian_product.py", "--cases", "sq16", "--repeat", 1)
+    line = json.loads(capsys.readouterr().out)
     assert line["factorisations"] == 0
     assert line["unknowns"] == 17 * 17
     assert line["product"] > 0
@@ -225,3 +226,14 @@ def test_factorisations(script: Callable[..., dict[str, Any]], capsys: pytest.Ca
         assert 1e-8 < found["error"] < 1e-3
         assert found["factor_mb"] < double["factor_mb"]
     assert {"analysis", "factor", "solve", "solve 10", "wall", "foretold_mb"} <= set(double)
+
+
+def test_scale_stops_where_factors_do_not_fit(
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **named: object) -> fa.LinearStatic:
+        raise fa.SolverMemoryError("a factor of 9 TB")
+
+    monkeypatch.setattr(fa, "LinearStatic", refused)
+    script("scale.py", "--kinds", "box", "--here")
+    assert capsys.readouterr().err == "box: stopped at box4, 1275 unknowns: a factor of 9 TB\n"
