@@ -10,9 +10,9 @@ import scipy.sparse.linalg as spla
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError
+from femadj.solvers.elimination import Elimination
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.ordering import by_metis
-from femadj.solvers.superlu import Elimination
 
 _BYTES_PER_ENTRY = 8  # a float and a 32-bit index
 
@@ -23,7 +23,7 @@ class SinglePrecisionSuperLU:
     They take about six tenths of the time of those in double precision, and two thirds of the memory.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, threads: int | None = None) -> None:
         self._elimination = Elimination(structure, by_metis())
 
     def make(self, matrix: Matrix) -> SinglePrecisionFactor:
