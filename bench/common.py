@@ -84,7 +84,7 @@ def warm_up_of(name: str) -> fa.Mesh:
     return KINDS[kind].make(min(n, KINDS[kind].warm_up))
 
 
-def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str = "auto") -> fa.LinearStatic:
+def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str | fa.Solver = "auto") -> fa.LinearStatic:
     """The problem on one of the meshes."""
     physics: fa.Elasticity | fa.Diffusion
     if mesh.dim == 3:
