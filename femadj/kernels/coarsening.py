@@ -37,73 +37,73 @@ def _sized(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Kern
     return decorate
 
 
-@_sized(*_PATTERN, read("float64", 3), read("float64", 1), write("float32", 1), *_ROWS)
-def scaled(start, columns, blocks, scale, values, begin, end):  # type: ignore[no-untyped-def]
-    """Blocks ``A`` square times the factors of their rows and columns."""
+@compiled(types.int64, *_PATTERN, read("float64", 3), read("float64", 1), write("float32", 1), *_ROWS, fast=True)
+def scaled(size, start, columns, blocks, scale, values, begin, end):  # type: ignore[no-untyped-def]
+    """Blocks ``size`` square times the factors of their rows and columns."""
     for i in range(begin, end):
         for k in range(start[i], start[i + 1]):
             j = np.int64(columns[k])
-            for r in range(A):
-                for c in range(A):
-                    values[(k * A + r) * A + c] = blocks[k, r, c] * scale[i * A + r] * scale[j * A + c]
+            for r in range(size):
+                for c in range(size):
+                    values[(k * size + r) * size + c] = blocks[k, r, c] * scale[i * size + r] * scale[j * size + c]
 
 
-@_sized(*_PATTERN, read("float64", 3), write("uint8", 1), *_ROWS)
-def alone(start, columns, blocks, into, begin, end):  # type: ignore[no-untyped-def]
+@compiled(types.int64, *_PATTERN, read("float64", 3), write("uint8", 1), *_ROWS, fast=True)
+def alone(size, start, columns, blocks, into, begin, end):  # type: ignore[no-untyped-def]
     """Which unknowns have no entry other than the diagonal one."""
     for i in range(begin, end):
-        for r in range(A):
-            into[i * A + r] = 1
+        for r in range(size):
+            into[i * size + r] = 1
         for k in range(start[i], start[i + 1]):
-            for r in range(A):
-                for c in range(A):
+            for r in range(size):
+                for c in range(size):
                     if blocks[k, r, c] != 0.0 and (r != c or columns[k] != i):
-                        into[i * A + r] = 0
+                        into[i * size + r] = 0
 
 
-@_sized(*_PATTERN, read("float32", 1), types.float64, write("float32", 1), *_ROWS)
-def inverted(start, columns, values, least, inverse, begin, end):  # type: ignore[no-untyped-def]
+@compiled(types.int64, *_PATTERN, read("float32", 1), types.float64, write("float32", 1), *_ROWS, fast=True)
+def inverted(size, start, columns, values, least, inverse, begin, end):  # type: ignore[no-untyped-def]
     """Inverses of the diagonal blocks, by sweeps; zero for unknowns whose pivot is below ``least`` times its entry."""
-    D = np.empty((A, A))
+    D = np.empty((size, size))
     for i in range(begin, end):
         for k in range(start[i], start[i + 1]):
             if columns[k] == i:
-                for r in range(A):
-                    for c in range(A):
-                        D[r, c] = values[(k * A + r) * A + c]
-        for p in range(A):
+                for r in range(size):
+                    for c in range(size):
+                        D[r, c] = values[(k * size + r) * size + c]
+        for p in range(size):
             pivot = D[p, p]
             entry = 0.0
             for k in range(start[i], start[i + 1]):
                 if columns[k] == i:
-                    entry = np.float64(values[(k * A + p) * A + p])
+                    entry = np.float64(values[(k * size + p) * size + p])
             if pivot > least * entry:
-                for r in range(A):
+                for r in range(size):
                     if r != p:
                         ratio = D[r, p] / pivot
-                        for c in range(A):
+                        for c in range(size):
                             if c != p:
                                 D[r, c] -= ratio * D[p, c]
                         D[r, p] = ratio
-                for c in range(A):
+                for c in range(size):
                     if c != p:
                         D[p, c] /= pivot
                 D[p, p] = -1.0 / pivot
             else:
-                for c in range(A):
+                for c in range(size):
                     D[p, c] = 0.0
                     D[c, p] = 0.0
-        for r in range(A):
-            for c in range(A):
-                inverse[(i * A + r) * A + c] = -0.5 * (D[r, c] + D[c, r])
+        for r in range(size):
+            for c in range(size):
+                inverse[(i * size + r) * size + c] = -0.5 * (D[r, c] + D[c, r])
 
 
-@_sized(*_MATRIX, write("float64", 1), *_ROWS)
-def norms(start, columns, values, norm, begin, end):  # type: ignore[no-untyped-def]
+@compiled(types.int64, *_MATRIX, write("float64", 1), *_ROWS, fast=True)
+def norms(size, start, columns, values, norm, begin, end):  # type: ignore[no-untyped-def]
     """Sums of the squares of the entries of every block."""
     for k in range(start[begin], start[end]):
         total = 0.0
-        for m in range(k * A * A, (k + 1) * A * A):
+        for m in range(k * size * size, (k + 1) * size * size):
             total += np.float64(values[m]) * np.float64(values[m])
         norm[k] = total
 
@@ -164,9 +164,19 @@ def aggregate(start, columns, coupling, number):  # type: ignore[no-untyped-def]
     return count
 
 
-@_sized(*_PATTERN, read("float64", 2), types.float64, write("float32", 1), write("float64", 2), *_ROWS)
-def fitted(start, nodes, modes, least, tentative, coarse, begin, end):  # type: ignore[no-untyped-def]
-    """Orthonormal bases of the modes (n * A, B) on every aggregate, and the modes in these bases.
+@compiled(
+    types.int64,
+    types.int64,
+    *_PATTERN,
+    read("float64", 2),
+    types.float64,
+    write("float32", 1),
+    write("float64", 2),
+    *_ROWS,
+    fast=True,
+)
+def fitted(size, n_modes, start, nodes, modes, least, tentative, coarse, begin, end):  # type: ignore[no-untyped-def]
+    """Orthonormal bases of the modes (n * size, n_modes) on every aggregate, and the modes in these bases.
 
     Gram and Schmidt's method, twice; a mode that is left with less than ``least`` of its size on an aggregate is no
     part of its basis: the column is zero.
@@ -174,38 +184,38 @@ def fitted(start, nodes, modes, least, tentative, coarse, begin, end):  # type: 
     longest = 0
     for i in range(begin, end):
         longest = max(longest, start[i + 1] - start[i])
-    q = np.empty((B, longest * A))
+    q = np.empty((n_modes, longest * size))
     for i in range(begin, end):
-        size = (start[i + 1] - start[i]) * A
-        for k in range(size):
-            node = np.int64(nodes[start[i] + k // A])
-            for c in range(B):
-                q[c, k] = modes[node * A + k % A, c]
-        for c in range(B):
+        length = (start[i + 1] - start[i]) * size
+        for k in range(length):
+            node = np.int64(nodes[start[i] + k // size])
+            for c in range(n_modes):
+                q[c, k] = modes[node * size + k % size, c]
+        for c in range(n_modes):
             before = 0.0
-            for k in range(size):
+            for k in range(length):
                 before += q[c, k] * q[c, k]
-            for d in range(B):
-                coarse[i * B + d, c] = 0.0
+            for d in range(n_modes):
+                coarse[i * n_modes + d, c] = 0.0
             for _ in range(2):
                 for d in range(c):
                     t = 0.0
-                    for k in range(size):
+                    for k in range(length):
                         t += q[d, k] * q[c, k]
-                    for k in range(size):
+                    for k in range(length):
                         q[c, k] -= t * q[d, k]
-                    coarse[i * B + d, c] += t
+                    coarse[i * n_modes + d, c] += t
             after = 0.0
-            for k in range(size):
+            for k in range(length):
                 after += q[c, k] * q[c, k]
             norm = np.sqrt(after) if after > least * least * before else 0.0
-            coarse[i * B + c, c] = norm
-            for k in range(size):
+            coarse[i * n_modes + c, c] = norm
+            for k in range(length):
                 q[c, k] = q[c, k] / norm if norm > 0.0 else 0.0
-        for k in range(size):
-            node = np.int64(nodes[start[i] + k // A])
-            for c in range(B):
-                tentative[(node * A + k % A) * B + c] = q[c, k]
+        for k in range(length):
+            node = np.int64(nodes[start[i] + k // size])
+            for c in range(n_modes):
+                tentative[(node * size + k % size) * n_modes + c] = q[c, k]
 
 
 @compiled(*_PATTERN, *_PATTERN, types.int64, write("int64", 1), *_ROWS)
@@ -259,33 +269,47 @@ def product(  # type: ignore[no-untyped-def]
                 into[(first + q) * A * C + m] = total[q, m]
 
 
-@_sized(*_PATTERN, write("float32", 1), read("float32", 1), types.float64, read("int32", 1), read("float32", 1), *_ROWS)
+@compiled(
+    types.int64,
+    types.int64,
+    *_PATTERN,
+    write("float32", 1),
+    read("float32", 1),
+    types.float64,
+    read("int32", 1),
+    read("float32", 1),
+    *_ROWS,
+    fast=True,
+)
 def smoothed(  # type: ignore[no-untyped-def]
-    start, columns, values, inverse, weight, aggregate, tentative, begin, end
+    size, n_modes, start, columns, values, inverse, weight, aggregate, tentative, begin, end
 ):
-    """In place of the product ``A T``: ``weight D^-1 A T - T``, less than the smoothed interpolation by its sign.
+    """In place of the product ``A T``: ``weight D^-1 A T - T``, the smoothed interpolation with the other sign.
 
     ``tentative`` is the one block in each row of ``T``, in column ``aggregate`` (-1 for none).
     """
-    row = np.empty(A * B)
+    row = np.empty(size * n_modes)
     for i in range(begin, end):
         for k in range(start[i], start[i + 1]):
             own = columns[k] == aggregate[i]
-            for r in range(A):
-                for c in range(B):
+            for r in range(size):
+                for c in range(n_modes):
                     t = 0.0
-                    for s in range(A):
-                        t += np.float64(inverse[(i * A + r) * A + s]) * np.float64(values[(k * A + s) * B + c])
-                    row[r * B + c] = weight * t - (np.float64(tentative[(i * A + r) * B + c]) if own else 0.0)
-            for m in range(A * B):
-                values[k * A * B + m] = row[m]
+                    for s in range(size):
+                        a = np.float64(inverse[(i * size + r) * size + s])
+                        t += a * np.float64(values[(k * size + s) * n_modes + c])
+                    if own:
+                        t -= np.float64(tentative[(i * size + r) * n_modes + c]) / weight
+                    row[r * n_modes + c] = weight * t
+            for m in range(size * n_modes):
+                values[k * size * n_modes + m] = row[m]
 
 
-@_sized(*_MATRIX, write("int64", 1), write("int32", 1), write("float32", 1))
+@compiled(types.int64, types.int64, *_MATRIX, write("int64", 1), write("int32", 1), write("float32", 1), fast=True)
 def transposed(  # type: ignore[no-untyped-def]
-    start, columns, values, into_start, into_columns, into
+    size, n_columns, start, columns, values, into_start, into_columns, into
 ):
-    """The transposed matrix, of blocks ``B`` times ``A``; ``into_start`` must be zero."""
+    """The transposed of a matrix of blocks ``size`` times ``n_columns``; ``into_start`` must be zero."""
     for k in range(start[start.shape[0] - 1]):
         into_start[columns[k] + 1] += 1
     for j in range(into_start.shape[0] - 1):
@@ -295,9 +319,9 @@ def transposed(  # type: ignore[no-untyped-def]
             at = into_start[columns[k]]
             into_start[columns[k]] = at + 1
             into_columns[at] = i
-            for r in range(A):
-                for c in range(B):
-                    into[(at * B + c) * A + r] = values[(k * A + r) * B + c]
+            for r in range(size):
+                for c in range(n_columns):
+                    into[(at * n_columns + c) * size + r] = values[(k * size + r) * n_columns + c]
     for j in range(into_start.shape[0] - 1, 0, -1):
         into_start[j] = into_start[j - 1]
     into_start[0] = 0

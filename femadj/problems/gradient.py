@@ -141,7 +141,7 @@ class Gradient(Picklable):
         a sign of a large condition asked for it; of iterated solves their estimate in the energy norm, else None.
     value_error : float or None
         Of solutions found by iterations, Newton's or a solver's: estimate of the error of the response itself,
-        ``lam . R`` with what these left of the residual. Less this, the response is right to the square of the residual.
+        ``lam . R`` with what these left of the residual. Less this, the response is right to the square of that.
     """
 
     points: FloatArray

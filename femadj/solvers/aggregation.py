@@ -59,7 +59,7 @@ class SmoothedAggregation:
         modes = _modes(matrix, rows.blocks.shape[1]) / scale[:, None]
         hierarchy = coarsened(_finest(rows, scale), modes, rows.team)
         without = np.empty(len(scale), np.uint8)
-        rows.team(coarsening.alone(rows.blocks.shape[1]), rows.cuts, rows.start, rows.columns, rows.blocks, without)
+        rows.team(coarsening.alone, rows.cuts, rows.blocks.shape[1], rows.start, rows.columns, rows.blocks, without)
         alone = np.flatnonzero(without)
         return AggregationCycle(hierarchy, scale, alone, diagonal[alone], rows.team, perf_counter() - start)
 
@@ -249,5 +249,5 @@ def _finest(rows: BlockRows, scale: FloatArray) -> Blocks:
     """The matrix with diagonal entries of about one, in float32."""
     b = rows.blocks.shape[1]
     values = np.empty(rows.blocks.size, np.float32)
-    rows.team(coarsening.scaled(b), rows.cuts, rows.start, rows.columns, rows.blocks, scale, values)
+    rows.team(coarsening.scaled, rows.cuts, b, rows.start, rows.columns, rows.blocks, scale, values)
     return Blocks.of(rows.start, rows.columns, values, (b, b), rows.team)

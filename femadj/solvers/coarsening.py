@@ -6,7 +6,7 @@ Vanek, Mandel and Brezina, Algebraic multigrid by smoothed aggregation for secon
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ import scipy.sparse as sp
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError
 from femadj.kernels import coarsening, multigrid
-from femadj.kernels.compile import Kernel
 from femadj.solvers.team import Team
 
 Int32Array = npt.NDArray[np.int32]
@@ -170,7 +169,7 @@ def coarsened(matrix: Blocks, modes: FloatArray, team: Team) -> Hierarchy:
                     f"{matrix.n * matrix.shape[0]} unknowns, few of which are coupled strongly"
                 )
             break
-        inverse = _per_row(coarsening.inverted(matrix.shape[0]), matrix, team, matrix.values, _LEAST_PIVOT)
+        inverse = _inverses(matrix, team)
         largest = _MARGIN * largest_eigenvalue(matrix, inverse, team)
         up, modes = _interpolation(matrix, inverse, SMOOTHING / largest, aggregate, count, modes, team)
         down = _transposed(up, count, team)
@@ -183,18 +182,18 @@ def coarsened(matrix: Blocks, modes: FloatArray, team: Team) -> Hierarchy:
     return Hierarchy(tuple(levels), _dense_inverse(matrix, team))
 
 
-def _per_row(kernel: Kernel, matrix: Blocks, team: Team, *arguments: Any) -> SingleArray:
-    """Run a kernel that fills one square block for each row."""
+def _inverses(matrix: Blocks, team: Team) -> SingleArray:
+    """Of the diagonal blocks."""
     b = matrix.shape[0]
     into = np.empty(matrix.n * b * b, np.float32)
-    team(kernel, matrix.cuts, matrix.start, matrix.columns, *arguments, into)
+    team(coarsening.inverted, matrix.cuts, b, *matrix.matrix, _LEAST_PIVOT, into)
     return into
 
 
 def _aggregates(matrix: Blocks, team: Team) -> tuple[Int32Array, int]:
     """Aggregate of every node, -1 for none (nodes without strong neighbours), and how many there are."""
     coupling = np.empty(len(matrix.columns))
-    team(coarsening.norms(matrix.shape[0]), matrix.cuts, *matrix.matrix, coupling)
+    team(coarsening.norms, matrix.cuts, matrix.shape[0], *matrix.matrix, coupling)
     coarsening.weaken(matrix.start, matrix.columns, coupling, _diagonal(matrix, coupling), STRONG)
     aggregate = np.empty(matrix.n, np.int32)
     return aggregate, coarsening.aggregate(matrix.start, matrix.columns, coupling, aggregate)
@@ -259,12 +258,12 @@ def _interpolation(
     nodes = np.argsort(aggregate, kind="stable")[matrix.n - np.count_nonzero(inside) :].astype(np.int32)
     members = np.concatenate([[0], np.cumsum(np.bincount(aggregate[inside], minlength=count))])
     tentative, coarse = np.zeros(matrix.n * b * m, np.float32), np.empty((count * m, m))
-    team(coarsening.fitted(b, m), team.shares(members), members, nodes, modes, _DEPENDENT, tentative, coarse)
+    team(coarsening.fitted, team.shares(members), b, m, members, nodes, modes, _DEPENDENT, tentative, coarse)
     start = np.concatenate([[0], np.cumsum(inside)])
     values = tentative.reshape(matrix.n, b * m)[inside].ravel()
     up = _product(matrix, Blocks.of(start, aggregate[inside], values, (b, m), team), count, team)
     where = (up.start, up.columns, up.values)
-    team(coarsening.smoothed(b, m), matrix.cuts, *where, inverse, weight, aggregate, tentative)
+    team(coarsening.smoothed, matrix.cuts, b, m, *where, inverse, weight, aggregate, tentative)
     return up, coarse
 
 
@@ -283,7 +282,7 @@ def _product(a: Blocks, b: Blocks, n_columns: int, team: Team) -> Blocks:
 def _transposed(a: Blocks, n_columns: int, team: Team) -> Blocks:
     start = np.zeros(n_columns + 1, np.int64)
     columns, values = np.empty_like(a.columns), np.empty_like(a.values)
-    coarsening.transposed(*a.shape)(*a.matrix, start, columns, values)
+    coarsening.transposed(*a.shape, *a.matrix, start, columns, values)
     return Blocks.of(start, columns, values, a.shape[::-1], team)
 
 
