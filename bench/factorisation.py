@@ -15,24 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import case_name, mesh_of, problem
 
 from femadj.kernels import sparse
 from femadj.progress import Phases
 from femadj.solvers import mkl
 from femadj.solvers.matrix import Matrix
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from design_iteration import case_name, kind_and_size, problem
-
-from meshes import box, square
 
 COLUMNS = 10
 KEEP_DIAGONAL, TWO_LEVEL, BLOCKS = 55, 23, 36
@@ -72,8 +65,7 @@ class Clock:
 
 def scaled_matrix(name: str, threads: int) -> Matrix:
     """The matrix of a case, with a unit diagonal."""
-    kind, n = kind_and_size(name)
-    solution = problem((box if kind == "box" else square)(n), threads, Phases()).solve()
+    solution = problem(mesh_of(name), threads, Phases()).solve()
     matrix = solution.factor._matrix
     solution.factor.close()
     structure = matrix.structure
