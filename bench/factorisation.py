@@ -1,8 +1,8 @@
 """What PARDISO's phases cost in double and single precision, and with options that femadj leaves alone.
 
 The matrices are those of ``design_iteration.py``, with a unit diagonal. ``two-level`` is another algorithm of the
-factorisation (iparm[23]), ``blocks`` compresses unknowns of a node that share a row structure (iparm[36]); with both
-the pivots cannot be read, which femadj judges matrices by. Variants take turns.
+factorisation (iparm[23]), ``blocks`` compresses unknowns of a node that share a row structure (iparm[36]), after which
+the pivots that femadj judges matrices by cannot be read. Variants take turns.
 
     python bench/factorisation.py --cases box20 --rounds 3
 
@@ -15,24 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import at_least_one, case_name, mesh_of, problem
 
 from femadj.kernels import sparse
 from femadj.progress import Phases
 from femadj.solvers import mkl
 from femadj.solvers.matrix import Matrix
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from design_iteration import case_name, kind_and_size, problem
-
-from meshes import box, square
+from femadj.solvers.rehearsal import RehearsalSolver
 
 COLUMNS = 10
 KEEP_DIAGONAL, TWO_LEVEL, BLOCKS = 55, 23, 36
@@ -70,12 +64,9 @@ class Clock:
             record[name] = min(record.get(name, np.inf), seconds)
 
 
-def scaled_matrix(name: str, threads: int) -> Matrix:
+def scaled_matrix(name: str) -> Matrix:
     """The matrix of a case, with a unit diagonal."""
-    kind, n = kind_and_size(name)
-    solution = problem((box if kind == "box" else square)(n), threads, Phases()).solve()
-    matrix = solution.factor._matrix
-    solution.factor.close()
+    matrix = problem(mesh_of(name), None, Phases(), RehearsalSolver()).solve().factor._matrix  # nothing is factorised
     structure = matrix.structure
     scale = 1.0 / np.sqrt(matrix.values[structure.indptr[:-1]])
     values = np.empty_like(matrix.values)
@@ -110,7 +101,7 @@ def run(matrix: Matrix, variant: Variant, threads: int, known: np.ndarray, clock
 
 def measure(name: str, wanted: list[str], rounds: int, threads: int) -> None:
     """Print the lines of one case."""
-    matrix = scaled_matrix(name, threads)
+    matrix = scaled_matrix(name)
     known = np.random.default_rng(0).uniform(-1, 1, (COLUMNS, matrix.structure.n))
     clocks = {variant: Clock() for variant in wanted}
     found: dict[str, dict[str, float]] = {}
@@ -131,11 +122,9 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", type=case_name, default=["box20"], metavar="CASE")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT",
                         help=", ".join(map(repr, VARIANTS)))  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of every variant (default: 3)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--rounds", type=at_least_one, default=3, metavar="K", help="turns of each (default: 3)")
+    parser.add_argument("--threads", type=at_least_one, default=2, metavar="N", help="default: 2")
     options = parser.parse_args()
-    if options.rounds < 1 or options.threads < 1:
-        parser.error("--rounds and --threads must be at least 1")
     for name in options.cases:
         measure(name, options.variants, options.rounds, options.threads)
     return 0

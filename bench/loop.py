@@ -10,7 +10,7 @@ comes first, so that compiling and loading is not measured; with ``--repeat`` th
 shown.
 
     femadj        as it chooses itself (or with --solver)
-    factorised    femadj, PARDISO in double precision at every design; what the others are compared with
+    factorised    femadj, a factor in double precision at every design; what the others are compared with
     plain         scikit-fem, pypardiso and NumPy by hand (linear triangles and tetrahedra; ``by_hand.py``)
     torch-fem     torch-fem with its defaults, where it is installed (``by_torch_fem.py``)
 
@@ -18,6 +18,7 @@ Columns of the table, in seconds unless they say otherwise:
 
     first                     building the problem, solution and gradient of the first design
     second                    solution + gradient of the second design: a new design on a known topology
+    designs                   how many there were; fewer than --designs where --seconds ended the run
     mean, cpu                 the whole loop, building included, by design; seconds of all cores together
     x factorised              mean over that of ``factorised``
     peak                      largest memory of the process, less that of the interpreter and its libraries [MB]
@@ -120,6 +121,8 @@ def measure(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
         iterations.append(told.pop("iterations", None))
         if gradients_to is not None and number in looked_at(count):
             kept[str(number)] = gradient
+        if number and options.seconds is not None and sum(map(sum, seconds)) > options.seconds:
+            break
     cpu = process_time() - cpu
     peak = peak_bytes() - base
     load.append(load_of_machine())
@@ -174,7 +177,7 @@ def one_run(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
     if options.here:
         return measure(case, name, options, gradients_to)
     command = [sys.executable, __file__, "--child", "--cases", case, "--rivals", name]
-    for key in ("designs", "bump", "responses", "solver", "threads"):
+    for key in ("designs", "bump", "responses", "solver", "threads", "seconds"):
         value = getattr(options, key)
         command += [] if value is None else [f"--{key}", str(value)]
     if gradients_to is not None:
@@ -193,10 +196,11 @@ def compare(runs: list[dict[str, Any]], files: Mapping[str, Path | None]) -> Non
         run["value_error"] = run["gradient_error"] = None
         if reference is None or run is reference:
             continue
-        run["value_error"] = largest_error(np.array(run["values"]), np.array(reference["values"]))
+        both = min(len(run["values"]), len(reference["values"]))
+        run["value_error"] = largest_error(np.array(run["values"][:both]), np.array(reference["values"][:both]))
         if (mine := files[run["rival"]]) is not None:
             with np.load(mine) as these, np.load(files[FACTORISED]) as those:
-                run["gradient_error"] = max(largest_error(these[key], those[key]) for key in those)
+                run["gradient_error"] = max(largest_error(these[key], those[key]) for key in those if key in these)
 
 
 def largest_error(found: np.ndarray, exact: np.ndarray) -> float:
@@ -212,22 +216,23 @@ def median_of(runs: Runs) -> dict[str, Any]:
     def middle(value: Any) -> float:
         return statistics.median(value(run) for run in runs)
 
-    second = min(1, runs[0]["designs"] - 1)
+    second, done = min(1, len(runs[0]["seconds"]) - 1), min(len(run["seconds"]) for run in runs)
     errors = {key: [run[key] for run in runs if run[key] is not None] for key in ("value_error", "gradient_error")}
     iterations = [sum(n or 0 for n in run["iterations"]) for run in runs if set(run["iterations"]) != {None}]
     return {
         "first": middle(lambda run: run["built"] + sum(run["seconds"][0])),
         "primal": middle(lambda run: run["seconds"][second][0]),
         "gradient": middle(lambda run: run["seconds"][second][1]),
-        "mean": middle(lambda run: (run["built"] + sum(map(sum, run["seconds"]))) / run["designs"]),
-        "cpu": middle(lambda run: run["cpu"] / run["designs"]),
+        "mean": middle(lambda run: (run["built"] + sum(map(sum, run["seconds"]))) / len(run["seconds"])),
+        "cpu": middle(lambda run: run["cpu"] / len(run["seconds"])),
         "peak": middle(lambda run: run["peak_mb"]),
+        "done": done,
         "load": statistics.mean(statistics.mean(run["load"]) for run in runs),
         "factorisations": runs[0]["told"].get("factorisations"),
         "iterations": statistics.median(iterations) if iterations else None,
         "solver": runs[0]["told"].get("solver"),
         **{key: max(found) if found else None for key, found in errors.items()},
-        "by design": np.median([[sum(pair) for pair in run["seconds"]] for run in runs], axis=0),
+        "by design": np.median([[sum(pair) for pair in run["seconds"][:done]] for run in runs], axis=0),
     }
 
 
@@ -242,8 +247,8 @@ def by_case(runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
 def table(runs: Runs) -> str:
     """The table."""
     head = [
-        "case", "rival", "solver", "first", "second", "mean", "cpu", "x factorised", "peak [MB]", "factorisations",
-        "iterations", "value", "gradient", "load",
+        "case", "rival", "solver", "designs", "first", "second", "mean", "cpu", "x factorised", "peak [MB]",
+        "factorisations", "iterations", "value", "gradient", "load",
     ]  # fmt: skip
     rows = []
     for case, rivals in by_case(runs).items():
@@ -254,6 +259,7 @@ def table(runs: Runs) -> str:
                     case,
                     name,
                     m["solver"],
+                    m["done"],
                     seconds_shown(m["first"]),
                     f"{seconds_shown(m['primal'])} + {seconds_shown(m['gradient'])}",
                     seconds_shown(m["mean"]),
@@ -316,6 +322,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--repeat", type=at_least_one, default=1, metavar="K", help="runs of everything, in turn")
     result.add_argument("--solver", default="auto", help="of the rival femadj (default: auto)")
     result.add_argument("--threads", type=at_least_one, metavar="N", help="threads (default: all cores)")
+    result.add_argument(
+        "--seconds", type=float, metavar="S", help="a run ends with the design that exceeds this, but has two"
+    )
     result.add_argument("--check", action="store_true", help="compare gradients, too")
     result.add_argument("--here", action="store_true", help="run in this process; memory then means little")
     result.add_argument("--read", type=Path, metavar="JSON", help="show what was measured before")

@@ -7,15 +7,18 @@
 ``sqN`` is the Poisson equation in the plane, ``boxN`` elasticity in space; see ``design_iteration.py``. Sizes go up to
 2.1 million unknowns in the plane and 1 million in space, or to ``--to``. Every size has a process of its own, in which
 a small problem comes first. Before a size is run, its peak memory is extrapolated from those of the two sizes before
-(growing by a power of the unknowns); where that is more than what is available, the run stops and says so.
+(growing by a power of the unknowns); where that is more than what is available, or femadj refuses because a factor
+would not fit, the run stops and says so.
 
 Columns, in seconds unless they say otherwise:
 
-    bind, analysis            once for each topology
+    bind, analysis            once for each topology; the second is what the first matrix takes beyond later ones, a
+                              factor or preconditioner that serves those, too, included
     assembly, factor, solve   primal solve of a second design (median of --repeat designs, like what follows);
                               ``factor`` is whatever is made of the values of the matrix: a factor, a preconditioner
     evaluate, adjoint, contraction     gradient of the same design
     design                    solution and gradient as seen from outside
+    iterations                of both solves; 0 where they are those of a factor
     peak                      largest memory of the process, less that of the interpreter and its libraries [MB]; the
                               small problem, with what it compiles and loads, takes the first hundred
     power                     by which power of the unknowns ``design`` has grown since the size before
@@ -39,6 +42,7 @@ import numpy as np
 from common import (
     KINDS,
     MOVE,
+    analysis_seconds,
     at_least_one,
     case_name,
     iterate,
@@ -53,6 +57,7 @@ from common import (
     warm_up_of,
 )
 
+import femadj as fa
 from femadj.base.memory import available_bytes
 from femadj.progress import Phases
 from femadj.report.drawing import blank_figure, save_figure, write_words
@@ -91,8 +96,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     mesh = mesh_of(name)
     start = perf_counter()
     built = problem(mesh, options.threads, clock, options.solver)
-    iterate(built, clock, None)
-    first = perf_counter() - start
+    first = iterate(built, clock, None)
+    first_call = perf_counter() - start
     rng = np.random.default_rng(1)
     runs = [
         iterate(built, clock, mesh.points + rng.uniform(-MOVE, MOVE, mesh.points.shape) / n)
@@ -107,10 +112,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "asked": options.solver,
         "factorisations": built.counts.factorisations,
         "bind": round(built.seconds["bind"], 5),
-        "analysis": round(built.seconds["analyse"], 5),
+        "analysis": round(analysis_seconds(built, first, median), 5),
         **{key: round(median[key], 5) for key in PHASES if key in median},
         "design": round(median["second_design"], 5),
-        "first": round(first, 5),
+        "iterations": median["iterations"],
+        "first": round(first_call, 5),
         "peak_mb": round((peak_bytes() - base) / 1e6, 1),
         "factor_mb": round(median["factor_bytes"] / 1e6, 1),
         "load": load,
@@ -152,10 +158,22 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
                     flush=True,
                 )
                 break
-            done.append(measure(name, options) if options.here else one_run(name, options))
-            print(json.dumps(done[-1]), file=sys.stderr, flush=True)
+            run = attempt(name, options) if options.here else one_run(name, options)
+            if "refused" in run:
+                print(f"{kind}: stopped at {name}, {unknowns} unknowns: {run['refused']}", file=sys.stderr, flush=True)
+                break
+            print(json.dumps(run), file=sys.stderr, flush=True)
+            done.append(run)
         runs += done
     return runs
+
+
+def attempt(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One size in this process; what femadj says where memory does not suffice."""
+    try:
+        return measure(name, options)
+    except fa.SolverMemoryError as error:
+        return {"case": name, "refused": str(error)}
 
 
 def one_run(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +195,7 @@ def kind_of(run: Mapping[str, Any]) -> str:
 
 def table(runs: Runs) -> str:
     """The table."""
-    head = ["case", "unknowns", "solver", *PHASES, "design", "power", "peak [MB]", "load"]
+    head = ["case", "unknowns", "solver", *PHASES, "design", "iterations", "power", "peak [MB]", "load"]
     rows = []
     for before, run in zip([None, *runs], runs, strict=False):
         same = before is not None and kind_of(before) == kind_of(run)
@@ -187,6 +205,7 @@ def table(runs: Runs) -> str:
                 f"{run['unknowns']:,}",
                 run["solver"],
                 *(seconds_shown(run[phase]) for phase in (*PHASES, "design")),
+                f"{run['iterations']:.0f}",
                 f"{power(before, run, 'design'):.2f}" if before is not None and same else "-",
                 f"{run['peak_mb']:.0f}",
                 f"{run['load']:.1f}",
@@ -202,7 +221,7 @@ def plot(runs: Runs, path: Path) -> None:
     write_words(
         figure,
         "One design, by size",
-        f"Value and gradient of one response, solver {runs[0]['asked']}; bind and analysis once for each topology",
+        f"Value and gradient of one response, solver {runs[0]['asked']}; dashed: once for each topology",
     )
     axes = figure.subplots(2, len(kinds), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 1))
     for (upper, lower), kind in zip(axes.T, kinds, strict=True):
@@ -250,7 +269,7 @@ def main() -> int:
     """Run, write, show."""
     options = parser().parse_args()
     if options.child:
-        print(json.dumps(measure(options.child, options)))
+        print(json.dumps(attempt(options.child, options)))
         return 0
     runs = json.loads(options.read.read_text()) if options.read else run_all(options)
     if options.json:

@@ -23,20 +23,15 @@ import pstats
 import statistics
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+from common import MOVE
 
 import femadj as fa
 from femadj.progress import Phases
 from femadj.responses import Response
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from design_iteration import MOVE
-
 from meshes import square
 
 RESPONSES: Mapping[str, Response] = {"norm": fa.FieldNorm(), "compliance": fa.Compliance()}

@@ -102,6 +102,7 @@ from femadj.responses import (
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import value_and_gradient, values_and_gradients
 from femadj.sensitivity.hessian import Hessian, hessian
+from femadj.sensitivity.solve_error import SolveError, solve_error
 from femadj.sensitivity.verify import Verification, verify
 from femadj.sensitivity.warming import warm_up
 from femadj.solvers import available_solvers, get_solver
@@ -224,6 +225,7 @@ __all__ = [
     "SecondOrderError",
     "SingularSystemError",
     "Solution",
+    "SolveError",
     "SolverError",
     "SolverMemoryError",
     "SolverUnavailableError",
@@ -254,6 +256,7 @@ __all__ = [
     "odeint",
     "read_mesh",
     "read_mesh_with_report",
+    "solve_error",
     "value_and_gradient",
     "values_and_gradients",
     "values_in_time",

@@ -37,7 +37,7 @@ from femadj.responses import OnStage, Response
 from femadj.results import write_results
 from femadj.sensitivity.adjoint import values_and_gradients
 from femadj.sensitivity.verify import verify
-from femadj.solvers import SOLVERS
+from femadj.solvers import ITERATED, SOLVERS
 
 BAD_INPUT = 2
 """Exit status of a run that a femadj error ended, as of a command line that cannot be understood."""
@@ -141,7 +141,7 @@ class Case:
             f"response ({names}; the first when none is named)",
         )  # fmt: skip
         parser.add_argument(
-            "--solver", default="auto", choices=["auto", *SOLVERS], help="sparse direct solver (default: %(default)s)"
+            "--solver", default="auto", choices=["auto", *SOLVERS, *ITERATED], help="solver (default: %(default)s)"
         )
         parser.add_argument("--threads", type=_positive, metavar="N", help="threads to use (default: all cores)")
         parser.add_argument("--no-picture", action="store_true", help="do not draw the sensitivity")

@@ -168,6 +168,7 @@ ENTRIES: dict[str, Entry] = {  # what is called, right arguments, and further on
     "value_and_gradient": (fa.value_and_gradient, (SOLUTION, fa.Compliance()), ""),
     "values_and_gradients": (fa.values_and_gradients, (SOLUTION, [fa.Compliance()]), ""),
     "verify": (fa.verify, (SOLUTION, fa.Compliance()), "points"),
+    "solve_error": (fa.solve_error, (SOLUTION, fa.Compliance()), ""),
     "warm_up": (fa.warm_up, (PROBLEM, [fa.Compliance()]), "parameters solve progress"),
     "part": (SOLUTION.part, ("u",), ""),
     "nodal": (SOLUTION.nodal, ("u",), ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import femadj as fa
+from femadj.solvers import available_solvers
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "bench" / "design_iteration.py"
@@ -34,9 +38,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         path = ROOT / "bench" / name
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         monkeypatch.syspath_prepend(str(path.parent))
-        main = runpy.run_path(str(path))
-        assert main["main"]() == 0
-        return main
+        names = runpy.run_path(str(path))
+        assert not names["main"]()
+        return names
 
     return call
 
@@ -62,12 +66,16 @@ def test_one_line_of_json_for_every_case() -> None:
         assert line["second_design"] == pytest.approx(line["primal"] + line["gradient"], rel=0.5, abs=2e-3)
 
 
-def test_help_and_wrong_arguments() -> None:
-    assert "peak/(factor+csr)" in run("--help").stdout
-    for arguments in (("--cases", "ball7"), ("--cases", "box0"), ("--repeat", "0")):
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
+def test_help_and_wrong_arguments(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        script("design_iteration.py", "--help")
+    assert "peak/(factor+csr)" in capsys.readouterr().out
+    wrong = [("--cases", "ball7"), ("--cases", "box0"), ("--repeat", "0")]
+    for name in ("design_iteration.py", "loop.py", "scale.py"):
+        for arguments in wrong if name != "scale.py" else wrong[2:]:
+            with pytest.raises(SystemExit, match="2"):
+                script(name, *arguments)
+            assert "error: " in capsys.readouterr().err
 
 
 def test_meshes_are_those_of_published_figures() -> None:
@@ -90,12 +98,9 @@ def test_meshes_are_those_of_published_figures() -> None:
 
 
 def test_the_way_back_through_time_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = ROOT / "bench" / "transient.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--box", "1", "--steps", "12", "--states", "2"])
-    monkeypatch.syspath_prepend(str(script.parent))
-    runpy.run_path(str(script), run_name="__main__")
+    script("transient.py", "--box", 1, "--steps", 12, "--states", 2)
     some, every = map(json.loads, capsys.readouterr().out.splitlines())
     assert some["unknowns"] == every["unknowns"] == 3 * 5 * 2 * 2
     assert (some["kept"], every["kept"]) == (4, 13)  # the last two besides
@@ -114,12 +119,11 @@ def test_checks_of_solves_are_measured() -> None:
         assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely
 
 
-def test_products_of_hessians_are_measured() -> None:
-    script = ROOT / "bench" / "hessian_product.py"
-    command = [sys.executable, "-W", "error", str(script), "--cases", "sq16", "--repeat", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+def test_products_of_hessians_are_measured(
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("hessian_product.py", "--cases", "sq16", "--repeat", 1)
+    line = json.loads(capsys.readouterr().out)
     assert line["factorisations"] == 0
     assert line["unknowns"] == 17 * 17
     assert line["product"] > 0
@@ -162,9 +166,10 @@ def test_a_run_of_the_loop_has_a_process_of_its_own(
     tmp_path: Path, script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "loop.json"
-    script("loop.py", "--cases", "sq6", "--rivals", "factorised", "--designs", 2, "--threads", 1, "--json", written)
+    few = ("--designs", 4, "--seconds", "1e-9", "--threads", 1)
+    script("loop.py", "--cases", "sq6", "--rivals", "factorised", *few, "--json", written)
     (run,) = json.loads(written.read_text())
-    assert run["told"]["factorisations"] == run["designs"] == 2
+    assert run["told"]["factorisations"] == len(run["seconds"]) == 2 < run["designs"] == 4
     assert run["cpu"] > 0
     assert run["peak_mb"] >= 0  # nothing is seen of so few unknowns
     assert run["value_error"] is None
@@ -192,3 +197,44 @@ def test_scale_goes_as_far_as_memory(
     said = capsys.readouterr()
     if json.loads(said.err.splitlines()[1])["peak_mb"] > 0:  # in one process with other tests, nothing may be seen
         assert "stopped before sq128, 16641 unknowns" in said.err
+
+
+def test_without_mkl() -> None:
+    script = ROOT / "bench" / "without_mkl.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "--cases", "box3"], capture_output=True, text=True, timeout=300,
+        check=False, env={**os.environ, "FEMADJ_WITHOUT_MKL": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    ways = [line["way"] for line in lines]
+    assert ways[0] == "SuperLU, minimum degree"
+    assert ways[-1] == "the same, single precision"
+    assert {line["case"] for line in lines} == {"box3"}
+    assert all(line["mb"] >= 0 and line["factor"] >= 0.0 and line["solve"] >= 0.0 for line in lines)
+
+
+@pytest.mark.skipif("pardiso" not in available_solvers(), reason="pypardiso or MKL is missing")
+def test_factorisations(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    """Single precision takes less memory, and has the digits that it has."""
+    variants = ["float64", "float32", "float32, blocks"]
+    script("factorisation.py", "--cases", "box3", "--rounds", 1, "--threads", 1, "--variants", *variants)
+    double, single, blocks = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [found["variant"] for found in (double, single, blocks)] == variants
+    assert double["unknowns"] == 3 * 13 * 4 * 4
+    assert double["error"] < 1e-10
+    for found in (single, blocks):
+        assert 1e-8 < found["error"] < 1e-3
+        assert found["factor_mb"] < double["factor_mb"]
+    assert {"analysis", "factor", "solve", "solve 10", "wall", "foretold_mb"} <= set(double)
+
+
+def test_scale_stops_where_factors_do_not_fit(
+    script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **named: object) -> fa.LinearStatic:
+        raise fa.SolverMemoryError("a factor of 9 TB")
+
+    monkeypatch.setattr(fa, "LinearStatic", refused)
+    script("scale.py", "--kinds", "box", "--here")
+    assert capsys.readouterr().err == "box: stopped at box4, 1275 unknowns: a factor of 9 TB\n"

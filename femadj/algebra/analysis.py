@@ -53,7 +53,7 @@ class Analysis:
 
     @property
     def needed_bytes(self) -> int | None:
-        """Memory that a factor takes on the last structure; None before there is one, and where the solver is silent."""
+        """Memory that a factor takes on the last structure; None before there is one, and where solvers do not tell."""
         return None if self._symbolic is None else self._symbolic.needed_bytes
 
     @property
@@ -65,6 +65,11 @@ class Analysis:
             self._before.analyses + self._symbolic.analyses,
             self._before.factorisations + self._symbolic.factorisations,
         )
+
+    def prepare_kernels(self, n_modes: int) -> None:
+        """Compile the kernels of what was chosen for the last structure."""
+        if self._symbolic is not None:
+            self._symbolic.prepare(n_modes)
 
     def prepare(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
         """Analyse a structure unless it is the last one."""

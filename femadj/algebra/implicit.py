@@ -10,7 +10,7 @@ and along a direction ``R_u du = -dR/dd dd``. Both run on the factor that the so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -94,6 +94,22 @@ class Implicit:
         """What solves with the tangent."""
         return self.factor
 
+    @cached_property
+    def left(self) -> FloatArray:
+        """What iterations have left of the residual at free unknowns, ``(n_cases, n)``."""
+        return self.at.constraints.restrict(self.at.residual(self.state))
+
+    def corrected(self) -> Implicit:
+        """The state less what the factor, or another preconditioner, makes of the residual that is left."""
+        step = self.at.constraints.expand(self.factor.approximate(np.ascontiguousarray(self.left)))
+        return replace(self, state=State(_frozen(self.state.u - step)))
+
+    def corrected_adjoint(self, lam: FloatArray, rhs: FloatArray) -> FloatArray:
+        """An adjoint state ``(n_cases, n)`` for this right-hand side, from one that is near by, corrected like that."""
+        constraints = self.at.constraints
+        left = constraints.restrict(rhs - self.at.vjp(self.state, lam))
+        return lam + constraints.expand(self.factor.approximate(np.ascontiguousarray(left), transposed=True))
+
     def adjoint(self, rhs: FloatArray) -> FloatArray:
         """``T lam`` with ``(T^T R_u T)^T lam = T^T rhs``, for ``rhs`` ``(k, n)``."""
         constraints = self.at.constraints
@@ -108,9 +124,10 @@ class Implicit:
             if wanted:
                 block = self.adjoint(np.concatenate([_given(seeds[number].state, shape) for number in wanted]))
                 found = dict(zip(wanted, block.reshape(len(wanted), *shape), strict=True))
-        return [self._weights(seed, found.get(number)) for number, seed in enumerate(seeds)]
+        return [self.weighted(seed, found.get(number)) for number, seed in enumerate(seeds)]
 
-    def _weights(self, seed: Seed, solved: FloatArray | None) -> Weights:
+    def weighted(self, seed: Seed, solved: FloatArray | None) -> Weights:
+        """What derivatives of the residual are paired with, for an adjoint state that has been solved for."""
         constraints = self.at.constraints
         known = seed.adjoint if solved is None else solved
         lam = np.zeros(self.state.u.shape) if known is None else constraints.expand(known)

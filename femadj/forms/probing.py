@@ -438,6 +438,8 @@ def sample_of(domain: Domain) -> Domain:
 def notable(nodes: npt.NDArray[Any], u: FloatArray) -> npt.NDArray[np.bool_]:
     """Marks of a few entities: those with extreme values of a field ``(n, nc)`` at their nodes, and some others.
 
+    They are equally many for all fields, so that functions that JAX compiles for every shape are compiled once.
+
     Parameters
     ----------
     nodes : (m, k)
@@ -450,6 +452,7 @@ def notable(nodes: npt.NDArray[Any], u: FloatArray) -> npt.NDArray[np.bool_]:
         mark[np.where(here, component, -np.inf).argmax()] = mark[np.where(here, component, np.inf).argmin()] = True
     extreme = np.flatnonzero(mark[nodes].any(axis=1))
     keep[extreme[:: max(1, len(extreme) // SAMPLED_ENTITIES)]] = True
+    keep[np.flatnonzero(~keep)[: 3 * SAMPLED_ENTITIES - int(keep.sum())]] = True
     return keep
 
 

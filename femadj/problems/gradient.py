@@ -137,11 +137,11 @@ class Gradient(Picklable):
         ``dJ/dm`` by every parameter of the problem and of the response, in the shape of its values. Those by parameters
         of the problem take a pass over the mesh each, and are computed when they are first read.
     forward_error : float or None
-        Bound of the relative errors of the fields that the derivatives are made of, solution and adjoint states; None
-        where no sign of a large condition asked for it.
+        Bound of the relative errors of the fields that the derivatives are made of, solution and adjoint states, where
+        a sign of a large condition asked for it; of iterated solves their estimate in the energy norm, else None.
     value_error : float or None
-        Of solutions found by iterations: estimate of the error of the response itself, ``lam . R`` with what these left
-        of the residual. Less this, the response is right to the square of the residual.
+        Of solutions found by iterations, Newton's or a solver's: estimate of the error of the response itself,
+        ``lam . R`` with what these left of the residual. Less this, the response is right to the square of that.
     """
 
     points: FloatArray

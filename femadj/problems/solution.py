@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from femadj.algebra.implicit import Implicit, Seed
+from femadj.algebra.implicit import Implicit, Seed, adjoint_of
 from femadj.algebra.linear_system import Counts, LinearSolution
 from femadj.algebra.residual import State, Weights
 from femadj.algebra.second import Motion, Moving
 from femadj.base.arguments import mapping_of, real_array, sequence_of
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
@@ -261,11 +261,16 @@ class Solution(HoldsSolver):
         solved = any(seed.solves for seed in seeds)
         errors = [self.implicit.error, self.factor.statistics.forward_error if solved else None]
         error = max((each for each in errors if each is not None), default=None)
+        return tuple(replace(each, forward_error=error) for each in self.paired(partials, seeds, weights, phases))
+
+    def paired(
+        self, partials: Sequence[Partials], seeds: Sequence[Seed], weights: Sequence[Weights], phases: Phases
+    ) -> tuple[Gradient, ...]:
+        """Total derivatives of responses whose adjoint states are known: the contractions."""
         into = [Cotangent(np.zeros_like(self.points)) for _ in partials]
         wanted = [number for number, seed in enumerate(seeds) if seed.depends]
         self.implicit.pullback([weights[n] for n in wanted], [into[n] for n in wanted], phases)
-        parts = zip(partials, seeds, weights, into, strict=True)
-        return tuple(replace(self._gradient(*each), forward_error=error) for each in parts)
+        return tuple(self._gradient(*each) for each in zip(partials, seeds, weights, into, strict=True))
 
     def pushforward(self, directions: Sequence[Design]) -> tuple[FloatArray, ...]:
         """``du`` along directions of the design, one solve each; arrays in the shape of ``u``."""
@@ -363,6 +368,13 @@ class LinearStaticSolution(Solution):
     def u(self) -> FloatArray:
         """The field, ``(n_nodes, nc)``: displacement [length] or scalar, in input node order."""
         return self._field(self.linear.x)
+
+    def _gradient(self, partials: Partials, seed: Seed, weights: Weights, into: Cotangent) -> Gradient:
+        gradient = super()._gradient(partials, seed, weights, into)
+        if self.factor.statistics.preconditioner is None:
+            return gradient
+        error = inner(adjoint_of(weights, seed).reshape(self.implicit.left.shape), self.implicit.left)
+        return replace(gradient, value_error=error)
 
     def shifted(self, at: FemAtDesign, state: State) -> LinearStaticSolution:
         """The same with another design and state, for what looks at these alone: responses."""

@@ -86,7 +86,7 @@ def linear_solver(name: str | Solver = "auto", *, threads: int | None = None, ke
     ``"auto"`` chooses for each structure. Solvers have one live factor for a structure; with ``keep_factor`` every
     matrix has one of its own.
     """
-    if name == "auto" and not keep_factor:
+    if isinstance(name, str) and name == "auto" and not keep_factor:
         return AutoSolver(get_solver(threads=threads))
     solver = get_solver(name, threads=threads)
     if not isinstance(solver, LiveSolver):

@@ -193,6 +193,10 @@ class AggregationCycle:
         for kept in self._spaces.values():
             kept.clear()
 
+    def give_way(self) -> None:
+        """Free the levels; the next ones have memory of their own."""
+        self.close()
+
 
 class _Space(NamedTuple):
     """Vectors of a level: right-hand side, solution and the next one, last step; flat, some columns each."""

@@ -15,8 +15,11 @@ from femadj.solvers.preconditioner import Approximation
 LAGGED_FROM = 20_000
 """Unknowns in three dimensions from which a factor serves several designs."""
 
-MULTIGRID_FROM = 150_000
-"""Unknowns in three dimensions from which multigrid is tried first."""
+MULTIGRID_FROM: Mapping[str, int] = MappingProxyType({"pardiso": 150_000})
+"""Unknowns in three dimensions from which multigrid is tried first, by the solver that makes factors."""
+
+MULTIGRID_FROM_ELSE = 10_000
+"""The same for slower solvers."""
 
 _FACTOR, _CYCLES = 25, 80  # iterations of a fresh float32 factor, and of fresh multigrid, above which they do not serve
 
@@ -66,15 +69,15 @@ def chosen(structure: Structure, exact: Solver) -> LiveSolver:
     """What solves fastest on a structure; ``docs/performance.md`` has the measurements.
 
     In three dimensions, for positive definite matrices: a factor that serves design after design where there are many
-    unknowns, multigrid where there are very many, and earlier without factors in single precision. Else a factor for
-    every matrix: in the plane it costs no more than some iterations.
+    unknowns, multigrid where there are very many, and earlier where factors take long. Else a factor for every matrix:
+    in the plane it costs no more than some iterations.
     """
     unknowns, n = structure.unknowns, structure.n
-    if structure.kind != "spd" or unknowns.dim != 3 or n < LAGGED_FROM:
+    if structure.kind != "spd" or unknowns.dim != 3:
         return LiveSolver(exact)
-    if n >= MULTIGRID_FROM or exact.in_single_precision is None:
+    if n >= MULTIGRID_FROM.get(exact.name, MULTIGRID_FROM_ELSE):
         return multigrid(exact)
-    return lagged(exact)
+    return lagged(exact) if n >= LAGGED_FROM else LiveSolver(exact)
 
 
 class AutoSolver(LiveSolver):

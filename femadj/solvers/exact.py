@@ -68,3 +68,7 @@ class ExactFactor:
     def close(self) -> None:
         """Close the factor."""
         self.factor.close()
+
+    def give_way(self) -> None:
+        """Close the factor, and leave its memory to the next one of the analysis."""
+        self.factor.give_way()

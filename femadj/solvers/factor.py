@@ -93,6 +93,10 @@ class Factor(HoldsSolver, ABC):
         """Solve ``A x = b`` for a correction of an iteration that judges itself: without bounds of forward errors."""
         return self._checked_solve(b, transposed=False, bound=False)
 
+    def approximate(self, b: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """What the factor makes of ``b`` (k, n), a right-hand side a row: unchecked, and without iterations."""
+        return self._again(b, transposed and not self._matrix.structure.upper)
+
     @property
     def T(self) -> Factor | TransposedFactor:
         """View on this factor that solves with the transposed matrix; symmetric: the factor itself."""
@@ -141,6 +145,10 @@ class Factor(HoldsSolver, ABC):
         if not self._closed:
             self._closed = True
             self._free()
+
+    def give_way(self) -> None:
+        """Close for the next factor on the same analysis, to which native memory may be left."""
+        self.close()
 
     def __enter__(self) -> Self:
         return self

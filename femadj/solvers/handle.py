@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,13 @@ class Outcome(NamedTuple):
     smallest_equation: int | None
 
 
+class Place(NamedTuple):
+    """Where a factor is. Slots are used again, numbers are not."""
+
+    slot: int
+    number: int
+
+
 class Handle:
     """A PARDISO handle with its analysis and places for several factors; safe to share between threads.
 
@@ -46,8 +54,10 @@ class Handle:
         self._native = Native(library, structure, options)
         self._lock = threading.Lock()
         self._vacant = deque(range(1, FACTORS_PER_ANALYSIS + 1))
-        self._retired: deque[int] = deque()
-        self._alive: set[int] = set()
+        self._numbers = count()
+        self._retired: deque[Place] = deque()
+        self._alive: set[Place] = set()
+        self._left: set[int] = set()  # slots with the memory of a factor that gave way
         # Not at exit: the operating system takes the memory back, and the library may be gone by then.
         finalizer = weakref.finalize(self, self._native.call, mkl.RELEASE_ALL)
         finalizer.atexit = False
@@ -57,17 +67,25 @@ class Handle:
         self._fill = int(iparm[mkl.FILL])
         self._peak_analysis, self._kept_analysis = int(iparm[mkl.PEAK_ANALYSIS]), int(iparm[mkl.KEPT_ANALYSIS])
 
-    def reserve(self) -> int | None:
+    def reserve(self) -> Place | None:
         """Take a place for a factor; None if all are taken."""
         self._release_retired()
         try:
-            return self._vacant.popleft()
+            return Place(self._vacant.popleft(), next(self._numbers))
         except IndexError:
             return None
 
-    def retire(self, slot: int) -> None:
+    def retire(self, place: Place) -> None:
         """Give up the factor in this place; called by finalizers, at any moment and in any thread."""
-        self._retired.append(slot)
+        self._retired.append(place)
+        self._release_retired()
+
+    def give_way(self, place: Place) -> None:
+        """Give up the factor and leave its memory to the next one, which spares the time to ask for it."""
+        with self._lock:
+            self._alive.discard(place)
+            self._left.add(place.slot)
+            self._vacant.appendleft(place.slot)
         self._release_retired()
 
     def _release_retired(self) -> None:
@@ -76,21 +94,23 @@ class Handle:
         while self._retired and self._lock.acquire(blocking=False):
             try:
                 while self._retired:
-                    slot = self._retired.popleft()
-                    self._alive.discard(slot)
-                    self._native.call(mkl.RELEASE_FACTOR, slot)
-                    self._vacant.append(slot)
+                    place = self._retired.popleft()
+                    self._alive.discard(place)
+                    self._left.discard(place.slot)
+                    self._native.call(mkl.RELEASE_FACTOR, place.slot)
+                    self._vacant.append(place.slot)
             finally:
                 self._lock.release()
 
-    def factorise(self, slot: int, values: Numbers) -> Outcome:
+    def factorise(self, place: Place, values: Numbers) -> Outcome:
         """Factorise into a reserved place; SolverMemoryError before that where it will not fit."""
-        self._require_memory()
+        if place.slot not in self._left:
+            self._require_memory()
         try:
             with self._lock:
-                self._native.call(mkl.FACTORISE, slot, values)
-                self._alive.add(slot)
-                return self._outcome(slot)
+                self._native.call(mkl.FACTORISE, place.slot, values)
+                self._alive.add(place)
+                return self._outcome(place.slot)
         finally:
             self._release_retired()
 
@@ -139,7 +159,7 @@ class Handle:
         return Outcome(report, None)
 
     def solve(
-        self, slot: int, values: Numbers | None, block: npt.NDArray[Number], *, transposed: bool, refine: int = 0
+        self, place: Place, values: Numbers | None, block: npt.NDArray[Number], *, transposed: bool, refine: int = 0
     ) -> npt.NDArray[Number]:
         """Solve with the factor in this place for the rows of a (k, n) block.
 
@@ -148,11 +168,11 @@ class Handle:
         x = np.empty_like(block)
         try:
             with self._lock:
-                if slot not in self._alive:
+                if place not in self._alive:
                     raise SolverError("this factor has been closed")
                 self._native.iparm[mkl.TRANSPOSED] = mkl.TRANSPOSE_WITHOUT_CONJUGATION if transposed else 0
                 self._native.iparm[mkl.REFINEMENTS] = refine
-                self._native.call(mkl.SOLVE, slot, values, block, x)
+                self._native.call(mkl.SOLVE, place.slot, values, block, x)
         finally:
             self._release_retired()
         return x

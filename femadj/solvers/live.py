@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError, SolverError
@@ -27,11 +28,12 @@ from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.exact import Exact
 from femadj.solvers.factor import Factor
 from femadj.solvers.krylov import Iterations, conjugate_gradients, gmres
-from femadj.solvers.matrix import Matrix, Structure
+from femadj.solvers.matrix import Judgement, Matrix, Structure
 from femadj.solvers.preconditioner import Approximation, Preconditioner
 from femadj.solvers.recent import Recent, projected
 from femadj.solvers.rows import BlockRows
 from femadj.solvers.statistics import FactorStatistics, PivotReport
+from femadj.solvers.structure import CsrPattern
 
 TOLERANCE = 1e-12
 """Relative error of iterated solves of positive definite matrices, in the energy norm."""
@@ -45,6 +47,7 @@ REFINEMENT = 1e-11
 SOUND = 1e8
 """Condition number above which only a factor in double precision is trusted."""
 
+_SIDE = 6  # of the grid of nodes that is solved for kernels to be compiled
 _STALE = 60  # iterations with a preconditioner of another design
 _ROUGH = 1e-2  # accuracy of the solve that tells the condition, in the same norms
 
@@ -76,14 +79,25 @@ class LiveSolver(Solver):
     lag : bool
         Whether a preconditioner serves the designs that follow.
     name : str
+    tolerance : float
+        Relative error of iterated solves, see :data:`TOLERANCE`.
     """
 
-    def __init__(self, exact: Solver, rungs: Sequence[Rung] = (), *, lag: bool = False, name: str = "") -> None:
+    def __init__(
+        self,
+        exact: Solver,
+        rungs: Sequence[Rung] = (),
+        *,
+        lag: bool = False,
+        name: str = "",
+        tolerance: float = TOLERANCE,
+    ) -> None:
         super().__init__(threads=exact.threads)
         self.tolerances = exact.tolerances
         self.exact = exact
         self.rungs = tuple(rungs)
         self.lag = lag
+        self.tolerance = tolerance
         self.name = name or exact.name
         known = exact.capabilities
         direct = not rungs and not lag
@@ -99,6 +113,7 @@ class LiveSymbolic(Symbolic):
     def __init__(self, solver: LiveSolver, structure: Structure, threads: int | None) -> None:
         super().__init__(structure, solver.tolerances)
         self.name = solver.name
+        self._solver = solver
         self._live = LiveInverse(solver, structure, threads)
 
     @property
@@ -110,6 +125,25 @@ class LiveSymbolic(Symbolic):
     def analyses(self) -> int:  # type: ignore[override]
         """Structures analysed, at least one."""
         return self._live.analyses
+
+    def prepare(self, n_modes: int) -> None:
+        """Solve a small system with as many components, by every way on the ladder, for one load and for two."""
+        structure, b = self._structure, self._structure.unknowns.components
+        line = sp.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(_SIDE, _SIDE))
+        graph = sp.kron(sp.kron(line, line), line)
+        blocks = sp.csr_array(sp.kron(graph, np.eye(b) + 0.1))
+        stored = sp.csr_array(sp.triu(blocks)) if structure.upper else blocks
+        stored.sort_indices()
+        indptr, indices = stored.indptr.astype(np.int64), stored.indices.astype(np.int32)
+        pattern = CsrPattern(indptr, indices, structure.pattern.triangle)
+        modes = np.random.default_rng(0).standard_normal((len(indptr) - 1, n_modes))
+        for rung in self._solver.rungs:
+            solver = LiveSolver(self._solver.exact, [rung], lag=True)
+            with solver.analyse(pattern, structure.kind, unknowns=structure.unknowns) as symbolic:
+                for values in (stored.data, stored.data * (1.0 + 1e-3 * np.sin(np.arange(len(indices))))):
+                    factor = symbolic.factor(np.ascontiguousarray(values), modes=lambda: modes)
+                    for columns in (1, 2):
+                        factor.solve(np.ones((len(indptr) - 1, columns)))
 
     @property
     def needed_bytes(self) -> int | None:
@@ -131,7 +165,11 @@ class LiveInverse:
         self.lock = threading.RLock()
         self.lag = solver.lag
         self.made = 0
-        self.tolerances = solver.tolerances
+        limits, self.tolerance = solver.tolerances, solver.tolerance
+        self.tolerances = limits._replace(
+            refinement=REFINEMENT * solver.tolerance / TOLERANCE,
+            residual=max(limits.residual, 1e4 * solver.tolerance),
+        )
         self._structure, self._threads = structure, threads
         self._exact = solver.exact
         self._rungs = list(solver.rungs)
@@ -167,6 +205,8 @@ class LiveInverse:
 
     def renew(self, matrix: Matrix, *, exactly: bool = False) -> None:
         """Replace what is live by one of this matrix, with a factor in double precision where asked for."""
+        if self._current is not None and not exactly:
+            self._current.give_way()
         self.drop()
         if exactly:
             self._next_rung(len(self._rungs))
@@ -249,6 +289,13 @@ class LiveInverse:
                 self._recent.add(found.x)
             return found
 
+    def approximate(self, matrix: Matrix, b: FloatArray, *, transposed: bool) -> FloatArray:
+        """``M^-1 b`` for the rows of ``b`` (k, n)."""
+        if self._current is None:
+            self.renew(matrix)
+        assert self._current is not None
+        return np.ascontiguousarray(self._current.apply(np.ascontiguousarray(b.T), transposed=transposed).T)
+
     def _book(self, iterations: int, seconds: float, fresh: bool) -> None:
         """Book the time of iterations beyond those with a fresh preconditioner."""
         if fresh:
@@ -280,7 +327,7 @@ class LiveInverse:
                 partial(current.apply, transposed=False),
                 b,
                 start,
-                tolerance=tolerance or TOLERANCE,
+                tolerance=tolerance or self.tolerance,
                 most=most,
             )
         other = transposed and not structure.upper
@@ -290,7 +337,7 @@ class LiveInverse:
             lambda p: rows * blocks.times(columns * p, transposed=other),
             lambda r: current.apply(r / rows, transposed=other) / columns,
             rows * b,
-            tolerance=tolerance or RESIDUAL,
+            tolerance=tolerance or self.tolerance * RESIDUAL / TOLERANCE,
             most=most,
         )
         return found._replace(x=columns * found.x)
@@ -326,7 +373,7 @@ class LiveFactor(Factor):
 
     def __init__(self, live: LiveInverse, matrix: Matrix) -> None:
         # That the condition is moderate has been looked at: nothing is doubtful.
-        super().__init__(matrix, PivotReport(smallest_ratio=1.0), live.tolerances._replace(refinement=REFINEMENT))
+        super().__init__(matrix, PivotReport(smallest_ratio=1.0), live.tolerances)
         self._live: LiveInverse | None = live
         self._exact = live.exact_of(matrix)
         self._iterations = 0
@@ -358,8 +405,21 @@ class LiveFactor(Factor):
             self._error = float(found.errors.max(initial=0.0))
             return np.ascontiguousarray(found.x.T)
 
+    def approximate(self, b: FloatArray, *, transposed: bool = False) -> FloatArray:
+        """What the live preconditioner makes of ``b`` (k, n), without iterations."""
+        live = self._live
+        if live is None:
+            raise SolverError("this factor has been closed")
+        with live.lock:
+            return live.approximate(self._matrix, b, transposed=transposed and not self.structure.upper)
+
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
         raise NotImplementedError  # of the equilibrated matrix, which preconditioners scale back from themselves
+
+    def _suspicious(self, judged: list[Judgement], transposed: bool) -> bool:
+        """Not where a looser tolerance says that errors of solves are accepted."""
+        live = self._live
+        return live is not None and live.tolerance <= TOLERANCE and super()._suspicious(judged, transposed)
 
     def _failure(self, relative_residual: float) -> SolverError:
         changed = super()._changed(relative_residual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from types import ModuleType
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,22 +34,28 @@ class Arrangement(NamedTuple):
     slots: npt.NDArray[np.integer]
 
 
-def metis() -> ModuleType | None:
-    """The package that wraps METIS, None where it is not installed."""
+Order = Callable[[Structure], npt.NDArray[np.integer]]
+"""Equations of a structure in the order in which they are to be eliminated, (n,)."""
+
+
+def by_metis() -> Order | None:
+    """:func:`nested_dissection`, None where pymetis is not installed."""
     try:
         import pymetis
     except ImportError:
         return None
-    return pymetis if hasattr(pymetis, "CSRAdjacency") else None
+    return nested_dissection if hasattr(pymetis, "CSRAdjacency") else None
 
 
-def nested_dissection(pymetis: ModuleType, structure: Structure) -> npt.NDArray[np.integer]:
+def nested_dissection(structure: Structure) -> npt.NDArray[np.integer]:
     """Equations in the order that METIS eliminates them in, (n,).
 
     The graph is that of nodes: unknowns of a node have the same neighbours, and stay together (Karypis and Kumar, A
     fast and high quality multilevel scheme for partitioning irregular graphs, 1998). Of a matrix whose pattern is not
     symmetric it is that of ``A + A^T``.
     """
+    import pymetis
+
     components, n = structure.unknowns.components, structure.n
     if n % components:
         components = 1

@@ -13,7 +13,7 @@ from femadj.errors import IndefiniteSystemError, SolverError
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.factor import Factor
-from femadj.solvers.handle import Handle, Outcome, analysed
+from femadj.solvers.handle import Handle, Outcome, Place, analysed
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.mkl import (
     FACTORS_PER_ANALYSIS,
@@ -135,17 +135,17 @@ class PardisoSymbolic(Symbolic):
         self.analyses += 1
         return handle
 
-    def _reserve(self, values: FloatArray) -> tuple[Handle, int]:
+    def _reserve(self, values: FloatArray) -> tuple[Handle, Place]:
         """A handle with a vacant place, and the place."""
         for handle in self._handles:
-            slot = handle.reserve()
-            if slot is not None:
-                return handle, slot
+            place = handle.reserve()
+            if place is not None:
+                return handle, place
         handle = self._add_handle(self._options, values if self._options.matched else None)
-        slot = handle.reserve()
-        if slot is None:  # cannot happen: nobody else knows the handle yet
+        place = handle.reserve()
+        if place is None:  # cannot happen: nobody else knows the handle yet
             raise SolverError("a new PARDISO handle has no room for a factor")
-        return handle, slot
+        return handle, place
 
     def _arranged(self, values: FloatArray, options: Options) -> FloatArray:
         """Values on the structure that is analysed with these options."""
@@ -198,21 +198,21 @@ class PardisoSymbolic(Symbolic):
 
     def _factorise(self, matrix: Matrix, values: FloatArray) -> tuple[PardisoFactor, Outcome]:
         values = self._arranged(values, self._options)
-        handle, slot = self._reserve(values)
+        handle, place = self._reserve(values)
         self.factorisations += 1
         try:
-            outcome = handle.factorise(slot, values)
+            outcome = handle.factorise(place, values)
         except PardisoFailureError as failure:
-            handle.retire(slot)
+            handle.retire(place)
             if failure.code != NOT_FACTORISABLE:
                 raise
             if self.kind == "spd":
                 raise self._not_positive_definite(matrix, failure.equation) from None
             raise singular_system([failure.equation], "zero pivot") from failure
         except BaseException:
-            handle.retire(slot)
+            handle.retire(place)
             raise
-        return PardisoFactor(self, handle, slot, matrix, values, outcome.report), outcome
+        return PardisoFactor(self, handle, place, matrix, values, outcome.report), outcome
 
     def _not_positive_definite(self, matrix: Matrix, equation: int) -> SolverError:
         """Tell a negative pivot from one negative by rounding only, by a symmetric factorisation."""
@@ -220,7 +220,7 @@ class PardisoSymbolic(Symbolic):
         values = matrix.equilibrated(always=True)
         options = Options("symmetric", self._options.threads, self._options.wide)
         handle = Handle(self._library, self._structure, options)
-        outcome = handle.factorise(1, values)
+        outcome = handle.factorise(Place(1, 0), values)
         inertia, perturbed = outcome.report.inertia, outcome.report.perturbed
         if inertia is not None and perturbed is not None and inertia[1] <= perturbed:
             return singular_system([equation], f"{perturbed} pivot(s) vanish, none is negative")
@@ -240,7 +240,7 @@ class PardisoFactor(Factor):
         self,
         symbolic: PardisoSymbolic,
         handle: Handle,
-        slot: int,
+        place: Place,
         matrix: Matrix,
         values: FloatArray,
         report: PivotReport,
@@ -250,14 +250,21 @@ class PardisoFactor(Factor):
         # PARDISO reads the values where it refines by itself, which it does after replacing pivots: a scaled copy is
         # kept then, else any array of their length will do.
         self._values = values if report.perturbed or len(values) != len(matrix.values) else matrix.values
-        self._slot = slot
+        self._place = place
         # Holds the handle, so that this factor outlives the analysis it came from.
-        self._finalizer = weakref.finalize(self, handle.retire, slot)
+        self._finalizer = weakref.finalize(self, handle.retire, place)
         self._finalizer.atexit = False
 
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
         refine = _REFINEMENTS_IF_PERTURBED if self._report.perturbed else 0
-        return self._handle.solve(self._slot, self._values, block, transposed=transposed, refine=refine)
+        return self._handle.solve(self._place, self._values, block, transposed=transposed, refine=refine)
+
+    def give_way(self) -> None:
+        """Close, and leave the memory to the next factor of the analysis: that spares the time to ask for it."""
+        if not self._closed:
+            self._closed = True
+            if self._finalizer.detach():
+                self._handle.give_way(self._place)
 
     def _free(self) -> None:
         self._finalizer()

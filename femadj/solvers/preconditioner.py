@@ -42,6 +42,10 @@ class Preconditioner(Protocol):
         """Free what it holds."""
         ...
 
+    def give_way(self) -> None:
+        """Close for the next one of the same approximation, to which memory may be left."""
+        ...
+
 
 class Approximation(Protocol):
     """Makes preconditioners for the matrices on one structure."""

@@ -12,7 +12,7 @@ import numpy as np
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError, SolverError
 from femadj.kernels import sparse
-from femadj.solvers.handle import Handle, Outcome, analysed
+from femadj.solvers.handle import Handle, Outcome, Place, analysed
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.mkl import (
     NEEDS_WIDE_INDICES,
@@ -31,7 +31,7 @@ _SMALL_PIVOT = 1e-6  # ratio below which pivots of indefinite matrices are looke
 class SinglePrecision:
     """Makes float32 factors of the matrices on one structure, which is analysed once.
 
-    Several may be alive, each takes its own memory; a loop that closes one before it makes the next holds one.
+    Several may be alive, each takes its own memory; one that has given way leaves it to the next.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class SinglePrecision:
                 raise SolverError("this analysis has been closed")
             rows, columns, values = _rounded(matrix)
             try:
-                handle, slot, outcome = self._best(values)
+                handle, place, outcome = self._best(values)
             except PardisoFailureError as failure:
                 if failure.code == NOT_FACTORISABLE:
                     where = f" of equation {failure.equation}" if failure.equation >= 0 else ""
@@ -84,7 +84,7 @@ class SinglePrecision:
                     self._handle = None  # a handle that ran out of memory never works again
                     raise failure.out_of_memory() from failure
                 raise
-        return SinglePrecisionFactor(handle, slot, (rows, columns), outcome.report, perf_counter() - start)
+        return SinglePrecisionFactor(handle, place, (rows, columns), outcome.report, perf_counter() - start)
 
     def close(self) -> None:
         """Give up the analysis; factors that are alive keep what they need."""
@@ -97,42 +97,45 @@ class SinglePrecision:
         self.analyses += 1
         return self._handle
 
-    def _best(self, values: Numbers) -> tuple[Handle, int, Outcome]:
+    def _best(self, values: Numbers) -> tuple[Handle, Place, Outcome]:
         """Factorise without replaced pivots, after which PARDISO refines by a rule of its own: that is not linear.
 
         Where there are some, or small ones for the first time, the matrix is analysed with the help of these values.
         """
-        handle, slot, outcome = self._factorised(values)
+        handle, place, outcome = self._factorised(values)
         report, matched = outcome.report, self._options.matched
         small = report.smallest_ratio is not None and report.smallest_ratio < _SMALL_PIVOT
         if self._structure.kind != "spd" and (report.perturbed or (small and not matched)):
-            handle.retire(slot)
+            handle.retire(place)
             self._options = replace(self._options, matched=True)
             self._analysed(values)
-            handle, slot, outcome = self._factorised(values)
+            handle, place, outcome = self._factorised(values)
+        if np.isnan(outcome.report.smallest_ratio or 0.0) and self._structure.kind == "spd":
+            handle.retire(place)
+            raise _none_because("pivots are not finite")
         if outcome.report.perturbed:
-            handle.retire(slot)
+            handle.retire(place)
             raise _none_because(f"{outcome.report.perturbed} pivot(s) are too small for it")
-        return handle, slot, outcome
+        return handle, place, outcome
 
-    def _factorised(self, values: Numbers) -> tuple[Handle, int, Outcome]:
+    def _factorised(self, values: Numbers) -> tuple[Handle, Place, Outcome]:
         help_of = values if self._options.matched else None
         handle = self._handle or self._analysed(help_of)
-        slot = handle.reserve()
-        if slot is None:
+        place = handle.reserve()
+        if place is None:
             handle = self._analysed(help_of)
-            slot = handle.reserve()
-        if slot is None:  # cannot happen: nobody else knows the handle yet
+            place = handle.reserve()
+        if place is None:  # cannot happen: nobody else knows the handle yet
             raise SolverError("a new PARDISO handle has no room for a factor")
         self.factorisations += 1
         try:
-            return handle, slot, handle.factorise(slot, values)
+            return handle, place, handle.factorise(place, values)
         except PardisoFailureError as failure:
-            handle.retire(slot)
+            handle.retire(place)
             if failure.code != NEEDS_WIDE_INDICES or self._options.wide:
                 raise
         except BaseException:
-            handle.retire(slot)
+            handle.retire(place)
             raise
         self._options = self._options.widened()
         self._analysed(help_of)
@@ -151,22 +154,22 @@ class SinglePrecisionFactor:
     smallest_pivot_ratio : float or None
         Smallest pivot relative to the diagonal of a positive definite matrix, to the largest pivot of others; None with
         64-bit integers. A small one is a doubt about the matrix, on which a factor in double precision has to give the
-        verdict; one that is not small proves nothing, because rounding makes it as large as 1e-3 in large singular ones.
+        verdict; one that is not small proves nothing: rounding makes it as large as 1e-3 in large singular ones.
     """
 
     name = "float32 factor"
 
     def __init__(
-        self, handle: Handle, slot: int, scales: tuple[FloatArray, FloatArray], report: PivotReport, seconds: float
+        self, handle: Handle, place: Place, scales: tuple[FloatArray, FloatArray], report: PivotReport, seconds: float
     ) -> None:
         self._handle = handle
-        self._slot = slot
+        self._place = place
         self._scales = scales
         self.seconds = seconds
         self.nbytes = report.factor_bytes or 0
         self.smallest_pivot_ratio = report.smallest_ratio
         # Holds the handle, so that this factor outlives the analysis it came from.
-        self._finalizer = weakref.finalize(self, handle.retire, slot)
+        self._finalizer = weakref.finalize(self, handle.retire, place)
         self._finalizer.atexit = False
 
     def apply(self, r: FloatArray, *, transposed: bool) -> FloatArray:
@@ -178,7 +181,7 @@ class SinglePrecisionFactor:
         sizes = np.abs(block).max(axis=1)
         sizes[sizes == 0.0] = 1.0
         block /= sizes[:, None]
-        x = self._handle.solve(self._slot, None, block.astype(np.float32), transposed=transposed)
+        x = self._handle.solve(self._place, None, block.astype(np.float32), transposed=transposed)
         out = np.multiply(x.T, sizes, order="C")
         out *= after[:, None]
         return out
@@ -186,6 +189,11 @@ class SinglePrecisionFactor:
     def close(self) -> None:
         """Free the factor. What is left to do with it raises SolverError."""
         self._finalizer()
+
+    def give_way(self) -> None:
+        """Close, and leave the memory to the next factor on the same structure."""
+        if self._finalizer.detach():
+            self._handle.give_way(self._place)
 
 
 def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:

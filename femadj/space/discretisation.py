@@ -183,6 +183,8 @@ class Discretisation:
         if over == "interior facets":
             raise FormError("only bilinear and linear forms of a Form are integrated over interior facets")
         key = (over, group, order, gradients)
+        if not (isinstance(group, str | None) and isinstance(order, int | None)):
+            return self._new_maps(*key)  # which says what is wrong
         if key not in self._maps:
             self._maps[key] = self._new_maps(*key)
         return list(self._maps[key])

@@ -170,6 +170,9 @@ class Scripted:
     def close(self) -> None:
         self._log.append("closed")
 
+    def give_way(self) -> None:
+        """It is closed afterwards all the same."""
+
 
 class Script:
     """An approximation whose preconditioners take a time that is made up, or cannot be made."""

@@ -13,6 +13,7 @@ from femadj.errors import IndefiniteSystemError
 from femadj.solvers import Factor, MatrixKind, SuperLUSolver
 from femadj.solvers.matrix import Structure
 from femadj.solvers.ordering import arranged, nested_dissection
+from femadj.solvers.superlu import SuperLUFactor
 from femadj.solvers.unknowns import Unknowns
 from tests.solvers.conformance import (
     advection_diffusion,
@@ -70,8 +71,9 @@ def test_orders_once(pymetis: ModuleType, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(graph.adjacent) == 4 * 12 * 11
 
 
+@pytest.mark.usefixtures("pymetis")
 @pytest.mark.parametrize(("components", "unsymmetric"), [(1, False), (3, False), (1, True)])
-def test_arrangement(pymetis: ModuleType, components: int, unsymmetric: bool) -> None:
+def test_arrangement(components: int, unsymmetric: bool) -> None:
     matrix = block_spd(9)
     kind: MatrixKind = "spd"
     if unsymmetric:
@@ -79,12 +81,12 @@ def test_arrangement(pymetis: ModuleType, components: int, unsymmetric: bool) ->
     pattern, values = handed_over(matrix, kind)
     structure = Structure(pattern, kind, Unknowns(components=components))
     before = structure.indptr.copy(), structure.indices.copy()
-    order = nested_dissection(pymetis, structure)
+    order = nested_dissection(structure)
     n = structure.n
     assert np.array_equal(np.sort(order), np.arange(n))
     assert np.array_equal(structure.indptr, before[0])
     assert np.array_equal(structure.indices, before[1])
-    assert np.array_equal(order, nested_dissection(pymetis, structure))
+    assert np.array_equal(order, nested_dissection(structure))
     nodes = order.reshape(-1, components)
     assert (nodes // components == nodes[:, :1] // components).all()
     for wanted in (order, None):
@@ -110,6 +112,15 @@ def test_fills_less(plain: SuperLUSolver) -> None:
     ordered = factorise(SuperLUSolver(), strong, "general")
     assert fill(ordered) < 1.3 * fill(factorise(plain, strong, "general"))
     assert_solves(ordered, strong)
+
+
+def test_copies_that_pivots_are_read_from_do_not_stay() -> None:
+    factor = factorise(SuperLUSolver(), laplacian(12), "spd")
+    assert isinstance(factor, SuperLUFactor)
+    assert factor._lu is not None
+    assert len(factor._lu.L.data) == len(factor._lu.U.indices) == 0
+    assert_solves(factor, laplacian(12))
+    assert factor.statistics.smallest_pivot_ratio > 0.1
 
 
 def test_indefinite_parts_are_named_in_the_numbers_of_the_caller() -> None:

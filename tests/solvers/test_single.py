@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from femadj.errors import ApproximationError, SingularSystemError, SolverError, SolverMemoryError
+from femadj.errors import (
+    ApproximationError,
+    IndefiniteSystemError,
+    SingularSystemError,
+    SolverError,
+    SolverMemoryError,
+)
 from femadj.solvers import MatrixKind, available_solvers, get_solver
 from femadj.solvers import mkl as driver
 from femadj.solvers.exact import Exact
@@ -221,7 +227,7 @@ def test_half_the_memory_and_told_beforehand(allocated: Callable[[], int]) -> No
     size = allocated() - analysis
     assert preconditioner.nbytes <= needed <= 1.1 * preconditioner.nbytes + WORK_SPACE
     assert 0.5 * (size + analysis - start) < preconditioner.nbytes < 1.5 * (size + analysis - start)
-    for _ in range(3):  # a loop that closes one before it makes the next holds one
+    for _ in range(2):  # a loop that closes one before it makes the next holds one
         preconditioner.close()
         assert allocated() - analysis < 0.2 * size  # the first one brings some work space
         preconditioner = approximation.make(values)
@@ -354,3 +360,54 @@ def test_only_double_precision_gives_a_verdict() -> None:
     pattern, entries = handed_over(make(), kind)
     with pytest.raises(SingularSystemError):
         Exact(get_solver().analyse(pattern, kind)).make(Matrix(Structure(pattern, kind), entries, 1e-16))
+
+
+# ------------------------------------------------------------------------------------------- one takes over
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_giving_way(precision: str, kind: MatrixKind, allocated: Callable[[], int]) -> None:
+    """The next one factorises in the memory of the last: same bits, no more memory, and the last is closed."""
+    make = KINDS[kind]
+    pattern, _ = handed_over(make(), kind)
+    structure = Structure(pattern, kind)
+    first, second = make(), sp.csr_array(make() + 0.01 * sp.eye_array(225))
+    symbolic = get_solver("pardiso", threads=2).analyse(pattern, kind)
+    approximation: Approximation = SinglePrecision(structure, 2) if precision == "single" else Exact(symbolic)
+    r = vectors(225, 3)
+    expected = approximation.make(on(structure, second)).apply(r, transposed=True)
+    last = approximation.make(on(structure, first))
+    used = allocated()
+    last.give_way()
+    live = approximation.make(on(structure, second))
+    assert allocated() <= used
+    last.give_way()
+    last.close()  # which does not free what was left to another
+    with pytest.raises(SolverError, match="closed"):
+        last.apply(r, transposed=True)
+    assert np.array_equal(live.apply(r, transposed=True), expected)
+    live.close()
+    with pytest.raises(SolverError, match="closed"):
+        live.apply(r, transposed=True)
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_giving_way_to_one_that_fails(precision: str, allocated: Callable[[], int]) -> None:
+    matrix = laplacian(60)
+    pattern, _ = handed_over(matrix, "spd")
+    structure = Structure(pattern, "spd")
+    symbolic = get_solver("pardiso", threads=2).analyse(pattern, "spd")
+    approximation: Approximation = SinglePrecision(structure, 2) if precision == "single" else Exact(symbolic)
+    approximation.make(on(structure, matrix)).close()
+    start = allocated()
+    live = approximation.make(on(structure, matrix))
+    live.give_way()
+    with pytest.raises((ApproximationError, IndefiniteSystemError)):
+        approximation.make(on(structure, shifted(60, 0.5)))
+    with pytest.raises(SolverError, match="closed"):
+        live.apply(vectors(3600, 1), transposed=False)
+    assert allocated() - start < 2**17
+    other = Exact(get_solver("superlu").analyse(pattern, "spd")).make(on(structure, matrix))
+    other.give_way()
+    assert other.factor.closed
