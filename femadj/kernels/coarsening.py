@@ -6,35 +6,15 @@ float64). Those with ``begin`` and ``end`` work on the rows between alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, wraps
-from typing import Any
-
 import numpy as np
 from numba import types
 
-from femadj.kernels.compile import Kernel, compile_once, compiled, read, write
+from femadj.kernels.compile import compiled, read, write
+from femadj.kernels.lanes import blocked, load, product, store
 
 _PATTERN = (read("int64", 1), read("int32", 1))
 _MATRIX = (*_PATTERN, read("float32", 1))
 _ROWS = (types.int64, types.int64)
-
-A = B = C = 1
-"""Sizes of blocks, constants of each kernel."""
-
-
-def _sized(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Kernel]]:
-    """Decorator: from a body, a factory of kernels for sizes ``A``, ``B``, ``C`` of blocks."""
-
-    def decorate(body: Callable[..., Any]) -> Callable[..., Kernel]:
-        @cache
-        def factory(*sizes: int) -> Kernel:
-            name = "_".join([body.__name__, *map(str, sizes)])
-            return compile_once(body, arguments, name, dict(zip("ABC", sizes, strict=False)), fast=True)
-
-        return wraps(body)(factory)
-
-    return decorate
 
 
 @compiled(types.int64, *_PATTERN, read("float64", 3), read("float64", 1), write("float32", 1), *_ROWS, fast=True)
@@ -235,16 +215,17 @@ def product_lengths(  # type: ignore[no-untyped-def]
         lengths[i] = count
 
 
-@_sized(*_MATRIX, *_MATRIX, types.int64, read("int64", 1), write("int32", 1), write("float32", 1), *_ROWS)
-def product(  # type: ignore[no-untyped-def]
+@blocked(*_MATRIX, *_MATRIX, types.int64, read("int64", 1), write("int32", 1), write("float32", 1), *_ROWS, wide=True)
+def subtract_product(  # type: ignore[no-untyped-def]
     start, columns, values, start2, columns2, values2, n_columns, into_start, into_columns, into, begin, end
 ):
-    """Rows of the product of a matrix of blocks ``A`` times ``B`` and one of blocks ``B`` times ``C``."""
+    """Rows of the negative product of two matrices; a block of the second one has as many columns as lanes."""
     mark = np.full(n_columns, -1, np.int64)
     longest = 0
     for i in range(begin, end):
         longest = max(longest, into_start[i + 1] - into_start[i])
-    total = np.empty((longest, A * C))
+    size = into.shape[0] // max(into_columns.shape[0], 1)
+    total = np.empty(longest * size)
     for i in range(begin, end):
         first = into_start[i]
         count = 0
@@ -255,18 +236,13 @@ def product(  # type: ignore[no-untyped-def]
                 if mark[j] < first:
                     mark[j] = first + count
                     into_columns[first + count] = j
-                    for m in range(A * C):
-                        total[count, m] = 0.0
+                    for m in range(count * size, (count + 1) * size):
+                        total[m] = 0.0
                     count += 1
                 at = mark[j] - first
-                for r in range(A):
-                    for s in range(B):
-                        a = np.float64(values[(k * A + r) * B + s])
-                        for c in range(C):
-                            total[at, r * C + c] += a * np.float64(values2[(p * B + s) * C + c])
+                store(total, at, product(values, k, values2, p, load(total, at)))
         for q in range(count):
-            for m in range(A * C):
-                into[(first + q) * A * C + m] = total[q, m]
+            store(into, first + q, load(total, q))
 
 
 @compiled(
@@ -284,7 +260,7 @@ def product(  # type: ignore[no-untyped-def]
 def smoothed(  # type: ignore[no-untyped-def]
     size, n_modes, start, columns, values, inverse, weight, aggregate, tentative, begin, end
 ):
-    """In place of the product ``A T``: ``weight D^-1 A T - T``, the smoothed interpolation with the other sign.
+    """In place of the product ``-A T``: ``weight D^-1 A T - T``, the smoothed interpolation with the other sign.
 
     ``tentative`` is the one block in each row of ``T``, in column ``aggregate`` (-1 for none).
     """
@@ -299,8 +275,8 @@ def smoothed(  # type: ignore[no-untyped-def]
                         a = np.float64(inverse[(i * size + r) * size + s])
                         t += a * np.float64(values[(k * size + s) * n_modes + c])
                     if own:
-                        t -= np.float64(tentative[(i * size + r) * n_modes + c]) / weight
-                    row[r * n_modes + c] = weight * t
+                        t += np.float64(tentative[(i * size + r) * n_modes + c]) / weight
+                    row[r * n_modes + c] = -weight * t
             for m in range(size * n_modes):
                 values[k * size * n_modes + m] = row[m]
 

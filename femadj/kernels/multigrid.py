@@ -6,15 +6,11 @@ same bits. ``start``, ``columns``, ``values`` are a matrix by rows of blocks; ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, wraps
-from typing import Any
-
 import numpy as np
 from numba import types
 
-from femadj.kernels.compile import Kernel, compile_once, compiled, read, write
-from femadj.kernels.lanes import combined, lanes_of, load, product, solved, store
+from femadj.kernels.compile import compiled, read, write
+from femadj.kernels.lanes import blocked, combined, load, product, solved, store
 
 _MATRIX = (read("int64", 1), read("int32", 1), read("float32", 1))
 _IN, _OUT = read("float32", 1), write("float32", 1)
@@ -22,21 +18,7 @@ _ROWS = (types.int64, types.int64)
 _SCALES = (read("float64", 1), read("float64", 1))
 
 
-def _blocked(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[[int, int, int], Kernel]]:
-    """Decorator: from a body, a factory of kernels for blocks of rows times columns, and columns at once."""
-
-    def decorate(body: Callable[..., Any]) -> Callable[[int, int, int], Kernel]:
-        @cache
-        def factory(rows: int, columns: int, width: int) -> Kernel:
-            name = f"{body.__name__}_{rows}_{columns}_{width}"
-            return compile_once(body, arguments, name, lanes_of(rows, columns, width))
-
-        return wraps(body)(factory)
-
-    return decorate
-
-
-@_blocked(*_MATRIX, _IN, _IN, _OUT, *_ROWS)
+@blocked(*_MATRIX, _IN, _IN, _OUT, *_ROWS)
 def subtract(start, columns, values, x, b, into, begin, end):  # type: ignore[no-untyped-def]
     """``into = b - A x``; ``b`` may be ``into``."""
     for i in range(begin, end):
@@ -46,7 +28,7 @@ def subtract(start, columns, values, x, b, into, begin, end):  # type: ignore[no
         store(into, i, lanes)
 
 
-@_blocked(_IN, types.float32, _IN, _OUT, *_ROWS)
+@blocked(_IN, types.float32, _IN, _OUT, *_ROWS)
 def divide(inverse, scale, b, into, begin, end):  # type: ignore[no-untyped-def]
     """``into = scale D^-1 b``."""
     for i in range(begin, end):
@@ -54,7 +36,7 @@ def divide(inverse, scale, b, into, begin, end):  # type: ignore[no-untyped-def]
         store(into, i, combined(scale, lanes, np.float32(0.0), lanes))
 
 
-@_blocked(*_MATRIX, _IN, types.float32, types.float32, _IN, _IN, _IN, _OUT, _OUT, *_ROWS)
+@blocked(*_MATRIX, _IN, types.float32, types.float32, _IN, _IN, _IN, _OUT, _OUT, *_ROWS)
 def smooth(  # type: ignore[no-untyped-def]
     start, columns, values, inverse, alpha, beta, x, b, step, new_step, new_x, begin, end
 ):

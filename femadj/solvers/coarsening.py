@@ -268,13 +268,13 @@ def _interpolation(
 
 
 def _product(a: Blocks, b: Blocks, n_columns: int, team: Team) -> Blocks:
-    """``A B`` for ``B`` with so many columns of blocks."""
+    """``-A B`` for ``B`` with so many columns of blocks."""
     lengths = np.empty(a.n, np.int64)
     team(coarsening.product_lengths, a.cuts, a.start, a.columns, b.start, b.columns, n_columns, lengths)
     start = np.concatenate([[0], np.cumsum(lengths)])
     shape = a.shape[0], b.shape[1]
     columns, values = np.empty(start[-1], np.int32), np.empty(start[-1] * shape[0] * shape[1], np.float32)
-    kernel = coarsening.product(*a.shape, b.shape[1])
+    kernel = coarsening.subtract_product(*a.shape, b.shape[1])
     team(kernel, a.cuts, *a.matrix, *b.matrix, n_columns, start, columns, values)
     return Blocks.of(start, columns, values, shape, team)
 
