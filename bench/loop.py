@@ -164,10 +164,13 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             order = entered[turn % len(entered) :] + entered[: turn % len(entered)]
             with tempfile.TemporaryDirectory() as folder:
                 files = {name: Path(folder) / f"{name}.npz" if options.check else None for name in order}
-                found = [one_run(case, name, options, files[name]) for name in order]
+                found = []
+                for name in order:
+                    found.append(one_run(case, name, options, files[name]))
+                    spent = [sum(pair) for pair in found[-1]["seconds"]]
+                    said = f"{case}, {name}: {len(spent)} designs, {statistics.median(spent):.3g} s each"
+                    print(said, file=sys.stderr, flush=True)
                 compare(found, files)
-            for run in found:
-                print(json.dumps({**run, "values": len(run["values"])}), file=sys.stderr, flush=True)
             runs += found
     return runs
 
