@@ -173,3 +173,10 @@ def test_a_loop_leaves_nothing_behind() -> None:
             gc.collect()
             sizes.append(len(gc.get_objects()))
     assert sizes[1] - sizes[0] < 200
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_warming_up_goes_through_the_way_to_solve(name: str) -> None:
+    built = problem("tetra", "elasticity", solver=name)
+    fa.warm_up(built, RESPONSES)
+    assert built.counts.factorisations == 0

@@ -66,6 +66,11 @@ class Analysis:
             self._before.factorisations + self._symbolic.factorisations,
         )
 
+    def prepare_kernels(self, n_modes: int) -> None:
+        """Compile the kernels of what was chosen for the last structure."""
+        if self._symbolic is not None:
+            self._symbolic.prepare(n_modes)
+
     def prepare(self, pattern: CsrPattern, phases: Phases) -> Symbolic:
         """Analyse a structure unless it is the last one."""
         if self._symbolic is None or self._symbolic.pattern is not pattern:

@@ -232,6 +232,10 @@ class LinearSystem(HoldsSolver):
             self._analysis.prepare(residual.structure, phases)
         self._seconds = phases.seconds
 
+    def prepare(self, n_modes: int) -> None:
+        """Compile the kernels of the way that was chosen to solve; see ``Symbolic.prepare``."""
+        self._analysis.prepare_kernels(n_modes)
+
     def design(self, theta: FloatArray) -> Design:
         """The design, or direction, that a theta stands for."""
         return Design(points=theta) if self._variable == POINTS else Design(parameters={self._variable: theta})

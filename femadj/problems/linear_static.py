@@ -228,6 +228,8 @@ class LinearStatic(Static):
         self._solver.prepare(self._residual.kind)
         phases = Phases(self.progress)
         at = self._put(None, parameters, phases)
+        modes = at.modes()
+        self._linear.prepare(0 if modes is None else modes.shape[1])
         system = LinearSystem.over(self._residual, POINTS, RehearsalSolver(), unknowns=self._unknowns)
         return LinearStaticSolution(self, at, system.solve_at(at, phases), phases.seconds)
 

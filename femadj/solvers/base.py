@@ -175,6 +175,13 @@ class Symbolic(ABC):
         """Memory that the analysis and one factor take, estimated before there is one; None where that is not known."""
         return None
 
+    def prepare(self, n_modes: int) -> None:
+        """Compile the kernels of what was chosen for the structure, beyond those of :meth:`Solver.prepare`.
+
+        ``n_modes``: how many fields ``modes()`` of the matrices will give.
+        """
+        del n_modes  # of use where multigrid may have been chosen
+
     def factor(
         self,
         values: FloatArray,

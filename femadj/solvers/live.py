@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError, SolverError
@@ -32,6 +33,7 @@ from femadj.solvers.preconditioner import Approximation, Preconditioner
 from femadj.solvers.recent import Recent, projected
 from femadj.solvers.rows import BlockRows
 from femadj.solvers.statistics import FactorStatistics, PivotReport
+from femadj.solvers.structure import CsrPattern
 
 TOLERANCE = 1e-12
 """Relative error of iterated solves of positive definite matrices, in the energy norm."""
@@ -45,6 +47,7 @@ REFINEMENT = 1e-11
 SOUND = 1e8
 """Condition number above which only a factor in double precision is trusted."""
 
+_SIDE = 6  # of the grid of nodes that is solved for kernels to be compiled
 _STALE = 60  # iterations with a preconditioner of another design
 _ROUGH = 1e-2  # accuracy of the solve that tells the condition, in the same norms
 
@@ -110,6 +113,7 @@ class LiveSymbolic(Symbolic):
     def __init__(self, solver: LiveSolver, structure: Structure, threads: int | None) -> None:
         super().__init__(structure, solver.tolerances)
         self.name = solver.name
+        self._solver = solver
         self._live = LiveInverse(solver, structure, threads)
 
     @property
@@ -121,6 +125,25 @@ class LiveSymbolic(Symbolic):
     def analyses(self) -> int:  # type: ignore[override]
         """Structures analysed, at least one."""
         return self._live.analyses
+
+    def prepare(self, n_modes: int) -> None:
+        """Solve a small system with as many components, by every way on the ladder, for one load and for two."""
+        structure, b = self._structure, self._structure.unknowns.components
+        line = sp.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(_SIDE, _SIDE))
+        graph = sp.kron(sp.kron(line, line), line)
+        blocks = sp.csr_array(sp.kron(graph, np.eye(b) + 0.1))
+        stored = sp.csr_array(sp.triu(blocks)) if structure.upper else blocks
+        stored.sort_indices()
+        indptr, indices = stored.indptr.astype(np.int64), stored.indices.astype(np.int32)
+        pattern = CsrPattern(indptr, indices, structure.pattern.triangle)
+        modes = np.random.default_rng(0).standard_normal((len(indptr) - 1, n_modes))
+        for rung in self._solver.rungs:
+            solver = LiveSolver(self._solver.exact, [rung], lag=True)
+            with solver.analyse(pattern, structure.kind, unknowns=structure.unknowns) as symbolic:
+                for values in (stored.data, stored.data * (1.0 + 1e-3 * np.sin(np.arange(len(indices))))):
+                    factor = symbolic.factor(np.ascontiguousarray(values), modes=lambda: modes)
+                    for columns in (1, 2):
+                        factor.solve(np.ones((len(indptr) - 1, columns)))
 
     @property
     def needed_bytes(self) -> int | None:
