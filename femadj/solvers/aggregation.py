@@ -64,8 +64,8 @@ class SmoothedAggregation:
             rows.team(coarsening.alone, rows.cuts, rows.blocks.shape[1], rows.start, rows.columns, rows.blocks, without)
         except MemoryError as error:
             raise SolverMemoryError(
-                f"the levels of smoothed aggregation of {structure.n} unknowns do not fit into memory: close or drop factors "
-                "and solutions that are no longer used, or use a coarser mesh"
+                f"the levels of smoothed aggregation of {structure.n} unknowns do not fit into memory: close or drop "
+                "factors and solutions that are no longer used, or use a coarser mesh"
             ) from error
         alone = np.flatnonzero(without)
         return AggregationCycle(hierarchy, scale, alone, diagonal[alone], rows.team, perf_counter() - start)
