@@ -259,3 +259,13 @@ def test_scale_stops_where_factors_do_not_fit(
     monkeypatch.setattr(fa, "LinearStatic", refused)
     script("scale.py", "--kinds", "box", "--here")
     assert capsys.readouterr().err == "box: stopped at box4, 1275 unknowns: a factor of 9 TB\n"
+
+
+def test_multigrid(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    script("multigrid.py", "--here", "--cases", "box4", "--repeat", 1, "--threads", 1, "--flat", 2)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["case"], line["unknowns"]) == ("box4", 3 * 17 * 5 * 5)
+    assert line["levels"][0] == line["unknowns"]
+    assert 5 < line["iterations"] < 40
+    for key in ("setup", "solve", "cycle", "cycle_10", "product", "product_10", "cycle_mb", "matrix_mb", "peak_mb"):
+        assert line[key] >= 0

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import ApproximationError
+from femadj.errors import ApproximationError, SolverMemoryError
 from femadj.kernels import coarsening, multigrid
 from femadj.solvers.coarsening import Blocks, Hierarchy, Level, SingleArray, coarsened
 from femadj.solvers.matrix import Matrix
@@ -26,8 +26,8 @@ STEPS = 2
 RANGE = 10.0
 """Ratio of the eigenvalues of ``D^-1 A`` that they are made for."""
 
-AT_ONCE = 16
-"""Columns that one pass over a matrix takes."""
+WIDTHS = (1, 8, 16)
+"""Numbers of columns that one pass over a matrix may take."""
 
 
 class SmoothedAggregation:
@@ -45,21 +45,28 @@ class SmoothedAggregation:
             Where it does not fit.
         """
         start = perf_counter()
-        if matrix.structure.kind != "spd":
+        structure = matrix.structure
+        if structure.kind != "spd":
             raise ApproximationError(
-                f"smoothed aggregation takes positive definite matrices, not {matrix.structure.kind!r} ones"
+                f"smoothed aggregation takes positive definite matrices, not {structure.kind!r} ones"
             )
-        rows = matrix.blocks
-        diagonal = matrix.values[matrix.structure.indptr[:-1]]
+        diagonal = matrix.values[structure.indptr[:-1]]
         if not (diagonal > 0.0).all():
             k = int(np.argmax(~(diagonal > 0.0)))
-            name = matrix.structure.unknowns.name_of(k)
+            name = structure.unknowns.name_of(k)
             raise ApproximationError(f"the diagonal entry of {name} is {diagonal[k]:.3g}, which is not positive")
         scale = np.ldexp(1.0, -np.rint(0.5 * np.log2(diagonal)).astype(np.int64))
-        modes = _modes(matrix, rows.blocks.shape[1]) / scale[:, None]
-        hierarchy = coarsened(_finest(rows, scale), modes, rows.team)
-        without = np.empty(len(scale), np.uint8)
-        rows.team(coarsening.alone, rows.cuts, rows.blocks.shape[1], rows.start, rows.columns, rows.blocks, without)
+        try:
+            rows = matrix.blocks
+            modes = _modes(matrix, rows.blocks.shape[1]) / (scale / scale.max())[:, None]
+            hierarchy = coarsened(_finest(rows, scale), modes, rows.team)
+            without = np.empty(len(scale), np.uint8)
+            rows.team(coarsening.alone, rows.cuts, rows.blocks.shape[1], rows.start, rows.columns, rows.blocks, without)
+        except MemoryError as error:
+            raise SolverMemoryError(
+                f"the levels of smoothed aggregation of {structure.n} unknowns do not fit into memory: close or drop "
+                "factors and solutions that are no longer used, or use a coarser mesh"
+            ) from error
         alone = np.flatnonzero(without)
         return AggregationCycle(hierarchy, scale, alone, diagonal[alone], rows.team, perf_counter() - start)
 
@@ -102,7 +109,7 @@ class AggregationCycle:
         self._cycled = scale.copy()
         self._cycled[alone] = 0.0
         self.seconds = seconds
-        self._spaces: dict[int, list[list[_Space]]] = {1: [], AT_ONCE: []}
+        self._spaces: dict[int, list[list[_Space]]] = {width: [] for width in WIDTHS}
 
     @property
     def nbytes(self) -> int:
@@ -131,14 +138,19 @@ class AggregationCycle:
         multigrid.largest(r, self._cycled, size)
         factor = np.ldexp(1.0, -np.frexp(size)[1])  # powers of two: scaling rounds nothing
         z = np.empty_like(r)
-        width = 1 if k == 1 else AT_ONCE
-        spaces = self._spaces[width].pop() if self._spaces[width] else _spaces(hierarchy, width)
         cuts = hierarchy.matrices[0].cuts * hierarchy.matrices[0].shape[0]
-        for first in range(0, k, width):
+        first = 0
+        while first < k:
+            width = next((w for w in WIDTHS if w >= k - first), WIDTHS[-1])
+            try:
+                spaces = self._spaces[width].pop()
+            except IndexError:  # the first call, or another thread has them
+                spaces = _spaces(hierarchy, width)
             self._team(multigrid.spread, cuts, r, self._cycled, factor, first, width, spaces[0].b)
             x = self._cycle(hierarchy, spaces, width, 0)
             self._team(multigrid.gather, cuts, x, self._scale, factor, first, width, z)
-        self._spaces[width].append(spaces)
+            self._spaces[width].append(spaces)
+            first += width
         z[self._alone] = r[self._alone] / self._entries[:, None]
         return z
 
