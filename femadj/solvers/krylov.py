@@ -16,6 +16,7 @@ Operator = Callable[[FloatArray], FloatArray]
 """A linear map of blocks (n, k), one vector a column."""
 
 _LAST_GAIN = 10.0  # the last step of conjugate gradients may have been this many tolerances long
+_PATIENCE, _SLACK = 20, 100.0  # iterations before it is asked whether all will do; errors above those on the way
 _RESTARTS = 3
 _STAGNATION = 0.1
 
@@ -79,7 +80,8 @@ def conjugate_gradients(
     Raises
     ------
     ApproximationError
-        When the matrix or the preconditioner shows that it is not positive definite, and after too many iterations.
+        When the matrix or the preconditioner shows that it is not positive definite, after too many iterations, and
+        as soon as errors fall too slowly for those that are allowed.
     """
     x = np.zeros_like(b) if start is None else start.copy()
     r = b.copy() if start is None else b - product(x)
@@ -96,7 +98,7 @@ def conjugate_gradients(
         going = (rz > 0.0) & ((error > tolerance) | (gain > (_LAST_GAIN * tolerance) ** 2 * total))
         if not going.any():
             return Iterations(x, counts, error)
-        if step == most:
+        if step == most or (step >= _PATIENCE and error.max() > _SLACK * tolerance ** (step / most)):
             break
         q = product(p)
         curvature = _inner(p, q)
@@ -111,7 +113,9 @@ def conjugate_gradients(
         new = _inner(r, z)
         rows.redirect(p, z, np.where(going, new / np.where(going, rz, 1.0), 0.0))
         rz = np.where(going, new, rz)
-    raise ApproximationError(f"{most} iterations leave an error of {error.max():.1e} in the energy norm")
+    raise ApproximationError(
+        f"{step} iterations leave an error of {error.max():.1e} in the energy norm, more than {most} may take"
+    )
 
 
 def gmres(
