@@ -153,6 +153,20 @@ def test_columns_do_not_know_of_one_another(kind: str) -> None:
     assert np.array_equal(applied(c, many[:, 3:8].copy()), together[:, 3:8])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_with_the_matrix(kind: str) -> None:
+    matrix = system(kind)
+    pattern = matrix.structure.pattern
+    upper = sp.csr_array((matrix.values, pattern.indices, pattern.indptr))
+    whole = upper + sp.triu(upper, 1).T
+    x = vectors(pattern.n, 15, seed=11)
+    together = matrix.blocks.times(x)
+    assert np.abs(together - whole @ x).max() <= 1e-14 * np.abs(abs(whole) @ abs(x)).max()
+    for k in (0, 7, 8, 11, 12, 14):
+        assert np.array_equal(matrix.blocks.times(x[:, k : k + 1])[:, 0], together[:, k])
+    assert np.array_equal(in_threads(matrix, 3)[0].blocks.times(x), together)
+
+
 def in_threads(matrix: Matrix, threads: int) -> tuple[Matrix, Team]:
     team = Team(threads)
     rows = matrix.blocks
