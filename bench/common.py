@@ -16,7 +16,7 @@ import numpy as np
 
 import femadj as fa
 from femadj.progress import Phases
-from femadj.solvers import Solver
+from femadj.solvers import ITERATED, Solver
 from meshes import box, hexahedra, quadratic_box, square
 
 
@@ -94,6 +94,11 @@ def problem(mesh: fa.Mesh, threads: int | None, clock: Phases, solver: str | Sol
         physics, support, load = fa.Diffusion(1.0), fa.Fixed("boundary"), fa.Source(1.0)
     chosen = fa.available_solvers()[0] if solver is None else solver
     return fa.LinearStatic(mesh, physics, [support], [load], solver=chosen, threads=threads, progress=clock)
+
+
+def may_choose(solver: str) -> tuple[str, ...]:
+    """Solvers that are to be warmed up, because large problems may take other ones than small problems."""
+    return ("auto", *ITERATED) if solver == "auto" else (solver,)
 
 
 def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) -> dict[str, float]:

@@ -100,11 +100,12 @@ def measure(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
     settings = Settings(options.threads, options.solver)
     make(tiny, slabs_of(tiny, 1), settings)  # loads its libraries
     base, load = peak_bytes(), [load_of_machine()]
-    warm = make(small, slabs_of(small, options.responses), settings)
-    for points in designs(small.points, 2, options.bump):
-        warm.solve(points)
-        warm.differentiate()
-    del warm
+    for solver in RIVALS[name].warm_up(settings):
+        warm = make(small, slabs_of(small, options.responses), settings._replace(solver=solver))
+        for points in designs(small.points, 2, options.bump):
+            warm.solve(points)
+            warm.differentiate()
+        del warm
     seconds, values, kept, iterations, told = [], [], {}, [], {}
     cpu = process_time()
     start = perf_counter()
@@ -164,10 +165,13 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             order = entered[turn % len(entered) :] + entered[: turn % len(entered)]
             with tempfile.TemporaryDirectory() as folder:
                 files = {name: Path(folder) / f"{name}.npz" if options.check else None for name in order}
-                found = [one_run(case, name, options, files[name]) for name in order]
+                found = []
+                for name in order:
+                    found.append(one_run(case, name, options, files[name]))
+                    spent = [sum(pair) for pair in found[-1]["seconds"]]
+                    said = f"{case}, {name}: {len(spent)} designs, {statistics.median(spent):.3g} s each"
+                    print(said, file=sys.stderr, flush=True)
                 compare(found, files)
-            for run in found:
-                print(json.dumps({**run, "values": len(run["values"])}), file=sys.stderr, flush=True)
             runs += found
     return runs
 
@@ -279,7 +283,7 @@ def plot(runs: Runs, path: Path) -> None:
     cases = by_case(runs)
     columns = min(len(cases), 3)
     rows = -(-len(cases) // columns)
-    figure = blank_figure(width=1.0 + 4.4 * columns, height=1.2 + 3.4 * rows)
+    figure = blank_figure(width=max(8.5, 1.0 + 4.4 * columns), height=1.2 + 3.4 * rows)
     first = runs[0]
     write_words(
         figure,

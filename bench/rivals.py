@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from common import problem
+from common import may_choose, problem
 
 import femadj as fa
 from femadj.progress import Phases
@@ -113,12 +113,19 @@ class Entry(NamedTuple):
         That have to be installed besides femadj's own.
     cells : tuple of str
         Cell types that it is written for; all when empty.
+    chooses : bool
+        Whether it chooses a solver by the size of a problem.
     """
 
     make: Callable[[fa.Mesh, Slabs, Settings], Rival]
     what: str
     packages: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
+    chooses: bool = False
+
+    def warm_up(self, settings: Settings) -> tuple[str, ...]:
+        """Solvers to warm up."""
+        return may_choose(settings.solver) if self.chooses else (settings.solver,)
 
     def refusal(self, cell: str) -> str | None:
         """Why it does not run on a cell type, if so."""
@@ -135,7 +142,7 @@ FACTORISED = "factorised"
 
 RIVALS: Mapping[str, Entry] = MappingProxyType(
     {
-        "femadj": Entry(Ours, "femadj"),
+        "femadj": Entry(Ours, "femadj", chooses=True),
         FACTORISED: Entry(factorised, "femadj, a double factor each"),
         "plain": Entry(plain, "scikit-fem, pypardiso, NumPy", ("pypardiso",), ("tetra", "triangle")),
         "torch-fem": Entry(torch_fem, "torch-fem", ("torchfem",), ("tetra", "tetra10", "hexahedron", "triangle")),

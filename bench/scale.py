@@ -50,6 +50,7 @@ from common import (
     load_of_machine,
     logarithmic,
     markdown,
+    may_choose,
     mesh_of,
     peak_bytes,
     problem,
@@ -92,7 +93,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one size in this process."""
     _, n = kind_and_size(name)
     clock, base, load = Phases(), peak_bytes(), load_of_machine()
-    iterate(problem(warm_up_of(name), options.threads, clock, options.solver), clock, None)
+    small = warm_up_of(name)
+    for solver in may_choose(options.solver):
+        iterate(problem(small, options.threads, clock, solver), clock, None)
     mesh = mesh_of(name)
     start = perf_counter()
     built = problem(mesh, options.threads, clock, options.solver)

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from time import process_time
 from typing import Any
 
 import numpy as np
+from common import MOVE, case_name, kind_and_size, mesh_of, problem
 
 import femadj as fa
 from femadj.algebra.residual import State
@@ -34,12 +33,6 @@ from femadj.solvers import SuperLUSolver
 from femadj.solvers.base import Solver
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, Structure
 from femadj.solvers.superlu_single import SinglePrecisionSuperLU
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from design_iteration import MOVE, case_name, kind_and_size, problem
-
-from meshes import box, square
 
 
 def solvers() -> Iterator[tuple[str, Solver]]:
@@ -55,8 +48,8 @@ def solvers() -> Iterator[tuple[str, Solver]]:
 
 def measure(name: str) -> Iterator[dict[str, Any]]:
     """All ways on the matrix of one case."""
-    kind, n = kind_and_size(name)
-    mesh = (box if kind == "box" else square)(n)
+    _, n = kind_and_size(name)
+    mesh = mesh_of(name)
     built = problem(mesh, 1, Phases())
     moved = mesh.points + np.random.default_rng(1).uniform(-MOVE, MOVE, mesh.points.shape) / n
     at = built.residual.at(Design(points=moved))

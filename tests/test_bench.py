@@ -119,6 +119,27 @@ def test_checks_of_solves_are_measured() -> None:
         assert line["further solves"] <= (5 if line["case"] == "box3" else 0)  # few equations are looked at closely
 
 
+def test_designs_of_small_problems_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "bench" / "small_design.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--n", "4", "--designs", "5", "--profile", "cumulative"])
+    monkeypatch.syspath_prepend(str(script.parent))
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(script), run_name="__main__")
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["problem"], line["response"]) for line in lines] == [
+        ("poisson", "norm"), ("poisson", "compliance"), ("elasticity", "norm"), ("elasticity", "compliance"),
+    ]  # fmt: skip
+    for line in lines:
+        assert (line["nodes"], line["cells"], line["designs"]) == (25, 32, 5)
+        assert line["design"] >= max(line["primal"], line["gradient"]) > 0
+        assert line["processor"] > 0
+        assert line["further_solves"] <= 5  # few equations: the condition is estimated
+    assert err.count("value_and_gradient") >= 4
+
+
 def test_products_of_hessians_are_measured(
     script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

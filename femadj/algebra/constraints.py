@@ -57,10 +57,9 @@ class Condensed:
         """Columns that were taken out, complete, ``(n, n_constrained)``."""
         return csr_array(self.rows.T) if self.taken_columns is None else self.taken_columns.matrix()
 
-    @cached_property
-    def transposed_columns(self) -> csr_array:
-        """The same, transposed: ``(n_constrained, n)``."""
-        return self.rows if self.taken_columns is None else csr_array(self.columns.T)
+    def by_columns(self, x: FloatArray) -> FloatArray:
+        """Products ``(k, n_constrained)`` of the rows of ``x`` ``(k, n)`` with the columns that were taken out."""
+        return self.taken_rows.times(x) if self.taken_columns is None else (self.columns.T @ x.T).T
 
     def absolute(self) -> Condensed:
         """The matrix of the absolute values."""
@@ -83,7 +82,7 @@ class Condensed:
         if held.any():
             y += ((self.rows.T if transpose else self.columns) @ held.T).T
         if free.any():
-            y[:, fixed] += ((self.transposed_columns if transpose else self.rows) @ free.T).T
+            y[:, fixed] += self.by_columns(free) if transpose else self.taken_rows.times(free)
             matrix = csr_array((self.values, pattern.indices, pattern.indptr), shape=(pattern.n, pattern.n), copy=False)
             for k, row in enumerate(free):
                 y[k] += (matrix.T if transpose else matrix) @ row
@@ -165,6 +164,8 @@ class Selection:
         else:
             rows = _Places.of(number[row[in_row]], column[in_row], taken[in_row], (m, n))
             columns = _Places.of(row[in_column], number[column[in_column]], taken[in_column], (n, m))
+        if not np.diff(rows.indptr).all():
+            raise ValueError("the pattern has constrained rows without an entry on the diagonal")
         return cls(fixed, unknowns, pattern, pattern.diagonal(unknowns), taken, rows, columns)
 
     def condense(self, values: FloatArray, diagonal: Diagonal = "kept") -> Condensed:
@@ -203,6 +204,13 @@ class Block(NamedTuple):
     def matrix(self) -> csr_array:
         """The same as SciPy has it."""
         return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """Products ``(k, m)`` with the rows of ``x`` ``(k, n)``; every row of the block has an entry."""
+        if not len(self.values):
+            return np.zeros((len(x), self.shape[0]))
+        sums: FloatArray = np.add.reduceat(x[:, self.indices] * self.values, self.indptr[:-1], axis=1)
+        return sums
 
 
 class _Places(NamedTuple):

@@ -133,9 +133,9 @@ class Implicit:
         lam = np.zeros(self.state.u.shape) if known is None else constraints.expand(known)
         prescribed = None
         if seed.state is not None:
-            reaction = self.tangent.transposed_columns @ lam.T
+            reaction = self.tangent.by_columns(lam)
             prescribed = np.zeros_like(lam)
-            prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction.T
+            prescribed[:, constraints.constrained] = seed.state[:, constraints.constrained] - reaction
         return weights_of(seed, lam, prescribed)
 
     def pullback(self, weights: Sequence[Weights], into: Sequence[Cotangent], phases: Phases) -> None:

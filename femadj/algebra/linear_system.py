@@ -564,7 +564,7 @@ def _pullback(solution: LinearSolution, lam: FloatArray) -> FloatArray:
         condensed = at.jacobian(implicit.state)
         held = np.zeros_like(lam)
         held[:, constraints.constrained] = condensed.diagonal * lam[:, constraints.constrained]
-        held[:, constraints.constrained] -= (condensed.transposed_columns @ free.T).T
+        held[:, constraints.constrained] -= condensed.by_columns(free)
         weights = [Weights(w.internal, w.external, row[None]) for w, row in zip(weights, held, strict=True)]
     into = [_zeros(system, solution.theta) for _ in lam]
     at.pullback(implicit.state, weights, into)

@@ -9,7 +9,7 @@ import numpy as np
 from femadj.base.arrays import FloatArray, inner
 from femadj.solvers.krylov import Operator, columns_inner
 
-DESIGNS, COLUMNS = 4, 24
+DESIGNS, COLUMNS = 4, 16
 """How many designs, and at most how many solutions, are kept."""
 
 _INDEPENDENT = 1e-10  # part of a solution that earlier ones must leave for it to count
