@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -190,6 +191,15 @@ def test_threads_change_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
     for other in found[1:]:
         assert all(map(np.array_equal, found[0], other))
     assert np.array_equal(applied(cycle(kind), r), found[0][0])
+
+
+def test_several_callers_at_once() -> None:
+    c = cycle("elasticity 3", True)
+    blocks = [vectors(c.sizes[0], k, seed=k) for k in (1, 3, 1, 9, 1, 3)]
+    expected = [applied(c, r) for r in blocks]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda r: applied(c, r), blocks * 3))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected * 3, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["elasticity 3", "elasticity 2"])
