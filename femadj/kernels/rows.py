@@ -110,32 +110,58 @@ def transposed_times(start, columns, blocks, x, y):  # type: ignore[no-untyped-d
                         y[j + d, m] += value * x[i * b + c, m]
 
 
-@compiled(read("float64", 2), read("float64", 2), write("float64", 1))
-def inner(x, y, totals):  # type: ignore[no-untyped-def]
-    """Inner products of the columns of two blocks."""
+CHUNK = 4096
+"""Rows whose products are summed on their own: sums are the same for any number of threads."""
+
+
+@compiled(read("float64", 2), read("float64", 2), write("float64", 2), *_RANGE, fast=True)
+def inner(x, y, sums, begin, end):  # type: ignore[no-untyped-def]
+    """Inner products of the columns of two blocks over each chunk of rows, (n_chunks, k)."""
     width = x.shape[1]
-    for m in range(width):
-        totals[m] = 0.0
-    for i in range(x.shape[0]):
-        for m in range(width):
-            totals[m] += x[i, m] * y[i, m]
+    for chunk in range(begin, end):
+        last = min((chunk + 1) * CHUNK, x.shape[0])
+        if width == 1:
+            total = 0.0
+            for i in range(chunk * CHUNK, last):
+                total += x[i, 0] * y[i, 0]
+            sums[chunk, 0] = total
+        else:
+            for m in range(width):
+                sums[chunk, m] = 0.0
+            for i in range(chunk * CHUNK, last):
+                for m in range(width):
+                    sums[chunk, m] += x[i, m] * y[i, m]
 
 
-@compiled(write("float64", 2), write("float64", 2), read("float64", 2), read("float64", 2), read("float64", 1))
-def advance(x, r, p, q, length):  # type: ignore[no-untyped-def]
+@compiled(
+    write("float64", 2), write("float64", 2), read("float64", 2), read("float64", 2), read("float64", 1), *_RANGE,
+    fast=True,
+)  # fmt: skip
+def advance(x, r, p, q, length, begin, end):  # type: ignore[no-untyped-def]
     """``x += length p`` and ``r -= length q``, column by column."""
-    for i in range(x.shape[0]):
-        for m in range(x.shape[1]):
-            x[i, m] += length[m] * p[i, m]
-            r[i, m] -= length[m] * q[i, m]
+    if x.shape[1] == 1:
+        step = length[0]
+        for i in range(begin, end):
+            x[i, 0] += step * p[i, 0]
+            r[i, 0] -= step * q[i, 0]
+    else:
+        for i in range(begin, end):
+            for m in range(x.shape[1]):
+                x[i, m] += length[m] * p[i, m]
+                r[i, m] -= length[m] * q[i, m]
 
 
-@compiled(write("float64", 2), read("float64", 2), read("float64", 1))
-def redirect(p, z, weight):  # type: ignore[no-untyped-def]
+@compiled(write("float64", 2), read("float64", 2), read("float64", 1), *_RANGE, fast=True)
+def redirect(p, z, weight, begin, end):  # type: ignore[no-untyped-def]
     """``p = z + weight p``, column by column."""
-    for i in range(p.shape[0]):
-        for m in range(p.shape[1]):
-            p[i, m] = z[i, m] + weight[m] * p[i, m]
+    if p.shape[1] == 1:
+        factor = weight[0]
+        for i in range(begin, end):
+            p[i, 0] = z[i, 0] + factor * p[i, 0]
+    else:
+        for i in range(begin, end):
+            for m in range(p.shape[1]):
+                p[i, m] = z[i, m] + weight[m] * p[i, m]
 
 
 @compiled(read("float64", 2), read("float64", 2), write("float64", 2))
