@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import femadj as fa
-from femadj.solvers import LiveSolver, get_solver, linear_solver
+from femadj.solvers import LiveSolver, SuperLUSolver, get_solver, linear_solver
 from tests.meshes import box_mesh, dim_of
 from tests.solvers.test_live import NAMES
 
@@ -122,17 +122,19 @@ def test_choice_by_size_dimension_and_kind(monkeypatch: pytest.MonkeyPatch) -> N
 
     exact = linear_solver().exact  # type: ignore[attr-defined]
     assert problem("tetra", "elasticity").solver_name == exact.name
-    monkeypatch.setattr(choice, "LAGGED_FROM", 10)
-    assert problem("tetra", "elasticity").solver_name == "lagged"
-    assert problem("tetra", "advection").solver_name == exact.name
-    assert problem("triangle", "elasticity").solver_name == exact.name
-    monkeypatch.setattr(choice, "MULTIGRID_FROM", {})
-    monkeypatch.setattr(choice, "MULTIGRID_FROM_ELSE", 10)
+    monkeypatch.setattr(choice, "MULTIGRID_FROM", 10)
     built = problem("tetra", "elasticity")
     assert built.solver_name == "amg"
     assert "amg" in repr(built)
     assert built.linear_system.needed_bytes is None or built.linear_system.needed_bytes > 0
+    assert problem("tetra", "advection").solver_name == exact.name
+    assert problem("triangle", "elasticity").solver_name == exact.name
     assert problem("tetra", "elasticity", keep_factor=True).solver_name == exact.name
+    monkeypatch.setattr(choice, "FACTORS_LAST", 10)
+    slow = choice.chosen(
+        problem("triangle", "elasticity").linear_system._analysis._symbolic._structure, SuperLUSolver()
+    )
+    assert slow.name == "amg"
 
 
 def slender(cell: str, length: float, height: float, nu: float = 0.3) -> fa.LinearStatic:

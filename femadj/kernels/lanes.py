@@ -55,6 +55,15 @@ class _Builder:
         base = self.context.make_array(array)(self.context, self.builder, value).data
         return self.builder.gep(base, [self.builder.mul(block, ir.Constant(block.type, size))])
 
+    def columns(self, array: Any, value: Any, row: Any, stride: Any, first: Any, rows: int) -> list[Any]:
+        """Addresses of the entries of a node in some columns of an array that has more."""
+        start = self.builder.add(self.builder.mul(self.builder.mul(row, ir.Constant(row.type, rows)), stride), first)
+        base = self.context.make_array(array)(self.context, self.builder, value).data
+        return [
+            self.builder.gep(base, [self.builder.add(start, self.builder.mul(ir.Constant(row.type, r), stride))])
+            for r in range(rows)
+        ]
+
     def vector(self, address: Any, k: int, width: int) -> tuple[Any, Any]:
         """Address and kind of ``width`` numbers from number ``k`` on."""
         kind = _vector(width, address.type.pointee == _number(True))
@@ -110,6 +119,21 @@ def store(array, i, lanes):  # type: ignore[no-untyped-def]
 
 def product(values, k, array, j, lanes):  # type: ignore[no-untyped-def]
     """``lanes - values[k] @ array[j]``, with block k of a matrix and the entries of node j."""
+    raise NotImplementedError
+
+
+def added(values, k, array, j, stride, first, lanes):  # type: ignore[no-untyped-def]
+    """``lanes + values[k] @ array[j]``, with columns from ``first`` on of an array that has ``stride`` of them."""
+    raise NotImplementedError
+
+
+def nothing():  # type: ignore[no-untyped-def]
+    """Zeros."""
+    raise NotImplementedError
+
+
+def put(array, i, stride, first, lanes):  # type: ignore[no-untyped-def]
+    """Write the entries of node i into columns from ``first`` on of an array that has ``stride`` of them."""
     raise NotImplementedError
 
 
@@ -173,6 +197,36 @@ def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[st
         return own(matrix, types.int64, array, types.int64, own), lower
 
     @intrinsic
+    def added(_, matrix, k, array, j, stride, first, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, own)
+            column = [
+                b.load(at, 0, width) for at in b.columns(array, values[2], values[3], values[4], values[5], columns)
+            ]
+            address = b.data(matrix, values[0], values[1], rows * columns)
+            return b.packed(_difference(b, b.rows(values[6], rows), address, column, False))
+
+        return own(matrix, types.int64, array, types.int64, types.int64, types.int64, own), lower
+
+    @intrinsic
+    def nothing(_):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            return _Builder(context, builder, own).packed([zero] * rows)
+
+        return own(), lower
+
+    @intrinsic
+    def put(_, array, i, stride, first, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, own)
+            places = b.columns(array, values[0], values[1], values[2], values[3], rows)
+            for at, vector in zip(places, b.rows(values[4], rows), strict=True):
+                b.store(vector, at, 0)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64, own), lower
+
+    @intrinsic
     def solved(_, matrix, i, lanes):  # type: ignore[no-untyped-def]
         def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
             b = _Builder(context, builder, own)
@@ -190,7 +244,8 @@ def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[st
 
         return own(number, own, number, own), lower
 
-    return {"load": load, "store": store, "product": product, "solved": solved, "combined": combined}
+    made: list[Any] = [load, store, product, added, nothing, put, solved, combined]
+    return {function.__name__: function for function in made}
 
 
 def blocked(*arguments: Any, wide: bool = False) -> Callable[[Callable[..., Any]], Callable[[int, int, int], Kernel]]:

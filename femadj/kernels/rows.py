@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from femadj.kernels.compile import compiled, read, write
+from femadj.kernels.lanes import added, blocked, nothing, put
 
 _RANGE = (types.int64, types.int64)
 
@@ -74,79 +75,24 @@ def gather(start, indptr, values, blocks, begin, end):  # type: ignore[no-untype
                     blocks[k, c, d] = values[first + d]
 
 
-@compiled(read("int64", 1), read("int32", 1), read("float64", 3), read("float64", 1), write("float64", 1), *_RANGE)
-def times_vector(start, columns, blocks, x, y, begin, end):  # type: ignore[no-untyped-def]
-    """``y = A x`` for one vector."""
-    b = blocks.shape[1]
+@blocked(
+    read("int64", 1),
+    read("int32", 1),
+    read("float64", 1),
+    read("float64", 1),
+    types.int64,
+    types.int64,
+    write("float64", 1),
+    *_RANGE,
+    wide=True,
+)
+def times(start, columns, blocks, x, stride, first, y, begin, end):  # type: ignore[no-untyped-def]
+    """``Y = A X`` for columns from ``first`` on, of ``stride`` in all; each has the digits that it has alone."""
     for i in range(begin, end):
-        if b == 1:
-            first = 0.0
-            for k in range(start[i], start[i + 1]):
-                first += blocks[k, 0, 0] * x[columns[k]]
-            y[i] = first
-        elif b == 2:
-            first = second = 0.0
-            for k in range(start[i], start[i + 1]):
-                j = 2 * np.int64(columns[k])
-                first += blocks[k, 0, 0] * x[j] + blocks[k, 0, 1] * x[j + 1]
-                second += blocks[k, 1, 0] * x[j] + blocks[k, 1, 1] * x[j + 1]
-            y[2 * i] = first
-            y[2 * i + 1] = second
-        elif b == 3:
-            first = second = third = 0.0
-            for k in range(start[i], start[i + 1]):
-                j = 3 * np.int64(columns[k])
-                u = x[j]
-                v = x[j + 1]
-                w = x[j + 2]
-                first += blocks[k, 0, 0] * u + blocks[k, 0, 1] * v + blocks[k, 0, 2] * w
-                second += blocks[k, 1, 0] * u + blocks[k, 1, 1] * v + blocks[k, 1, 2] * w
-                third += blocks[k, 2, 0] * u + blocks[k, 2, 1] * v + blocks[k, 2, 2] * w
-            y[3 * i] = first
-            y[3 * i + 1] = second
-            y[3 * i + 2] = third
-        else:
-            for c in range(b):
-                total = 0.0
-                for k in range(start[i], start[i + 1]):
-                    j = b * np.int64(columns[k])
-                    for d in range(b):
-                        total += blocks[k, c, d] * x[j + d]
-                y[i * b + c] = total
-
-
-@compiled(read("int64", 1), read("int32", 1), read("float64", 3), read("float64", 2), write("float64", 2), *_RANGE)
-def times_four(start, columns, blocks, x, y, begin, end):  # type: ignore[no-untyped-def]
-    """``Y = A X`` for four vectors, one a column; each has the digits that it has alone."""
-    b = blocks.shape[1]
-    for i in range(begin, end):
-        for c in range(b):
-            s0 = s1 = s2 = s3 = 0.0
-            for k in range(start[i], start[i + 1]):
-                j = b * np.int64(columns[k])
-                if b == 3:
-                    u, v, w = blocks[k, c, 0], blocks[k, c, 1], blocks[k, c, 2]
-                    s0 += u * x[j, 0] + v * x[j + 1, 0] + w * x[j + 2, 0]
-                    s1 += u * x[j, 1] + v * x[j + 1, 1] + w * x[j + 2, 1]
-                    s2 += u * x[j, 2] + v * x[j + 1, 2] + w * x[j + 2, 2]
-                    s3 += u * x[j, 3] + v * x[j + 1, 3] + w * x[j + 2, 3]
-                elif b == 2:
-                    u, v = blocks[k, c, 0], blocks[k, c, 1]
-                    s0 += u * x[j, 0] + v * x[j + 1, 0]
-                    s1 += u * x[j, 1] + v * x[j + 1, 1]
-                    s2 += u * x[j, 2] + v * x[j + 1, 2]
-                    s3 += u * x[j, 3] + v * x[j + 1, 3]
-                else:
-                    for d in range(b):
-                        u = blocks[k, c, d]
-                        s0 += u * x[j + d, 0]
-                        s1 += u * x[j + d, 1]
-                        s2 += u * x[j + d, 2]
-                        s3 += u * x[j + d, 3]
-            y[i * b + c, 0] = s0
-            y[i * b + c, 1] = s1
-            y[i * b + c, 2] = s2
-            y[i * b + c, 3] = s3
+        lanes = nothing()
+        for k in range(start[i], start[i + 1]):
+            lanes = added(blocks, k, x, np.int64(columns[k]), stride, first, lanes)
+        put(y, i, stride, first, lanes)
 
 
 @compiled(read("int64", 1), read("int32", 1), read("float64", 3), read("float64", 2), write("float64", 2))
@@ -164,32 +110,58 @@ def transposed_times(start, columns, blocks, x, y):  # type: ignore[no-untyped-d
                         y[j + d, m] += value * x[i * b + c, m]
 
 
-@compiled(read("float64", 2), read("float64", 2), write("float64", 1))
-def inner(x, y, totals):  # type: ignore[no-untyped-def]
-    """Inner products of the columns of two blocks."""
+CHUNK = 4096
+"""Rows whose products are summed on their own: sums are the same for any number of threads."""
+
+
+@compiled(read("float64", 2), read("float64", 2), write("float64", 2), *_RANGE, fast=True)
+def inner(x, y, sums, begin, end):  # type: ignore[no-untyped-def]
+    """Inner products of the columns of two blocks over each chunk of rows, (n_chunks, k)."""
     width = x.shape[1]
-    for m in range(width):
-        totals[m] = 0.0
-    for i in range(x.shape[0]):
-        for m in range(width):
-            totals[m] += x[i, m] * y[i, m]
+    for chunk in range(begin, end):
+        last = min((chunk + 1) * CHUNK, x.shape[0])
+        if width == 1:
+            total = 0.0
+            for i in range(chunk * CHUNK, last):
+                total += x[i, 0] * y[i, 0]
+            sums[chunk, 0] = total
+        else:
+            for m in range(width):
+                sums[chunk, m] = 0.0
+            for i in range(chunk * CHUNK, last):
+                for m in range(width):
+                    sums[chunk, m] += x[i, m] * y[i, m]
 
 
-@compiled(write("float64", 2), write("float64", 2), read("float64", 2), read("float64", 2), read("float64", 1))
-def advance(x, r, p, q, length):  # type: ignore[no-untyped-def]
+@compiled(
+    write("float64", 2), write("float64", 2), read("float64", 2), read("float64", 2), read("float64", 1), *_RANGE,
+    fast=True,
+)  # fmt: skip
+def advance(x, r, p, q, length, begin, end):  # type: ignore[no-untyped-def]
     """``x += length p`` and ``r -= length q``, column by column."""
-    for i in range(x.shape[0]):
-        for m in range(x.shape[1]):
-            x[i, m] += length[m] * p[i, m]
-            r[i, m] -= length[m] * q[i, m]
+    if x.shape[1] == 1:
+        step = length[0]
+        for i in range(begin, end):
+            x[i, 0] += step * p[i, 0]
+            r[i, 0] -= step * q[i, 0]
+    else:
+        for i in range(begin, end):
+            for m in range(x.shape[1]):
+                x[i, m] += length[m] * p[i, m]
+                r[i, m] -= length[m] * q[i, m]
 
 
-@compiled(write("float64", 2), read("float64", 2), read("float64", 1))
-def redirect(p, z, weight):  # type: ignore[no-untyped-def]
+@compiled(write("float64", 2), read("float64", 2), read("float64", 1), *_RANGE, fast=True)
+def redirect(p, z, weight, begin, end):  # type: ignore[no-untyped-def]
     """``p = z + weight p``, column by column."""
-    for i in range(p.shape[0]):
-        for m in range(p.shape[1]):
-            p[i, m] = z[i, m] + weight[m] * p[i, m]
+    if p.shape[1] == 1:
+        factor = weight[0]
+        for i in range(begin, end):
+            p[i, 0] = z[i, 0] + factor * p[i, 0]
+    else:
+        for i in range(begin, end):
+            for m in range(p.shape[1]):
+                p[i, m] = z[i, m] + weight[m] * p[i, m]
 
 
 @compiled(read("float64", 2), read("float64", 2), write("float64", 2))

@@ -150,7 +150,7 @@ class MeshProblem(HoldsSolver):
     def _unknowns(self) -> Unknowns:
         """What the solver may know of the unknowns."""
         space = self._residual.space
-        return Unknowns(self._name_of, space.n_components if space.nodal else 1, self._mesh.dim)
+        return Unknowns(self._name_of, space.n_components, self._mesh.dim) if space.nodal else Unknowns(self._name_of)
 
     def _name_of(self, unknown: int) -> str:
         """Location and component of an unknown."""

@@ -12,16 +12,13 @@ from femadj.solvers.live import LiveSolver, LiveSymbolic, Rung
 from femadj.solvers.matrix import Structure
 from femadj.solvers.preconditioner import Approximation
 
-LAGGED_FROM = 20_000
-"""Unknowns in three dimensions from which a factor serves several designs."""
+MULTIGRID_FROM = 15_000
+"""Unknowns in three dimensions from which multigrid is tried first."""
 
-MULTIGRID_FROM: Mapping[str, int] = MappingProxyType({"pardiso": 150_000})
-"""Unknowns in three dimensions from which multigrid is tried first, by the solver that makes factors."""
+FACTORS_LAST = 30_000
+"""Unknowns in any dimension from which it is where the only factors are those of a slow solver."""
 
-MULTIGRID_FROM_ELSE = 10_000
-"""The same for slower solvers."""
-
-_FACTOR, _CYCLES = 25, 80  # iterations of a fresh float32 factor, and of fresh multigrid, above which they do not serve
+_FACTOR, _CYCLES = 25, 60  # iterations of a fresh float32 factor, and of fresh multigrid, above which they do not serve
 
 
 def refined(exact: Solver) -> LiveSolver:
@@ -68,16 +65,16 @@ ITERATED: Mapping[str, Callable[[Solver], LiveSolver]] = MappingProxyType(
 def chosen(structure: Structure, exact: Solver) -> LiveSolver:
     """What solves fastest on a structure; ``docs/performance.md`` has the measurements.
 
-    In three dimensions, for positive definite matrices: a factor that serves design after design where there are many
-    unknowns, multigrid where there are very many, and earlier where factors take long. Else a factor for every matrix:
-    in the plane it costs no more than some iterations.
+    Multigrid for positive definite matrices of many unknowns in three dimensions, of the fields with values at mesh
+    nodes that it is made for, and in the plane where factors take long. Where it does not converge well, it is followed
+    by a factor in single precision, then in double. Else a factor for every matrix: in the plane, and for few unknowns,
+    it costs no more than some iterations.
     """
-    unknowns, n = structure.unknowns, structure.n
-    if structure.kind != "spd" or unknowns.dim != 3:
+    dim, n = structure.unknowns.dim, structure.n
+    least = MULTIGRID_FROM if dim == 3 else FACTORS_LAST
+    if structure.kind != "spd" or dim is None or n < least or (dim != 3 and exact.name == "pardiso"):
         return LiveSolver(exact)
-    if n >= MULTIGRID_FROM.get(exact.name, MULTIGRID_FROM_ELSE):
-        return multigrid(exact)
-    return lagged(exact) if n >= LAGGED_FROM else LiveSolver(exact)
+    return multigrid(exact)
 
 
 class AutoSolver(LiveSolver):

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg as sla
 import scipy.sparse as sp
 
 from femadj.base.arrays import FloatArray
+from femadj.base.blas import one_thread
 from femadj.errors import ApproximationError
 from femadj.kernels import coarsening, multigrid
 from femadj.solvers.team import Team
@@ -291,11 +293,15 @@ def _dense_inverse(matrix: Blocks, team: Team) -> Blocks:
     b, n = matrix.shape[0], matrix.n
     whole = sp.bsr_array((matrix.values.reshape(-1, b, b), matrix.columns, matrix.start), shape=(n * b, n * b))
     dense = whole.toarray().astype(float)
-    values, vectors = np.linalg.eigh(0.5 * (dense + dense.T))
-    if not np.isfinite(values).all() or values[-1] <= 0.0:
-        raise ApproximationError("the matrix of the coarsest level is not positive definite")
-    kept = values > _LEAST_EIGENVALUE * values[-1]
-    inverse = -(vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    if not np.isfinite(dense).all():
+        raise ApproximationError("the matrix of the coarsest level is not finite")
+    with one_thread():
+        values, vectors = sla.eigh(0.5 * (dense + dense.T))
+        if values[-1] <= 0.0:
+            raise ApproximationError("the matrix of the coarsest level is not positive definite")
+        roots = vectors[:, values > _LEAST_EIGENVALUE * values[-1]]
+        roots /= np.sqrt(values[len(values) - roots.shape[1] :])
+        inverse = sla.blas.dgemm(-1.0, roots, roots, trans_b=True)
     blocks = np.ascontiguousarray(inverse.reshape(n, b, n, b).swapaxes(1, 2), np.float32).ravel()
     start, columns = n * np.arange(n + 1), np.tile(np.arange(n, dtype=np.int32), n)
     return Blocks.of(start, columns, blocks, (b, b), team)

@@ -11,11 +11,14 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray, inner
 from femadj.errors import ApproximationError
 from femadj.kernels import rows
+from femadj.solvers.team import Team
 
 Operator = Callable[[FloatArray], FloatArray]
 """A linear map of blocks (n, k), one vector a column."""
 
 _LAST_GAIN = 10.0  # the last step of conjugate gradients may have been this many tolerances long
+_PATIENCE, _SLACK = 20, 100.0  # iterations before it is asked whether all will do; errors above those on the way
+_FEW = 50_000  # unknowns below which threads cost more than they bring
 _RESTARTS = 3
 _STAGNATION = 0.1
 
@@ -37,10 +40,28 @@ class Iterations(NamedTuple):
     errors: FloatArray
 
 
-def _inner(x: FloatArray, y: FloatArray) -> FloatArray:
-    totals = np.empty(x.shape[1])
-    rows.inner(x, y, totals)
-    return totals
+class _Vectors:
+    """Operations on blocks ``(n, k)``, in shares of rows."""
+
+    def __init__(self, n: int, team: Team) -> None:
+        chunks = -(-n // rows.CHUNK)
+        self._team = team
+        self._chunks = team.shares(np.arange(chunks + 1)) if n > _FEW else np.array([0, chunks])
+        self._cuts = np.minimum(self._chunks * rows.CHUNK, n)
+
+    def inner(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Inner products of the columns, (k,)."""
+        sums = np.empty((self._chunks[-1], x.shape[1]))
+        self._team(rows.inner, self._chunks, x, y, sums)
+        return np.asarray(sums.sum(axis=0))
+
+    def advance(self, x: FloatArray, r: FloatArray, p: FloatArray, q: FloatArray, length: FloatArray) -> None:
+        """``x += length p`` and ``r -= length q``."""
+        self._team(rows.advance, self._cuts, x, r, p, q, length)
+
+    def redirect(self, p: FloatArray, z: FloatArray, weight: FloatArray) -> None:
+        """``p = z + weight p``."""
+        self._team(rows.redirect, self._cuts, p, z, weight)
 
 
 def columns_inner(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -58,6 +79,7 @@ def conjugate_gradients(
     *,
     tolerance: float,
     most: int,
+    team: Team | None = None,
 ) -> Iterations:
     """Solve ``A x = b`` for symmetric positive definite A and all columns of ``b`` (n, k) at once.
 
@@ -75,17 +97,21 @@ def conjugate_gradients(
     tolerance : float
     most : int
         Iterations that are allowed.
+    team : Team, optional
+        Threads of the vector operations; the calling one when left out.
 
     Raises
     ------
     ApproximationError
-        When the matrix or the preconditioner shows that it is not positive definite, and after too many iterations.
+        When the matrix or the preconditioner shows that it is not positive definite, after too many iterations, and
+        as soon as errors fall too slowly for those that are allowed.
     """
+    vectors = _Vectors(len(b), Team(1) if team is None else team)
     x = np.zeros_like(b) if start is None else start.copy()
     r = b.copy() if start is None else b - product(x)
     z = precondition(r)
-    p, rz = z.copy(), _inner(r, z)
-    energy = np.abs(_inner(x, b)) if start is not None else np.zeros(b.shape[1])
+    p, rz = z.copy(), vectors.inner(r, z)
+    energy = np.abs(vectors.inner(x, b)) if start is not None else np.zeros(b.shape[1])
     counts = np.zeros(b.shape[1], np.int64)
     gain = np.full(b.shape[1], np.inf if start is None else 0.0)
     for step in range(most + 1):
@@ -96,22 +122,24 @@ def conjugate_gradients(
         going = (rz > 0.0) & ((error > tolerance) | (gain > (_LAST_GAIN * tolerance) ** 2 * total))
         if not going.any():
             return Iterations(x, counts, error)
-        if step == most:
+        if step == most or (step >= _PATIENCE and error.max() > _SLACK * tolerance ** (step / most)):
             break
         q = product(p)
-        curvature = _inner(p, q)
+        curvature = vectors.inner(p, q)
         if not (curvature[going] > 0.0).all():
             raise ApproximationError("the matrix is not positive definite along a direction")
         length = np.where(going, rz / np.where(going, curvature, 1.0), 0.0)
-        rows.advance(x, r, p, q, length)
+        vectors.advance(x, r, p, q, length)
         gain = np.where(going, length * rz, gain)
         energy += np.where(going, gain, 0.0)
         counts[going] += 1
         z = precondition(r)
-        new = _inner(r, z)
-        rows.redirect(p, z, np.where(going, new / np.where(going, rz, 1.0), 0.0))
+        new = vectors.inner(r, z)
+        vectors.redirect(p, z, np.where(going, new / np.where(going, rz, 1.0), 0.0))
         rz = np.where(going, new, rz)
-    raise ApproximationError(f"{most} iterations leave an error of {error.max():.1e} in the energy norm")
+    raise ApproximationError(
+        f"{step} iterations leave an error of {error.max():.1e} in the energy norm, more than {most} may take"
+    )
 
 
 def gmres(

@@ -329,6 +329,7 @@ class LiveInverse:
                 start,
                 tolerance=tolerance or self.tolerance,
                 most=most,
+                team=blocks.team,
             )
         other = transposed and not structure.upper
         scales = (matrix.columns, matrix.rows) if other else (matrix.rows, matrix.columns)

@@ -16,6 +16,9 @@ Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 
+_WIDTHS = (8, 4, 2, 1)  # columns that a pass over the matrix takes
+
+
 class BlockRows(NamedTuple):
     """A matrix.
 
@@ -45,20 +48,16 @@ class BlockRows(NamedTuple):
 
     def times(self, x: FloatArray, *, transposed: bool = False) -> FloatArray:
         """``A x`` or ``A^T x`` for ``x`` (n, k), one vector a column, C-contiguous."""
-        y = np.zeros_like(x)
+        y = np.zeros(x.shape)
         if transposed:
             rows.transposed_times(self.start, self.columns, self.blocks, x, y)
             return y
-        k = x.shape[1]
-        whole = k - k % 4
-        for first in range(0, whole, 4):
-            four = np.empty((len(x), 4))
-            self.team(rows.times_four, self.cuts, *self[:3], np.ascontiguousarray(x[:, first : first + 4]), four)
-            y[:, first : first + 4] = four
-        for m in range(whole, k):
-            one = np.empty(len(x))
-            self.team(rows.times_vector, self.cuts, *self[:3], np.ascontiguousarray(x[:, m]), one)
-            y[:, m] = one
+        b, k, first = self.blocks.shape[1], x.shape[1], 0
+        while first < k:
+            width = next(w for w in _WIDTHS if w <= k - first)
+            arguments = self.start, self.columns, self.blocks.ravel(), x.ravel(), k, first, y.ravel()
+            self.team(rows.times(b, b, width), self.cuts, *arguments)
+            first += width
         return y
 
 

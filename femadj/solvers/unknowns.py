@@ -17,7 +17,7 @@ class Unknowns:
     components : int
         Unknowns at a node: unknown ``node * components + component``. One where there are no nodes.
     dim : int or None
-        Dimension of the mesh they live on; None where there is none.
+        Dimension of the mesh at whose nodes they are; None where there is none, and for other unknowns.
     """
 
     name_of: Callable[[int], str] = "unknown {}".format

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -153,6 +154,20 @@ def test_columns_do_not_know_of_one_another(kind: str) -> None:
     assert np.array_equal(applied(c, many[:, 3:8].copy()), together[:, 3:8])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_with_the_matrix(kind: str) -> None:
+    matrix = system(kind)
+    pattern = matrix.structure.pattern
+    upper = sp.csr_array((matrix.values, pattern.indices, pattern.indptr))
+    whole = upper + sp.triu(upper, 1).T
+    x = vectors(pattern.n, 15, seed=11)
+    together = matrix.blocks.times(x)
+    assert np.abs(together - whole @ x).max() <= 1e-14 * np.abs(abs(whole) @ abs(x)).max()
+    for k in (0, 7, 8, 11, 12, 14):
+        assert np.array_equal(matrix.blocks.times(x[:, k : k + 1])[:, 0], together[:, k])
+    assert np.array_equal(in_threads(matrix, 3)[0].blocks.times(x), together)
+
+
 def in_threads(matrix: Matrix, threads: int) -> tuple[Matrix, Team]:
     team = Team(threads)
     rows = matrix.blocks
@@ -176,6 +191,15 @@ def test_threads_change_no_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
     for other in found[1:]:
         assert all(map(np.array_equal, found[0], other))
     assert np.array_equal(applied(cycle(kind), r), found[0][0])
+
+
+def test_several_callers_at_once() -> None:
+    c = cycle("elasticity 3", True)
+    blocks = [vectors(c.sizes[0], k, seed=k) for k in (1, 3, 1, 9, 1, 3)]
+    expected = [applied(c, r) for r in blocks]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda r: applied(c, r), blocks * 3))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected * 3, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["elasticity 3", "elasticity 2"])

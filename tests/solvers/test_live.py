@@ -98,6 +98,8 @@ def test_conjugate_gradients() -> None:
     assert (solve(b, guess).counts[:2] == 0).all()
     with pytest.raises(ApproximationError, match="5 iterations"):
         solve(b, most=5)
+    with pytest.raises(ApproximationError, match=r"20 iterations leave .* more than 25 may take"):
+        solve(b, most=25)
     with pytest.raises(ApproximationError, match="matrix is not positive"):
         conjugate_gradients(lambda p: shifted(12, 0.5) @ p, lambda r: r, b, tolerance=1e-12, most=100)
     with pytest.raises(ApproximationError, match="preconditioner is not positive"):
