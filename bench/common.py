@@ -8,7 +8,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -104,11 +104,11 @@ def may_choose(solver: str) -> tuple[str, ...]:
 def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) -> dict[str, float]:
     """Seconds of the phases of one design."""
     before = clock.seconds
-    start = perf_counter()
+    start, cpu = perf_counter(), process_time()
     solution = built.solve(points)
     primal = perf_counter()
     fa.value_and_gradient(solution, fa.FieldNorm())
-    done = perf_counter()
+    done, cpu = perf_counter(), process_time() - cpu
     spent = {name: value - before.get(name, 0.0) for name, value in clock.seconds.items()}
     known = solution.factor.statistics
     solution.factor.close()
@@ -122,6 +122,7 @@ def iterate(built: fa.LinearStatic, clock: Phases, points: np.ndarray | None) ->
         "primal": primal - start,
         "gradient": done - primal,
         "second_design": done - start,
+        "cpu": cpu,
         "factor_bytes": float(known.factor_bytes or 0),
         "iterations": float(known.iterations),
     }

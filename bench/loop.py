@@ -27,13 +27,15 @@ Columns of the table, in seconds unless they say otherwise:
                               component (gradients with ``--check``: first, second and last design)
     load                      mean load of the machine, itself included
 
-The JSON has seconds of every design, all values and what solvers tell about themselves.
+On busy cores threads that wait for each other spin, those of torch and MKL most of all: take ``--threads 1`` and look
+at ``cpu`` there. The JSON has seconds of every design, all values and what solvers tell about themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -64,6 +66,9 @@ from femadj.report.drawing import blank_figure, save_figure, write_words
 
 CASES = ("box20", "box28", "p2box12", "hex22", "sq512")
 COLOURS: Mapping[str, str] = {"femadj": "#1f5fa8", FACTORISED: "#50647c", "plain": "#c58a1b", "torch-fem": "#c0392b"}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What libraries take the number of threads from that are not told otherwise."""
+
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -186,7 +191,8 @@ def one_run(case: str, name: str, options: argparse.Namespace, gradients_to: Pat
         command += [] if value is None else [f"--{key}", str(value)]
     if gradients_to is not None:
         command += ["--gradients-to", str(gradients_to)]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    limits = {} if options.threads is None else dict.fromkeys(THREADS, str(options.threads))
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env={**os.environ, **limits})
     if done.returncode:
         raise SystemExit(f"{case}, {name}: the run ended with {done.returncode}")
     run: dict[str, Any] = json.loads(done.stdout)

@@ -17,7 +17,7 @@ Columns, in seconds unless they say otherwise:
     assembly, factor, solve   primal solve of a second design (median of --repeat designs, like what follows);
                               ``factor`` is whatever is made of the values of the matrix: a factor, a preconditioner
     evaluate, adjoint, contraction     gradient of the same design
-    design                    solution and gradient as seen from outside
+    design, cpu               solution and gradient as seen from outside; seconds of all cores together
     iterations                of both solves; 0 where they are those of a factor
     peak                      largest memory of the process, less that of the interpreter and its libraries [MB]; the
                               small problem, with what it compiles and loads, takes the first hundred
@@ -118,6 +118,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "analysis": round(analysis_seconds(built, first, median), 5),
         **{key: round(median[key], 5) for key in PHASES if key in median},
         "design": round(median["second_design"], 5),
+        "cpu": round(median["cpu"], 5),
         "iterations": median["iterations"],
         "first": round(first_call, 5),
         "peak_mb": round((peak_bytes() - base) / 1e6, 1),
@@ -198,7 +199,7 @@ def kind_of(run: Mapping[str, Any]) -> str:
 
 def table(runs: Runs) -> str:
     """The table."""
-    head = ["case", "unknowns", "solver", *PHASES, "design", "iterations", "power", "peak [MB]", "load"]
+    head = ["case", "unknowns", "solver", *PHASES, "design", "cpu", "iterations", "power", "peak [MB]", "load"]
     rows = []
     for before, run in zip([None, *runs], runs, strict=False):
         same = before is not None and kind_of(before) == kind_of(run)
@@ -207,7 +208,7 @@ def table(runs: Runs) -> str:
                 run["case"],
                 f"{run['unknowns']:,}",
                 run["solver"],
-                *(seconds_shown(run[phase]) for phase in (*PHASES, "design")),
+                *(seconds_shown(run[phase]) for phase in (*PHASES, "design", "cpu")),
                 f"{run['iterations']:.0f}",
                 f"{power(before, run, 'design'):.2f}" if before is not None and same else "-",
                 f"{run['peak_mb']:.0f}",
@@ -247,7 +248,7 @@ def plot(runs: Runs, path: Path) -> None:
     axes[0, 0].legend(fontsize=8)
     axes[0, 0].set_ylabel("seconds")
     axes[1, 0].set_ylabel("peak memory [MB]")
-    figure.subplots_adjust(left=0.09, right=0.98, top=0.87, bottom=0.07, hspace=0.08, wspace=0.06)
+    figure.subplots_adjust(left=0.09, right=0.98, top=0.87, bottom=0.07, hspace=0.08, wspace=0.1)
     save_figure(figure, path)
 
 
