@@ -472,7 +472,7 @@ def test_one_factorisation_for_all_responses_and_one_analysis_for_all_designs(ph
         assert problem.counts.analyses <= 4
     for solution, gradients in kept:  # which still work
         for g, again in zip(gradients, fa.values_and_gradients(solution, responses)[1], strict=True):
-            assert np.array_equal(again.points, g.points)
+            assert np.abs(again.points - g.points).max() <= 1e-10 * np.abs(g.points).max()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -29,7 +29,7 @@ def dynamic(cell: str) -> FemResidual:
     inertia = inertia_terms(found.space, MATERIAL, 2)
     return FemResidual(
         found.space, found.pattern, (*found.internal, *inertia), found.external, found.supports, found.constraints,
-        found.parameters, found.kind,
+        found.parameters, found.kind, found.null_modes,
     )  # fmt: skip
 
 

@@ -300,6 +300,8 @@ def _dense_inverse(matrix: Blocks, team: Team) -> Blocks:
         if values[-1] <= 0.0:
             raise ApproximationError("the matrix of the coarsest level is not positive definite")
         roots = vectors[:, values > _LEAST_EIGENVALUE * values[-1]]
+        if roots.shape[1] < np.count_nonzero(dense.diagonal()):  # dependent modes leave rows of zeros
+            raise ApproximationError("the matrix of the coarsest level is nearly singular")
         roots /= np.sqrt(values[len(values) - roots.shape[1] :])
         inverse = sla.blas.dgemm(-1.0, roots, roots, trans_b=True)
     blocks = np.ascontiguousarray(inverse.reshape(n, b, n, b).swapaxes(1, 2), np.float32).ravel()

@@ -35,7 +35,7 @@ from femadj.solvers.rows import BlockRows
 from femadj.solvers.statistics import FactorStatistics, PivotReport
 from femadj.solvers.structure import CsrPattern
 
-TOLERANCE = 1e-12
+TOLERANCE = 2e-13
 """Relative error of iterated solves of positive definite matrices, in the energy norm."""
 
 RESIDUAL = 1e-14

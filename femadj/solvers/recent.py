@@ -57,7 +57,10 @@ def projected(product: Operator, basis: FloatArray, b: FloatArray) -> FloatArray
     if not len(basis):
         return None
     q = np.ascontiguousarray(basis.T)
-    weights = np.linalg.solve(columns_inner(q, product(q)), columns_inner(q, b))
+    try:
+        weights = np.linalg.solve(columns_inner(q, product(q)), columns_inner(q, b))
+    except np.linalg.LinAlgError:  # scales are too far apart for the energies to be told from zero
+        return None
     guess = np.zeros_like(b)
     for k in range(b.shape[1]):
         for direction, weight in zip(basis, weights[:, k], strict=True):
