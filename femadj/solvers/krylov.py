@@ -129,8 +129,11 @@ def conjugate_gradients(
         if not (curvature[going] > 0.0).all():
             raise ApproximationError("the matrix is not positive definite along a direction")
         length = np.where(going, rz / np.where(going, curvature, 1.0), 0.0)
+        with np.errstate(over="ignore"):
+            gain = np.where(going, length * rz, gain)
+        if not np.isfinite(gain).all():
+            raise ApproximationError("the matrix is singular along a direction, but for rounding")
         vectors.advance(x, r, p, q, length)
-        gain = np.where(going, length * rz, gain)
         energy += np.where(going, gain, 0.0)
         counts[going] += 1
         z = precondition(r)

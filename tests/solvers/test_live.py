@@ -270,6 +270,24 @@ def test_only_double_precision_calls_a_matrix_singular_or_indefinite() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("unit", [1.0, 0.3])
+def test_a_small_part_that_is_held_nowhere_is_found_beside_a_large_one(name: str, unit: float) -> None:
+    """At the first design, and when it comes loose later; the load is none on it, so that there are solutions."""
+    large, free = laplacian(12, 3), sp.csr_array(free_chain(8) * unit)
+    held = free.tolil()
+    held[0, 0] *= 2.0
+    fixed, loose = (sp.csr_array(sp.block_diag([large, part])) for part in (sp.csr_array(held), free))
+    b = np.append(np.ones(12**3), np.zeros(8))
+    pattern, values = handed_over(loose, "spd")
+    with pytest.raises(SingularSystemError):
+        get_solver(name).analyse(pattern, "spd").factor(values).solve(b)
+    symbolic = get_solver(name).analyse(pattern, "spd")
+    np.testing.assert_allclose(fixed @ symbolic.factor(handed_over(fixed, "spd")[1]).solve(b), b, atol=1e-10)
+    with pytest.raises(SingularSystemError):
+        symbolic.factor(values).solve(b)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_large_conditions_are_left_to_double_precision(name: str) -> None:
     matrix = two_material_chain(3000, 1e6)
     pattern, values = handed_over(matrix, "spd")
