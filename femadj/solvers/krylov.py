@@ -131,7 +131,7 @@ def conjugate_gradients(
         length = np.where(going, rz / np.where(going, curvature, 1.0), 0.0)
         with np.errstate(over="ignore"):
             gain = np.where(going, length * rz, gain)
-        if not np.isfinite(gain).all():
+        if not np.isfinite(gain[going]).all():
             raise ApproximationError("the matrix is singular along a direction, but for rounding")
         vectors.advance(x, r, p, q, length)
         energy += np.where(going, gain, 0.0)
