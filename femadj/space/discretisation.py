@@ -219,5 +219,5 @@ class Discretisation:
             owner=self.owner,
             parts=parts,
             first_cell=start,
-            specialised=is_large(len(cell)),
+            specialised=is_large(len(cell), nodes.shape[1]),
         )

@@ -496,7 +496,7 @@ class ElementSpace(Discretisation):
             owner=np.zeros(self.mesh.n_nodes, dtype=np.int32),
             parts=(items,),
             first_cell=0,
-            specialised=is_large(len(cells)),
+            specialised=is_large(len(cells), self.rows.shape[1]),
         )
         return Side(domain, self.parts, tuple(self._functions(part, xi) for part in self.parts))
 

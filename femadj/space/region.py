@@ -26,10 +26,13 @@ SPECIALISED_ENTITIES = 1_500
 """Domains with at least this many entities get kernels compiled for their sizes, which are two to six times as fast;
 below, a pass takes a fraction of a millisecond either way."""
 
+FEW_NODES, MORE = 4, 3
+"""Of cells with more nodes it takes so many times as many: compiling takes longer for them."""
 
-def is_large(n: int) -> bool:
-    """Whether kernels are compiled for the sizes of a region of so many entities."""
-    return n >= SPECIALISED_ENTITIES
+
+def is_large(n: int, n_nodes: int) -> bool:
+    """Whether kernels are compiled for the sizes of a region of so many entities, of cells with so many nodes."""
+    return n >= SPECIALISED_ENTITIES * (1 if n_nodes <= FEW_NODES else MORE)
 
 
 @dataclass(frozen=True, eq=False)
