@@ -23,7 +23,7 @@ class Counts:
     analyses : int
         Symbolic analyses.
     factorisations : int
-        Numeric factorisations.
+        Numeric factorisations, in any precision, and set-ups of multigrid, which take their place.
     """
 
     analyses: int
