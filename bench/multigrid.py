@@ -118,11 +118,13 @@ def measure(name: str, trouble: Trouble, repeat: int, threads: int | None) -> di
     """Run one case."""
     matrix = matrix_of(warm_up_of(name), trouble, threads)
     for columns in (1, 10):
-        SmoothedAggregation().make(matrix).apply(np.ones((matrix.structure.n, columns)), transposed=False)
+        SmoothedAggregation(matrix.structure).make(matrix).apply(
+            np.ones((matrix.structure.n, columns)), transposed=False
+        )
         matrix.blocks.times(np.ones((matrix.structure.n, columns)))
     matrix = matrix_of(mesh_of(name), trouble, threads)
     times = matrix.blocks.times
-    cycle, setup, setup_cpu = timed(lambda: SmoothedAggregation().make(matrix), repeat)
+    cycle, setup, setup_cpu = timed(lambda: SmoothedAggregation(matrix.structure).make(matrix), repeat)
     components = matrix.structure.unknowns.components
     load = np.zeros((matrix.structure.n, 1))
     load[components - 1 :: components] = -1.0  # on the last component, as good as a body force

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError, SolverMemoryError
 from femadj.kernels import coarsening, multigrid
-from femadj.solvers.coarsening import Blocks, Hierarchy, Level, SingleArray, coarsened
-from femadj.solvers.matrix import Matrix
+from femadj.solvers.coarsening import Blocks, Hierarchy, Level, SingleArray, coarsened, take_buffers
+from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.rows import BlockRows
 from femadj.solvers.team import Team
 
@@ -31,7 +31,11 @@ WIDTHS = (1, 8, 16)
 
 
 class SmoothedAggregation:
-    """Makes multigrid cycles for symmetric positive definite matrices; nothing is kept between them."""
+    """Makes multigrid cycles for symmetric positive definite matrices on a structure; nothing is kept between them."""
+
+    def __init__(self, structure: Structure) -> None:
+        _ = structure.layout
+        take_buffers()
 
     def make(self, matrix: Matrix) -> AggregationCycle:
         """The cycle for a matrix.

@@ -53,7 +53,7 @@ def multigrid(exact: Solver) -> LiveSolver:
 
 
 def _aggregated(structure: Structure, threads: int | None) -> Approximation:
-    return SmoothedAggregation()
+    return SmoothedAggregation(structure)
 
 
 ITERATED: Mapping[str, Callable[[Solver], LiveSolver]] = MappingProxyType(

@@ -288,6 +288,13 @@ def _transposed(a: Blocks, n_columns: int, team: Team) -> Blocks:
     return Blocks.of(start, columns, values, a.shape[::-1], team)
 
 
+def take_buffers() -> None:
+    """Have SciPy's BLAS take its memory now: an OpenBLAS that finds none later waits for it without end."""
+    with one_thread():
+        _, vectors = sla.eigh(np.eye(COARSEST))
+        sla.blas.dgemm(1.0, vectors, vectors, trans_b=True)
+
+
 def _dense_inverse(matrix: Blocks, team: Team) -> Blocks:
     """The negative inverse, zero along vectors that the matrix maps to nearly nothing (modes that depend on others)."""
     b, n = matrix.shape[0], matrix.n

@@ -182,6 +182,7 @@ class LiveInverse:
         self._recent = Recent()
         self._soft: FloatArray | None = None
         self._filled: Callable[[], Matrix | None] = lambda: None
+        self._analyse()
 
     # ------------------------------------------------------------------ what is live
     @property
@@ -221,16 +222,24 @@ class LiveInverse:
                 self._next_rung(1)
 
     def _make(self, matrix: Matrix) -> None:
-        if self._rungs:
-            if self._approximation is None:
-                self._approximation = self._rungs[0].of(self._structure, self._threads)
-            self._current = self._approximation.make(matrix)
+        approximation = self._analyse()
+        if approximation is not None:
+            self._current = approximation.make(matrix)
         else:
             exact = self.exactly.make(matrix)
             self._current, self._factor = exact, exact.factor
         self._of = weakref.ref(matrix)
         self.made += 1
         self._age, self._debt, self._least = 0, 0.0, 0
+
+    def _analyse(self) -> Approximation | None:
+        """The structure as the way that is tried next wants it; None where that is a factor in double precision."""
+        if not self._rungs:
+            _ = self.exactly
+            return None
+        if self._approximation is None:
+            self._approximation = self._rungs[0].of(self._structure, self._threads)
+        return self._approximation
 
     @property
     def exactly(self) -> Exact:
