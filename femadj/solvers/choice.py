@@ -8,7 +8,8 @@ from types import MappingProxyType
 from femadj.errors import SolverUnavailableError
 from femadj.solvers.aggregation import SmoothedAggregation
 from femadj.solvers.base import Solver
-from femadj.solvers.live import LiveSolver, LiveSymbolic, Rung
+from femadj.solvers.inverse import Rung
+from femadj.solvers.live import LiveSolver, LiveSymbolic
 from femadj.solvers.matrix import Structure
 from femadj.solvers.preconditioner import Approximation
 

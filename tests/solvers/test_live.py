@@ -19,8 +19,9 @@ from femadj.errors import (
     SolverUnavailableError,
 )
 from femadj.solvers import ITERATED, LiveSolver, available_solvers, get_solver, linear_solver
+from femadj.solvers.inverse import Rung
 from femadj.solvers.krylov import conjugate_gradients, gmres
-from femadj.solvers.live import LiveSymbolic, Rung
+from femadj.solvers.live import LiveSymbolic
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.recent import projected
 from femadj.solvers.rows import BlockLayout
