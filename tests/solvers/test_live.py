@@ -245,6 +245,29 @@ def test_what_does_not_serve_is_followed_by_a_factor() -> None:
     assert log.count("made") == 2
 
 
+def test_a_preconditioner_that_does_not_see_all_is_found_out_by_backward_errors() -> None:
+    """Iterations converge in its half of the space; a factor in double precision takes over."""
+
+    class Blind(scripted([])):  # type: ignore[misc]
+        def make(self, matrix: Matrix) -> Scripted:
+            made = super().make(matrix)
+            whole = made.apply
+
+            def half(r: np.ndarray, *, transposed: bool) -> np.ndarray:
+                seen = np.arange(len(r))[:, None] < len(r) // 2
+                return np.where(seen, whole(np.where(seen, r, 0.0), transposed=transposed), 0.0)
+
+            made.apply = half  # type: ignore[method-assign]
+            return made
+
+    matrix, b = laplacian(24), vectors(576)
+    symbolic = analysed(matrix, Rung(Blind, 300))
+    factor = symbolic.factor(handed_over(matrix, "spd")[1])
+    np.testing.assert_allclose(matrix @ factor.solve(b), b, atol=1e-10)
+    assert factor.statistics.preconditioner is None
+    assert symbolic.factorisations == 2
+
+
 def test_only_double_precision_calls_a_matrix_singular_or_indefinite() -> None:
     chain = free_chain(2000)
     for name in NAMES:
