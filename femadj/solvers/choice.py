@@ -81,8 +81,5 @@ def chosen(structure: Structure, exact: Solver) -> LiveSolver:
 class AutoSolver(LiveSolver):
     """Chooses for each structure, see :func:`chosen`."""
 
-    def __init__(self, exact: Solver) -> None:
-        super().__init__(exact)
-
     def _analyse(self, structure: Structure, threads: int | None) -> LiveSymbolic:
         return LiveSymbolic(chosen(structure, self.exact), structure, threads)

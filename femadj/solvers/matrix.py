@@ -12,7 +12,7 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.errors import SingularSystemError, SolverError
 from femadj.kernels import sparse
-from femadj.solvers.rows import BlockLayout, BlockRows
+from femadj.solvers.rows import BlockLayout, BlockRows, both_triangles
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
@@ -75,14 +75,9 @@ class Structure:
     @cached_property
     def whole(self) -> tuple[Structure, npt.NDArray[np.int64]]:
         """The structure of a symmetric matrix with both triangles, and the slot in the upper one of each entry."""
-        rows, columns = self.rows(), self.indices
-        above = np.flatnonzero(rows != columns)
-        row, column = np.concatenate([rows, columns[above]]), np.concatenate([columns, rows[above]])
-        order = np.lexsort((column, row))
-        indptr = np.zeros(self.n + 1, np.int64)
-        np.cumsum(np.bincount(row, minlength=self.n), out=indptr[1:])
-        slots = np.concatenate([np.arange(len(columns)), above])[order]
-        return Structure(CsrPattern(indptr, column[order], "full"), "general"), slots
+        indptr, columns, position = both_triangles(self.indptr, self.indices)
+        pattern = CsrPattern(indptr, columns, "full")
+        return Structure(pattern, "general"), self.indptr[np.minimum(pattern.rows, columns)] + position
 
 
 def _check_compressed_rows(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], *, upper: bool) -> None:

@@ -77,16 +77,9 @@ def nested_dissection(structure: Structure) -> npt.NDArray[np.integer]:
 
 def arranged(structure: Structure, order: npt.NDArray[np.integer] | None) -> Arrangement:
     """Entries of the whole matrix with its equations in this order."""
-    n, rows, columns = structure.n, structure.rows(), structure.indices
+    full, slots = structure.whole if structure.upper else (structure, np.arange(len(structure.indices)))
+    whole = sp.csr_array((slots, full.indices, full.indptr), shape=(structure.n, structure.n))
     if order is not None:
-        place = np.empty(n, np.int32)
-        place[order] = np.arange(n, dtype=np.int32)
-        rows, columns = place[rows], place[columns]
-    slots = np.arange(len(rows))
-    if structure.upper:
-        above = np.flatnonzero(rows != columns)
-        rows, columns = np.concatenate([rows, columns[above]]), np.concatenate([columns, rows[above]])
-        slots = np.concatenate([slots, above])
-    whole = sp.coo_array((slots, (rows, columns)), shape=(n, n)).tocsr()
-    whole.sort_indices()
+        whole = whole[order][:, order]
+        whole.sort_indices()
     return Arrangement(order, whole.indptr.astype(np.int32), whole.indices.astype(np.int32), whole.data)

@@ -84,12 +84,7 @@ class BlockLayout:
         columns = pattern.indices[first[row] + b * (np.arange(start[-1]) - start[row])] // np.int32(b)
         self._position: Int32Array | None = None
         if upper:
-            above = columns != row
-            count = lengths + np.bincount(columns[above], minlength=len(lengths))
-            whole = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-            full, position = np.empty(whole[-1], np.int32), np.empty(whole[-1], np.int32)
-            rows.whole(start, np.ascontiguousarray(columns, np.int32), whole[:-1].copy(), full, position)
-            start, columns, self._position = whole, full, position
+            start, columns, self._position = both_triangles(start, np.ascontiguousarray(columns, np.int32))
         self.start, self.columns = start, np.ascontiguousarray(columns, np.int32)
         self.cuts = self.team.shares(start)
         self._indptr = np.ascontiguousarray(pattern.indptr, np.int64)
@@ -104,6 +99,16 @@ class BlockLayout:
             where = (self.start, self.columns, self._position, self._indptr)
             self.team(rows.spread, self.cuts, *where, values, blocks)
         return BlockRows(self.start, self.columns, blocks, self.team, self.cuts)
+
+
+def both_triangles(start: Int64Array, columns: Int32Array) -> tuple[Int64Array, Int32Array, Int32Array]:
+    """Rows of a symmetric matrix from those of its upper triangle: starts, columns, and each place in its upper row."""
+    n = len(start) - 1
+    below = np.bincount(columns, minlength=n) - 1  # the diagonal is stored once
+    whole = np.concatenate([[0], np.cumsum(np.diff(start) + below)]).astype(np.int64)
+    full, position = np.empty(whole[-1], np.int32), np.empty(whole[-1], np.int32)
+    rows.whole(start, columns, whole[:-1].copy(), full, position)
+    return whole, full, position
 
 
 def _consists_of_blocks(pattern: CsrPattern, b: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from femadj.base.arrays import FloatArray
+from femadj.base.cores import available_threads
 from femadj.errors import FormError, ProblemError, meant
 from femadj.kernels.graph import bisect
 from femadj.mesh import Mesh
@@ -57,7 +57,7 @@ class Discretisation:
     def of(mesh: Mesh, n_components: int, threads: int | None = None, name: str = "u") -> Discretisation:
         """Discretise a mesh; ``threads`` defaults to all cores for large meshes and to one for small ones."""
         if threads is None:
-            threads = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
+            threads = available_threads()
             threads = threads if mesh.n_cells >= SERIAL_CELLS else 1
         n_parts = max(1, min(threads, mesh.n_nodes))
         owner = bisect(mesh.points, n_parts)
