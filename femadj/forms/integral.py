@@ -290,21 +290,12 @@ class IntegralAt:
         assert law is not None
         nc = self._parts[0].components
         (sides,) = self.term.laws
-        if self._whole:  # as below, without pieces
-            at = Quadrature(self.term.domain, self.points, self.parameters, sides=law.idx)
-            with strict_complex():
-                yield at.domain, law.kernel_data(at, self._kept_of_whole(sides), nc, slopes=slopes)
-            self._require_sound()
-            return
 
         def data(piece: _Piece) -> Tensor | Force:
             return law.kernel_data(piece.quadrature(sides), piece.kept(sides), nc, slopes=slopes)
 
-        for found_at, found in self._each(data):
-            yield found_at.domain, found
-
-    def _kept_of_whole(self, sides: Sides) -> Callable[[str, Callable[[], Any]], Any]:
-        return lambda name, compute: self._kept_by_piece(-1, (sides, name), compute)
+        for at, found in self._each(data, whole=self._whole):
+            yield at.domain, found
 
     # ------------------------------------------------------------------ at a fixed design
     def residual(self, u: FloatArray, into: FloatArray) -> float:
