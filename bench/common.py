@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter, process_time
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -166,3 +168,17 @@ def logarithmic(axes: Any, name: str, steps: Sequence[int] = (1, 2, 5)) -> None:
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def told(
+    runs: list[dict[str, Any]],
+    options: argparse.Namespace,
+    table: Callable[[list[dict[str, Any]]], str],
+    plot: Callable[[list[dict[str, Any]], Path], None],
+) -> None:
+    """Write, print and draw runs, as ``--json`` and ``--plot`` say."""
+    if options.json:
+        options.json.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs) + "\n]\n")
+    print(table(runs))
+    if options.plot:
+        plot(runs, options.plot)

@@ -57,6 +57,7 @@ from common import (
     mesh_of,
     peak_bytes,
     seconds_shown,
+    told,
     warm_up_of,
 )
 from rivals import FACTORISED, RIVALS, Settings
@@ -351,12 +352,7 @@ def main() -> int:
     if options.child:
         print(json.dumps(measure(options.cases[0], options.rivals[0], options, options.gradients_to)))
         return 0
-    runs = json.loads(options.read.read_text()) if options.read else run_all(options)
-    if options.json:
-        options.json.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs) + "\n]\n")
-    print(table(runs))
-    if options.plot:
-        plot(runs, options.plot)
+    told(json.loads(options.read.read_text()) if options.read else run_all(options), options, table, plot)
     return 0
 
 

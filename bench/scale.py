@@ -55,6 +55,7 @@ from common import (
     peak_bytes,
     problem,
     seconds_shown,
+    told,
     warm_up_of,
 )
 
@@ -275,12 +276,7 @@ def main() -> int:
     if options.child:
         print(json.dumps(attempt(options.child, options)))
         return 0
-    runs = json.loads(options.read.read_text()) if options.read else run_all(options)
-    if options.json:
-        options.json.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs) + "\n]\n")
-    print(table(runs))
-    if options.plot:
-        plot(runs, options.plot)
+    told(json.loads(options.read.read_text()) if options.read else run_all(options), options, table, plot)
     return 0
 
 

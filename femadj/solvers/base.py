@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from femadj.base.arguments import whole_number
 from femadj.base.arrays import FloatArray
 from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError
 from femadj.solvers.checks import as_float_array, non_finite
+from femadj.solvers.closing import Closing
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, MatrixKind, Structure
 from femadj.solvers.preconditioner import Approximation
@@ -138,8 +138,10 @@ def _check_threads(threads: int | None) -> None:
         whole_number(threads, 1, "the number of threads", SolverError)
 
 
-class Symbolic(ABC):
+class Symbolic(Closing):
     """An analysed structure: makes a factor from every new set of values.
+
+    Factors that are alive when it is closed keep what they need and stay usable.
 
     Attributes
     ----------
@@ -158,7 +160,6 @@ class Symbolic(ABC):
     def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
         self._structure = structure
         self.tolerances = tolerances
-        self._closed = False
 
     @property
     def pattern(self) -> CsrPattern:
@@ -252,21 +253,3 @@ class Symbolic(ABC):
     @abstractmethod
     def _factor(self, matrix: Matrix) -> Factor:
         """Factorise a checked matrix: its :meth:`~Matrix.equilibrated` values."""
-
-    def close(self) -> None:
-        """Give up the analysis. Factors that are alive keep what they need and stay usable."""
-        if not self._closed:
-            self._closed = True
-            self._free()
-
-    @abstractmethod
-    def _free(self) -> None:
-        """Drop the native resources, called once."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -8,10 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import IllConditionedError, IllConditionedWarning, ResidualError, SolverError
 from femadj.solvers.checks import as_float_array, non_finite, singular_system
+from femadj.solvers.closing import Closing
 from femadj.solvers.condition import largest
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Judgement, Matrix, Structure
 from femadj.solvers.statistics import FORWARD_WARNING, SMALL_PIVOT, FactorStatistics, PivotReport, Tolerances, Verdict
@@ -42,14 +41,16 @@ _HIDDEN = 1e-2  # condition times size of replaced pivots above which they may h
 _ROUGH = 1e-10  # backward error of refined solves above which a factor is not that of the matrix
 
 
-class Factor(HoldsSolver, ABC):
-    """A factorised matrix. Owns its native memory, which is freed by :meth:`close` or when it is dropped."""
+class Factor(HoldsSolver, Closing):
+    """A factorised matrix. Owns its native memory, which is freed by :meth:`close` or when it is dropped.
+
+    Solves raise SolverError once it is closed.
+    """
 
     def __init__(self, matrix: Matrix, report: PivotReport, tolerances: Tolerances) -> None:
         self._matrix = matrix
         self._report = report
         self.tolerances = tolerances
-        self._closed = False
         self._counting = threading.Lock()
         self._solves = self._refinements = self._extra = 0
         self._relative_residual: float | None = None
@@ -140,22 +141,8 @@ class Factor(HoldsSolver, ABC):
         """True once the native memory has been given back."""
         return self._closed
 
-    def close(self) -> None:
-        """Free the native memory now. Solves raise SolverError from here on."""
-        if not self._closed:
-            self._closed = True
-            self._free()
-
     def give_way(self) -> None:
         """Close for the next factor on the same analysis, to which native memory may be left."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         self.close()
 
     # ---------------------------------------------------------------------------- what a back end provides
@@ -166,10 +153,6 @@ class Factor(HoldsSolver, ABC):
 
         One right-hand side per row; returns a new block like it.
         """
-
-    @abstractmethod
-    def _free(self) -> None:
-        """Free the native memory, called once."""
 
     # ------------------------------------------------------------------------------------- shared behaviour
 
