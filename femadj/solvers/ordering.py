@@ -56,14 +56,11 @@ def nested_dissection(structure: Structure) -> npt.NDArray[np.integer]:
     """
     import pymetis
 
-    components, n = structure.unknowns.components, structure.n
-    if n % components:
-        components = 1
-    nodes = n // components
-    there, start = np.ones(len(structure.indices), np.bool_), structure.indptr[::components].copy()
-    graph = sp.csr_array((there, structure.indices // components, start), shape=(nodes, nodes))
-    graph.sum_duplicates()  # in place
-    graph = sp.csr_array(graph + graph.T)
+    layout = structure.layout
+    components, nodes = layout.components, len(layout.start) - 1
+    graph = sp.csr_array((np.ones(len(layout.columns), np.bool_), layout.columns, layout.start), shape=(nodes, nodes))
+    if not structure.upper:
+        graph = sp.csr_array(graph + graph.T)
     rows = np.repeat(np.arange(nodes), np.diff(graph.indptr))
     off = graph.indices != rows
     wanted = pymetis.zero_copy_dtype()
