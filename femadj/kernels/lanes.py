@@ -28,6 +28,11 @@ class Lanes(types.Type):
         self.rows, self.width, self.wide = rows, width, wide
         super().__init__(f"Lanes({rows}, {width}, {wide})")
 
+    @property
+    def zero(self) -> Any:
+        """A vector of zeros."""
+        return ir.Constant(_vector(self.width, self.wide), 0.0 if self.width == 1 else [0.0] * self.width)
+
 
 def _number(wide: bool) -> Any:
     return ir.DoubleType() if wide else ir.FloatType()
@@ -155,15 +160,9 @@ def _difference(b: _Builder, lanes: list[Any], address: Any, column: list[Any], 
     return lanes
 
 
-@cache
-def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[str, Callable[..., Any]]:
-    """The functions above for blocks of ``rows`` times ``columns``, and vectors of ``width`` columns.
-
-    ``wide``: lanes of float64; arrays of float32 may be loaded and stored. Else lanes and arrays are float32.
-    """
-    own = Lanes(rows, width, wide)
-    zero = ir.Constant(_vector(width, wide), 0.0 if width == 1 else [0.0] * width)
-    number = types.float64 if wide else types.float32
+def _moves(own: Lanes) -> list[Any]:
+    """What loads and stores lanes, and makes them."""
+    rows, width, zero = own.rows, own.width, own.zero
 
     @intrinsic
     def load(_, array, i):  # type: ignore[no-untyped-def]
@@ -184,6 +183,32 @@ def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[st
             return context.get_dummy_value()
 
         return types.void(array, types.int64, own), lower
+
+    @intrinsic
+    def nothing(_):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            return _Builder(context, builder, own).packed([zero] * rows)
+
+        return own(), lower
+
+    @intrinsic
+    def put(_, array, i, stride, first, lanes):  # type: ignore[no-untyped-def]
+        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            b = _Builder(context, builder, own)
+            places = b.columns(array, values[0], values[1], values[2], values[3], rows)
+            for at, vector in zip(places, b.rows(values[4], rows), strict=True):
+                b.store(vector, at, 0)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64, own), lower
+
+    return [load, store, nothing, put]
+
+
+def _products(own: Lanes, columns: int) -> list[Any]:
+    """What multiplies lanes with blocks of so many columns, or with numbers."""
+    rows, width, zero = own.rows, own.width, own.zero
+    number = types.float64 if own.wide else types.float32
 
     @intrinsic
     def product(_, matrix, k, array, j, lanes):  # type: ignore[no-untyped-def]
@@ -209,24 +234,6 @@ def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[st
         return own(matrix, types.int64, array, types.int64, types.int64, types.int64, own), lower
 
     @intrinsic
-    def nothing(_):  # type: ignore[no-untyped-def]
-        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            return _Builder(context, builder, own).packed([zero] * rows)
-
-        return own(), lower
-
-    @intrinsic
-    def put(_, array, i, stride, first, lanes):  # type: ignore[no-untyped-def]
-        def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            b = _Builder(context, builder, own)
-            places = b.columns(array, values[0], values[1], values[2], values[3], rows)
-            for at, vector in zip(places, b.rows(values[4], rows), strict=True):
-                b.store(vector, at, 0)
-            return context.get_dummy_value()
-
-        return types.void(array, types.int64, types.int64, types.int64, own), lower
-
-    @intrinsic
     def solved(_, matrix, i, lanes):  # type: ignore[no-untyped-def]
         def lower(context, builder, signature, values):  # type: ignore[no-untyped-def]
             b = _Builder(context, builder, own)
@@ -244,8 +251,17 @@ def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[st
 
         return own(number, own, number, own), lower
 
-    made: list[Any] = [load, store, product, added, nothing, put, solved, combined]
-    return {function.__name__: function for function in made}
+    return [product, added, solved, combined]
+
+
+@cache
+def lanes_of(rows: int, columns: int, width: int, wide: bool = False) -> dict[str, Callable[..., Any]]:
+    """The functions above for blocks of ``rows`` times ``columns``, and vectors of ``width`` columns.
+
+    ``wide``: lanes of float64; arrays of float32 may be loaded and stored. Else lanes and arrays are float32.
+    """
+    own = Lanes(rows, width, wide)
+    return {function.__name__: function for function in (*_moves(own), *_products(own, columns))}
 
 
 def blocked(*arguments: Any, wide: bool = False) -> Callable[[Callable[..., Any]], Callable[[int, int, int], Kernel]]:
