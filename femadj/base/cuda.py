@@ -1,0 +1,124 @@
+"""Arrays on a CUDA device, as solvers and kernels there take them, made by CuPy."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.errors import SolverUnavailableError
+
+HostArray = npt.NDArray[Any]
+
+
+class DeviceMemory(NamedTuple):
+    """Of the whole device [bytes]."""
+
+    free: int
+    total: int
+
+
+class DeviceArrays(Protocol):
+    """Where arrays on a device come from. They are C-contiguous, and callers read nothing but their shape and type;
+    tests stand in for it with arrays on the host that refuse everything else.
+    """
+
+    def upload(self, a: HostArray) -> Any:
+        """A copy on the device."""
+        ...
+
+    def write(self, target: Any, a: HostArray) -> None:
+        """Overwrite an array on the device with one of its shape and type."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """An array on the device, not filled."""
+        ...
+
+    def download(self, a: Any) -> HostArray:
+        """A copy on the host; waits for what is going on."""
+        ...
+
+    def pointer(self, a: Any) -> int:
+        """Address of the first entry."""
+        ...
+
+    def holds(self, a: Any) -> bool:
+        """Whether something is an array on the device."""
+        ...
+
+    def stream(self) -> int:
+        """The stream that work is queued on."""
+        ...
+
+    def release(self) -> None:
+        """Give blocks that are kept for later arrays back to the device, for libraries that allocate by themselves."""
+        ...
+
+    def memory(self) -> DeviceMemory:
+        """What the device has, and has left."""
+        ...
+
+
+class CuPyArrays:
+    """Arrays on the current device, by CuPy; use :func:`device_arrays`.
+
+    Raises
+    ------
+    SolverUnavailableError
+        Without CuPy, a driver, or a device.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise SolverUnavailableError(
+                f"CUDA needs CuPy, which cannot be imported ({error}): pip install 'femadj[gpu13]', or 'femadj[gpu12]' "
+                "for a driver of CUDA 12"
+            ) from error
+        try:
+            cupy.cuda.runtime.getDevice()
+            cupy.zeros(1)
+        except Exception as error:  # those of the driver, of the runtime, and of libraries that it loads
+            raise SolverUnavailableError(
+                f"there is no CUDA device that CuPy can use ({type(error).__name__}: {error}): nvidia-smi says whether "
+                "the driver sees one"
+            ) from error
+        self._cupy = cupy
+
+    def upload(self, a: HostArray) -> Any:
+        return self._cupy.asarray(a, order="C")
+
+    def write(self, target: Any, a: HostArray) -> None:
+        target.set(np.ascontiguousarray(a, dtype=target.dtype))
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        return self._cupy.empty(shape, dtype)
+
+    def download(self, a: Any) -> HostArray:
+        result: HostArray = self._cupy.asnumpy(a)
+        return result
+
+    def pointer(self, a: Any) -> int:
+        return int(a.data.ptr)
+
+    def holds(self, a: Any) -> bool:
+        return isinstance(a, self._cupy.ndarray)
+
+    def stream(self) -> int:
+        return int(self._cupy.cuda.get_current_stream().ptr)
+
+    def release(self) -> None:
+        self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def memory(self) -> DeviceMemory:
+        return DeviceMemory(*(int(n) for n in self._cupy.cuda.runtime.memGetInfo()))
+
+
+@cache
+def device_arrays() -> CuPyArrays:
+    """Those of this process; errors as :class:`CuPyArrays`."""
+    return CuPyArrays()
