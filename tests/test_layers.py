@@ -25,7 +25,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("responses",),
     ("sensitivity",),
     ("results", "report"),
-    ("case",),
+    ("case", "doctor"),
+    ("command",),
 )
 """Modules and folders of the package from the ground up. One may import from floors below its own, and within its own
 folder; not from neighbours on the same floor."""

@@ -1,0 +1,135 @@
+"""Problems on meshes: matrices, values and gradients by every solver, against the processor and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import skfem
+
+from femadj.base.arrays import FloatArray
+from femadj.base.design import Cotangent, Design
+from femadj.conditions import BodyForce, Fixed, Source
+from femadj.doctor.checks import Examination, within
+from femadj.io import read_mesh
+from femadj.mesh import Mesh
+from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Physics
+from femadj.problems import LinearStatic
+from femadj.responses import FieldNorm
+from femadj.sensitivity.adjoint import value_and_gradient
+
+SAME_KERNEL, SAME, DIFFERENCES = 1e-12, 1e-10, 1e-6
+STEP = 1e-5
+
+
+def bodies() -> dict[str, Mesh]:
+    """A square or cube of every cell type that scikit-fem makes, its inner nodes moved a little."""
+    made = {
+        "triangle": skfem.MeshTri().refined(4),
+        "quad": skfem.MeshQuad().refined(4),
+        "tetra": skfem.MeshTet().refined(2),
+        "hexahedron": skfem.MeshHex().refined(3),
+        "triangle6": skfem.MeshTri2.from_mesh(skfem.MeshTri().refined(3)),
+        "tetra10": skfem.MeshTet2.from_mesh(skfem.MeshTet().refined(2)),
+    }
+    return {name: _moved(Mesh.from_skfem(mesh)) for name, mesh in made.items()}
+
+
+def shipped(folder: Path) -> dict[str, Mesh]:
+    """Mesh files of a folder."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".msh", ".inp"))
+    return {path.name: read_mesh(path) for path in files}
+
+
+def _moved(mesh: Mesh) -> Mesh:
+    """With nodes off their places, and away from the origin."""
+    size = np.ptp(mesh.points, axis=0).max() / len(mesh.points) ** (1.0 / mesh.dim)
+    away = 0.05 * size * np.random.default_rng(0).uniform(-1.0, 1.0, mesh.points.shape)
+    return mesh.with_points(mesh.points + away + 0.3)
+
+
+def physics_of(dim: int) -> dict[str, Physics]:
+    """What is assembled: symmetric and not, one unknown a node and several."""
+    wind = (1.0, -0.5, 0.25)[:dim]
+    return {
+        "elasticity": Elasticity(E=1.0, nu=0.3),
+        "diffusion": Diffusion(1.0),
+        "advection": AdvectionDiffusion(1.0, wind),
+    }
+
+
+def problem(mesh: Mesh, physics: Physics, solver: str) -> LinearStatic:
+    """A load on all of a body that is held where x is smallest."""
+    low, high = mesh.points[:, 0].min(), mesh.points[:, 0].max()
+    held = mesh.with_groups(node_groups={"held": np.flatnonzero(mesh.points[:, 0] < low + 0.1 * (high - low))})
+    nc = len(physics.components(mesh.dim))
+    load = Source(1.0) if nc == 1 else BodyForce((0.0,) * (mesh.dim - 1) + (-1.0,))
+    return LinearStatic(held, physics, [Fixed("held")], [load], solver=solver)
+
+
+# ------------------------------------------------------------------ kernels
+def passes(built: LinearStatic, seed: int = 0) -> dict[str, FloatArray]:
+    """Matrix entries, and a contraction with two random fields, of one problem at its mesh."""
+    at = built.residual.at(Design(built.mesh.points))
+    rng = np.random.default_rng(seed)
+    u, v = rng.standard_normal((2, *built.residual.space.shape))
+    gradient = np.zeros_like(built.mesh.points)
+    for term in at._terms[0]:
+        term.pullback(u, v, Cotangent(gradient, {}))
+    return {"assembly": at.condensed.values, "contraction": gradient}
+
+
+def same_passes(mesh: Mesh, physics: Physics, solver: str, reference: str) -> str:
+    """Kernels of a device against those of the processor, and the same bits when they are called again."""
+    ours = problem(mesh, physics, solver)
+    found, expected = passes(ours), passes(problem(mesh, physics, reference))
+    for name, again in passes(ours).items():
+        if not np.array_equal(again, found[name]):
+            raise AssertionError(f"{name} did not repeat its bits")
+    worst = {name: float(np.abs(found[name] - right).max() / np.abs(right).max()) for name, right in expected.items()}
+    return ", ".join(within(error, SAME_KERNEL, name) for name, error in worst.items())
+
+
+# ------------------------------------------------------------------ gradients
+@cache
+def _reference(kind: str, dim: int, solver: str) -> tuple[LinearStatic, float, FloatArray]:
+    built = problem(bodies()["tetra" if dim == 3 else "triangle"], physics_of(dim)[kind], solver)
+    value, gradient = value_and_gradient(built.solve(), FieldNorm())
+    return built, float(value), np.asarray(gradient.points)
+
+
+def same_gradient(kind: str, dim: int, solver: str, reference: str) -> str:
+    """Value and gradient against those of another solver, and along a random direction against differences."""
+    _, expected, right = _reference(kind, dim, reference)
+    built, value, gradient = _reference(kind, dim, solver)
+    points = built.mesh.points
+    direction = np.random.default_rng(2).standard_normal(points.shape)
+    direction *= 1.0 / np.abs(direction).max()
+    ends = [float(value_and_gradient(built.solve(points + s * STEP * direction), FieldNorm())[0]) for s in (1.0, -1.0)]
+    slope, along = (ends[0] - ends[1]) / (2.0 * STEP), float((gradient * direction).sum())
+    return ", ".join(
+        (
+            within(abs(value - expected) / abs(expected), SAME, "value"),
+            within(np.abs(gradient - right).max() / np.abs(right).max(), SAME, "gradient"),
+            within(abs(along - slope) / abs(slope), DIFFERENCES, "differences"),
+        )
+    )
+
+
+def check_kernels(examination: Examination, meshes: Mapping[str, Mesh], devices: Sequence[str], reference: str) -> None:
+    """The kernels of every device on every mesh and physics."""
+    for solver in devices:
+        for name, mesh in meshes.items():
+            for kind, physics in physics_of(mesh.dim).items():
+                call = partial(same_passes, mesh, physics, solver, reference)
+                examination.check(f"kernels of {solver}", f"{kind} on {name}", call)
+
+
+def check_gradients(examination: Examination, solvers: Sequence[str], reference: str) -> None:
+    """Value and gradient of an elastic and an advection problem by every solver."""
+    for solver in solvers:
+        for kind, dim in (("elasticity", 3), ("advection", 2)):
+            call = partial(same_gradient, kind, dim, solver, reference)
+            examination.check(f"gradients by {solver}", f"{kind} in {dim}-D", call)
