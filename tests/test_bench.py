@@ -269,3 +269,14 @@ def test_multigrid(script: Callable[..., dict[str, Any]], capsys: pytest.Capture
     assert 5 < line["iterations"] < 40
     for key in ("setup", "solve", "cycle", "cycle_10", "product", "product_10", "cycle_mb", "matrix_mb", "peak_mb"):
         assert line[key] >= 0
+
+
+def test_gpu_table_says_what_is_missing(script: Callable[..., dict[str, Any]], tmp_path: Path, capsys: Any) -> None:
+    record, picture = tmp_path / "gpu.json", tmp_path / "gpu.png"
+    script("gpu.py", "--cases", "box2", "--solvers", "superlu", "--designs", 1, "--json", record, "--plot", picture)
+    head, run = json.loads(record.read_text())
+    assert head["machine"]["packages"]["numpy"] == np.__version__
+    assert (run["case"], run["solver"], run["gradient_error"]) == ("box2", "superlu", 0.0)
+    assert 0.0 < run["factor"] < run["second_design"]
+    assert picture.stat().st_size > 10_000
+    assert "| box2 | 225 | superlu |" in capsys.readouterr().out
