@@ -279,4 +279,4 @@ def test_gpu_table_says_what_is_missing(script: Callable[..., dict[str, Any]], t
     assert (run["case"], run["solver"], run["gradient_error"]) == ("box2", "superlu", 0.0)
     assert 0.0 < run["factor"] < run["second_design"]
     assert picture.stat().st_size > 10_000
-    assert "| box2 | 225 | superlu |" in capsys.readouterr().out
+    assert "| box2 | 243 | superlu |" in capsys.readouterr().out
