@@ -1,0 +1,125 @@
+"""A factor on a CUDA device by cuDSS, and what its pivots tell."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from femadj.base.arrays import FloatArray
+from femadj.errors import SolverError
+from femadj.solvers.cudss_check import Findings
+from femadj.solvers.cudss_pool import Pool
+from femadj.solvers.cudss_system import REPLACEMENT, System
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import Matrix
+from femadj.solvers.statistics import PivotReport, Tolerances
+
+
+class CudaFactor(Factor):
+    """A factor in a system of a pool, to which the system goes back.
+
+    Attributes
+    ----------
+    again : bool
+        Whether the system had a factor before, of which this one took over what it could.
+    broken : bool
+        Whether elimination broke down: solves are of no use.
+    equation : int or None
+        That of the smallest pivot of a positive definite matrix, or of the one where elimination broke down.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        system: System,
+        matrix: Matrix,
+        tolerances: Tolerances,
+        findings: Findings,
+        info: int,
+        again: bool,
+    ) -> None:
+        self.again, self.broken = again, bool(info)
+        report, self.equation = _report(system, matrix, findings)
+        if info:
+            place = info - 1
+            self.equation = int(system.order[place]) if 0 <= place < matrix.structure.n else None
+        super().__init__(matrix, report, tolerances)
+        self._system: System | None = system
+        self._number = system.number
+        # Holds the pool, so that this factor outlives the analysis it came from.
+        self._finalizer = weakref.finalize(self, pool.give_back, system)
+        self._finalizer.atexit = False
+
+    @property
+    def report(self) -> PivotReport:
+        """What the factorisation tells about itself."""
+        return self._report
+
+    def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
+        system = self._system
+        if system is None:
+            raise SolverError("this factor has been closed")
+        return system.solve(self._number, block, transposed=transposed)
+
+    def _free(self) -> None:
+        self._system = None
+        self._finalizer()
+
+
+def factorised(
+    pool: Pool, matrix: Matrix, tolerances: Tolerances, findings: Findings, *, afresh: bool = False
+) -> CudaFactor:
+    """Factorise a matrix in a system of the pool.
+
+    Raises
+    ------
+    SolverMemoryError
+        Where it does not fit; the next one starts with a new system.
+    """
+    values = arranged(pool, matrix)
+    device = pool.pattern.context.arrays.upload(values)
+    system = pool.take(device)
+    again = system.factorised and not afresh
+    info = pool.factorise(system, device, max(float(values.max()), -float(values.min())), afresh=afresh)
+    return CudaFactor(pool, system, matrix, tolerances, findings, info, again)
+
+
+def arranged(pool: Pool, matrix: Matrix) -> FloatArray:
+    """Entries as the systems of a pool take them: equilibrated, and of both triangles where it wants them."""
+    structure, values = matrix.structure, matrix.equilibrated()
+    return values if pool.pattern.upper == structure.upper else values[structure.whole[1]]
+
+
+def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotReport, int | None]:
+    """What a system tells about its factor, and the equation of the smallest pivot of a positive definite matrix."""
+    structure, options = matrix.structure, system.options
+    report = PivotReport(
+        fill_nnz=system.fill(),
+        factor_bytes=system.memory.kept,
+        peak_bytes=system.memory.peak,
+        perturbed=system.replaced(),
+        replacement=REPLACEMENT[options.number.name],
+        inertia=_inertia(system, matrix),
+    )
+    power = findings.pivots[options.kind]
+    diagonal = system.diagonal() if power and not options.matched and system.factorised else None
+    if diagonal is None:
+        return report, None
+    pivots: FloatArray = diagonal.astype(np.float64) ** power
+    if structure.kind == "spd":
+        pivots /= matrix.values[structure.indptr[:-1]]
+        smallest = int(np.argmin(pivots))  # the first NaN, if there is one
+        ratio = float(pivots[smallest])
+        return report._replace(smallest_ratio=ratio, largest_ratio=float(pivots.max())), smallest
+    sizes = np.abs(pivots)
+    largest = float(sizes.max())
+    ratio = float(sizes.min()) / largest if 0.0 < largest < np.inf else float("nan")
+    return report._replace(smallest_ratio=ratio, largest_ratio=1.0), None
+
+
+def _inertia(system: System, matrix: Matrix) -> Any:
+    if matrix.structure.kind == "spd":
+        return (matrix.structure.n, 0) if system.factorised else None
+    return system.inertia() if system.options.kind == "symmetric" else None
