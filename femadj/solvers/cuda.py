@@ -11,7 +11,7 @@ from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableE
 from femadj.solvers import cudss
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.checks import singular_system
-from femadj.solvers.cuda_factor import CudaFactor, factorised
+from femadj.solvers.cuda_factor import CudaFactor, arranged, factorised
 from femadj.solvers.cuda_single import CudaSinglePrecision
 from femadj.solvers.cudss import Library
 from femadj.solvers.cudss_check import Findings, checked
@@ -154,10 +154,10 @@ class CudaSymbolic(Symbolic):
         structure = self._structure if options.kind == self.kind else self._structure.whole[0]
         return Pool(Pattern(self._context, structure), options, values=values)
 
-    def _factorised(self, matrix: Matrix, *, afresh: bool = False) -> CudaFactor:
-        """A factor whose pivots have not been looked at."""
+    def _factorised(self, matrix: Matrix, *, afresh: bool = False, shifted: bool = False) -> CudaFactor:
+        """A factor whose pivots have not been looked at; arguments as for :func:`factorised`."""
         self.factorisations += 1
-        return factorised(self._pool, matrix, self.tolerances, self._findings, afresh=afresh)
+        return factorised(self._pool, matrix, self.tolerances, self._findings, afresh=afresh, shifted=shifted)
 
     def _factor(self, matrix: Matrix) -> CudaFactor:
         with self._lock:
@@ -188,17 +188,17 @@ class CudaSymbolic(Symbolic):
         None if it is positive definite all the same.
         """
         structure = Structure(self.pattern, "symmetric", self._structure.unknowns, self._structure.threads)
-        options = replace(self._pool.options, kind="symmetric")
-        pool = Pool(Pattern(self._context, structure), options, self._pool.order)
+        pool = Pool(Pattern(self._context, structure), replace(self._pool.options, kind="symmetric"), self._pool.order)
         other = Matrix(structure, matrix.values, matrix.rounding)
-        with factorised(pool, other, self.tolerances, self._findings) as factor:
+        # Shifted by more than rounding, which makes pivots negative that vanish.
+        with factorised(pool, other, self.tolerances, self._findings, shifted=True) as factor:
             verdict = None if factor.broken else factor.examine()
-            inertia, replaced = factor.report.inertia, factor.report.perturbed or 0
+            inertia = factor.report.inertia
         pool.close()
         if verdict is not None and verdict.verdict == "singular":
             return singular_system(verdict.unknowns)
-        if inertia is not None and inertia[1] <= replaced:
-            return singular_system([equation or 0], f"{replaced} pivot(s) vanish") if replaced else None
+        if inertia is not None and not inertia[1]:
+            return None
         where = "a pivot" if equation is None else f"the pivot of equation {equation}"
         return IndefiniteSystemError(f"the matrix is not positive definite: {where} is not positive", equation)
 
@@ -206,41 +206,40 @@ class CudaSymbolic(Symbolic):
         """A factor of another matrix; one that is doubtful is looked at, and made with more care where that helps.
 
         First afresh: what a factor takes over from the one before it may not suit these values. Then with large entries
-        on the diagonal, by a further analysis, which new values are tried on first.
+        on the diagonal, by a further analysis, which new values are tried on first. Where not even that gives numbers,
+        shifted, to see whether the matrix is singular.
         """
         factor = self._factorised(matrix)
-        stale, options = True, self._pool.options
+        stale, options, shifted, verdict = True, self._pool.options, False, None
         while factor.broken or factor.report.doubtful(self._structure):
             verdict = None if factor.broken else factor.examine()
-            if verdict is not None and verdict.verdict == "singular":
-                factor.close()
-                raise singular_system(verdict.unknowns)
-            if verdict is not None and verdict.verdict == "regular":
+            if verdict is not None and verdict.verdict != "inaccurate":
                 break
-            if factor.again:
-                factor.close()
-                factor = self._factorised(matrix, afresh=True)
-                continue
             careful = options if options.matched and stale else options.more_careful()
-            if careful is None and verdict is not None:
+            if not factor.again and careful is None and (shifted or not factor.useless()):
                 break
+            again = factor.again
             factor.close()
-            if careful is None:
-                raise singular_system([] if factor.equation is None else [factor.equation], "zero pivot")
-            stale, options = False, careful
-            self._start_over(options, matrix)
-            factor = self._factorised(matrix)
+            if again:
+                factor = self._factorised(matrix, afresh=True)
+            elif careful is not None:
+                stale, options = False, careful
+                self._start_over(options, matrix)
+                factor = self._factorised(matrix)
+            else:
+                shifted = True
+                factor = self._factorised(matrix, afresh=True, shifted=True)
+        if factor.broken or (verdict is not None and verdict.verdict == "singular"):
+            factor.close()
+            raise singular_system(verdict.unknowns if verdict is not None else [], "" if verdict else "zero pivot")
         return factor
 
     def _start_over(self, options: Options, matrix: Matrix) -> None:
         """Analyse with these options, and with the help of a matrix; factors that are alive keep their systems."""
         self._pool.close()
         self._ordered_before += self._pool.ordered
-        both = options.kind != self.kind
-        values = matrix.equilibrated()
-        self._pool = self._pool_for(
-            options, self._context.arrays.upload(values[self._structure.whole[1]] if both else values)
-        )
+        values = arranged(matrix, both=options.kind != self.kind)
+        self._pool = self._pool_for(options, self._context.arrays.upload(values))
 
     def _free(self) -> None:
         with self._lock:

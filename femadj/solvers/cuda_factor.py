@@ -16,6 +16,8 @@ from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix
 from femadj.solvers.statistics import PivotReport, Tolerances
 
+_SHIFT = 10 * REPLACEMENT["float64"]  # of the diagonal, relative to the largest entry
+
 
 class CudaFactor(Factor):
     """A factor in a system of a pool, to which the system goes back.
@@ -37,11 +39,17 @@ class CudaFactor(Factor):
         matrix: Matrix,
         tolerances: Tolerances,
         findings: Findings,
+        *,
         info: int,
         again: bool,
+        shifted: bool,
     ) -> None:
         self.again, self.broken = again, bool(info)
         report, self.equation = _report(system, matrix, findings)
+        if shifted:
+            report = report._replace(
+                perturbed=max(report.perturbed or 0, 1), replacement=_SHIFT, smallest_ratio=None, largest_ratio=None
+            )
         if info:
             place = info - 1
             self.equation = int(system.order[place]) if 0 <= place < matrix.structure.n else None
@@ -57,6 +65,10 @@ class CudaFactor(Factor):
         """What the factorisation tells about itself."""
         return self._report
 
+    def useless(self) -> bool:
+        """Whether solves are no numbers, as those of an examination have told."""
+        return self.broken or not np.isfinite(self._conditions.get(False, 0.0))
+
     def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
         system = self._system
         if system is None:
@@ -69,27 +81,44 @@ class CudaFactor(Factor):
 
 
 def factorised(
-    pool: Pool, matrix: Matrix, tolerances: Tolerances, findings: Findings, *, afresh: bool = False
+    pool: Pool,
+    matrix: Matrix,
+    tolerances: Tolerances,
+    findings: Findings,
+    *,
+    afresh: bool = False,
+    shifted: bool = False,
 ) -> CudaFactor:
     """Factorise a matrix in a system of the pool.
+
+    Parameters
+    ----------
+    afresh : bool
+        Without what the factor before in this system is good for.
+    shifted : bool
+        With all stored entries of the diagonal a little larger, so that a matrix without a factor can be examined.
 
     Raises
     ------
     SolverMemoryError
         Where it does not fit; the next one starts with a new system.
     """
-    values = arranged(pool, matrix)
+    values = arranged(matrix, both=pool.pattern.upper != matrix.structure.upper)
+    largest = max(float(values.max()), -float(values.min()))
+    if shifted:
+        structure = matrix.structure if pool.pattern.upper == matrix.structure.upper else matrix.structure.whole[0]
+        values = values + np.where(structure.rows() == structure.indices, _SHIFT * largest, 0.0)
     device = pool.pattern.context.arrays.upload(values)
     system = pool.take(device)
     again = system.factorised and not afresh
-    info = pool.factorise(system, device, max(float(values.max()), -float(values.min())), afresh=afresh)
-    return CudaFactor(pool, system, matrix, tolerances, findings, info, again)
+    info = pool.factorise(system, device, largest, afresh=afresh)
+    return CudaFactor(pool, system, matrix, tolerances, findings, info=info, again=again, shifted=shifted)
 
 
-def arranged(pool: Pool, matrix: Matrix) -> FloatArray:
-    """Entries as the systems of a pool take them: equilibrated, and of both triangles where it wants them."""
-    structure, values = matrix.structure, matrix.equilibrated()
-    return values if pool.pattern.upper == structure.upper else values[structure.whole[1]]
+def arranged(matrix: Matrix, *, both: bool) -> FloatArray:
+    """Entries as cuDSS takes them: equilibrated, and those of both triangles of a symmetric matrix where asked for."""
+    values = matrix.equilibrated()
+    return values[matrix.structure.whole[1]] if both else values
 
 
 def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotReport, int | None]:
@@ -120,6 +149,6 @@ def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotRe
 
 
 def _inertia(system: System, matrix: Matrix) -> Any:
-    if matrix.structure.kind == "spd":
+    if system.options.kind == "spd":
         return (matrix.structure.n, 0) if system.factorised else None
     return system.inertia() if system.options.kind == "symmetric" else None
