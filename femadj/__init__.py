@@ -105,7 +105,7 @@ from femadj.sensitivity.hessian import Hessian, hessian
 from femadj.sensitivity.solve_error import SolveError, solve_error
 from femadj.sensitivity.verify import Verification, verify
 from femadj.sensitivity.warming import warm_up
-from femadj.solvers import available_solvers, get_solver
+from femadj.solvers import available_solvers, get_solver, prefer
 from femadj.space.parameters import CellField, NodalField
 
 __version__ = "0.1.0"
@@ -254,6 +254,7 @@ __all__ = [
     "hessian",
     "observation",
     "odeint",
+    "prefer",
     "read_mesh",
     "read_mesh_with_report",
     "solve_error",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import sys
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -72,6 +75,7 @@ class CuPyArrays:
     """
 
     def __init__(self) -> None:
+        _require_driver()
         try:
             import cupy
         except ImportError as error:
@@ -116,6 +120,17 @@ class CuPyArrays:
 
     def memory(self) -> DeviceMemory:
         return DeviceMemory(*(int(n) for n in self._cupy.cuda.runtime.memGetInfo()))
+
+
+def _require_driver() -> None:
+    """Look for CuPy and a driver before CuPy is imported, which takes a second."""
+    if importlib.util.find_spec("cupy") is None:
+        return  # the import says what is missing
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise SolverUnavailableError(f"there is no NVIDIA driver: {error}") from error
 
 
 @cache

@@ -9,10 +9,12 @@ from femadj.base.arguments import described
 from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.choice import ITERATED, AutoSolver
+from femadj.solvers.cuda import CudaSolver
 from femadj.solvers.factor import Factor, TransposedFactor
 from femadj.solvers.live import LiveSolver
 from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
 from femadj.solvers.pardiso import PardisoSolver
+from femadj.solvers.preference import Preference, preferred, set_preferred
 from femadj.solvers.statistics import (
     FORWARD_TOLERANCE,
     FORWARD_WARNING,
@@ -24,14 +26,17 @@ from femadj.solvers.statistics import (
 )
 from femadj.solvers.superlu import SuperLUSolver
 
-SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType({"pardiso": PardisoSolver, "superlu": SuperLUSolver})
-"""Every solver that femadj knows, best first; called with ``threads``.
+SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType(
+    {"pardiso": PardisoSolver, "superlu": SuperLUSolver, "cuda": CudaSolver}
+)
+"""Every solver that femadj knows, called with ``threads``: those on the CPU, best first, one of which always works, and
+those on a GPU, which are taken only where they are asked for.
 
 Making one raises SolverUnavailableError if a library is missing."""
 
 
 def available_solvers() -> tuple[str, ...]:
-    """Names of the solvers that work here, best first."""
+    """Names of the solvers that work here, in the order of :data:`SOLVERS`."""
     names = []
     for name, make in SOLVERS.items():
         try:
@@ -48,8 +53,8 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
     Parameters
     ----------
     name : str or Solver
-        One of :data:`SOLVERS` or :data:`ITERATED`, or ``"auto"`` for the best of :data:`SOLVERS` that works here. A
-        solver is returned as it is.
+        One of :data:`SOLVERS` or :data:`ITERATED`, or ``"auto"`` for the best of :data:`SOLVERS` on the CPU that works
+        here, or the one that is preferred, see :func:`prefer`. A solver is returned as it is.
     threads : int, optional
         Threads for a solver made by name; by default what its library would use.
 
@@ -58,7 +63,7 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
     SolverError
         If there is no solver of that name, or if ``threads`` is given together with a ready solver.
     SolverUnavailableError
-        If the solver was asked for by name and does not work here.
+        If the solver was asked for by name, or preferred, and does not work here.
     """
     if isinstance(name, Solver):
         if threads is not None:
@@ -67,6 +72,9 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
     if not isinstance(name, str):
         raise SolverError(f"solver must be a Solver or the name of one, not {described(name)}")
     if name == "auto":
+        preference = preferred()
+        if preference is not None:
+            return _preferred(preference, threads)
         for make in SOLVERS.values():
             try:
                 return make(threads=threads)
@@ -78,6 +86,46 @@ def get_solver(name: str | Solver = "auto", *, threads: int | None = None) -> So
         known = choices(name, ("auto", *SOLVERS, *ITERATED))
         raise SolverError(f"there is no solver {name!r}; known are {known}")
     return SOLVERS[name](threads=threads)
+
+
+def prefer(name: str | None) -> None:
+    """Choose what ``solver="auto"`` means from now on in this process, whatever asks for it.
+
+    Problems that exist keep the solver they have.
+
+    Parameters
+    ----------
+    name : str or None
+        One of :data:`SOLVERS`, for example ``"cuda"`` for factors on the GPU; ``"auto"`` for the best on the CPU; None
+        for what the environment variable ``FEMADJ_SOLVER`` says, and else the best on the CPU.
+
+    Raises
+    ------
+    SolverError
+        If there is no solver of that name.
+    SolverUnavailableError
+        If it does not work here; nothing changes then.
+    """
+    if name is not None and not isinstance(name, str):
+        raise SolverError(f"what is preferred must be the name of a solver or None, not {described(name)}")
+    by = f"femadj.prefer({name!r})"
+    if name is not None and name != "auto":
+        _preferred(Preference(name, by), None)
+    set_preferred(name, by)
+
+
+def _preferred(preference: Preference, threads: int | None) -> Solver:
+    name, by = preference
+    if name not in SOLVERS:
+        raise SolverError(
+            f"there is no solver {name!r}, which is preferred by {by}; known are {choices(name, ('auto', *SOLVERS))}"
+        )
+    try:
+        return SOLVERS[name](threads=threads)
+    except SolverUnavailableError as error:
+        raise SolverUnavailableError(
+            f"solver {name!r}, which is preferred by {by}, does not work here: {error}"
+        ) from error
 
 
 def linear_solver(name: str | Solver = "auto", *, threads: int | None = None, keep_factor: bool = False) -> Solver:
@@ -107,6 +155,7 @@ __all__ = [
     "UNIT_ROUNDOFF",
     "AutoSolver",
     "Capabilities",
+    "CudaSolver",
     "Factor",
     "FactorStatistics",
     "LiveSolver",
@@ -119,4 +168,5 @@ __all__ = [
     "available_solvers",
     "get_solver",
     "linear_solver",
+    "prefer",
 ]

@@ -69,8 +69,10 @@ def chosen(structure: Structure, exact: Solver) -> LiveSolver:
     Multigrid for positive definite matrices of many unknowns in three dimensions, of the fields with values at mesh
     nodes that it is made for, and in the plane where factors take long. Where it does not converge well, it is followed
     by a factor in single precision, then in double. Else a factor for every matrix: in the plane, and for few unknowns,
-    it costs no more than some iterations.
+    it costs no more than some iterations. A GPU, which nobody gets without asking for it, factorises every matrix.
     """
+    if exact.capabilities.device != "cpu":
+        return LiveSolver(exact)
     dim, n = structure.unknowns.dim, structure.n
     least = MULTIGRID_FROM if dim == 3 else FACTORS_LAST
     if structure.kind != "spd" or dim is None or n < least or (dim != 3 and exact.name == "pardiso"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -73,13 +75,13 @@ class SinglePrecision:
         with self._lock:
             if self._closed:
                 raise SolverError("this analysis has been closed")
-            rows, columns, values = _rounded(matrix)
+            rows, columns, values = rounded(matrix)
             try:
                 handle, place, outcome = self._best(values)
             except PardisoFailureError as failure:
                 if failure.code == NOT_FACTORISABLE:
                     where = f" of equation {failure.equation}" if failure.equation >= 0 else ""
-                    raise _none_because(f"the pivot{where} is zero or negative") from failure
+                    raise none_because(f"the pivot{where} is zero or negative") from failure
                 if failure.code in NO_MEMORY:
                     self._handle = None  # a handle that ran out of memory never works again
                     raise failure.out_of_memory() from failure
@@ -112,10 +114,10 @@ class SinglePrecision:
             handle, place, outcome = self._factorised(values)
         if np.isnan(outcome.report.smallest_ratio or 0.0) and self._structure.kind == "spd":
             handle.retire(place)
-            raise _none_because("pivots are not finite")
+            raise none_because("pivots are not finite")
         if outcome.report.perturbed:
             handle.retire(place)
-            raise _none_because(f"{outcome.report.perturbed} pivot(s) are too small for it")
+            raise none_because(f"{outcome.report.perturbed} pivot(s) are too small for it")
         return handle, place, outcome
 
     def _factorised(self, values: Numbers) -> tuple[Handle, Place, Outcome]:
@@ -174,17 +176,8 @@ class SinglePrecisionFactor:
 
     def apply(self, r: FloatArray, *, transposed: bool) -> FloatArray:
         """Solve for the columns of ``r`` (n, k), each scaled to a largest entry of one on its way."""
-        if r.size == 0:
-            return np.empty_like(r)
-        before, after = self._scales[::-1] if transposed else self._scales
-        block = np.multiply(r.T, before, order="C")
-        sizes = np.abs(block).max(axis=1)
-        sizes[sizes == 0.0] = 1.0
-        block /= sizes[:, None]
-        x = self._handle.solve(self._place, None, block.astype(np.float32), transposed=transposed)
-        out = np.multiply(x.T, sizes, order="C")
-        out *= after[:, None]
-        return out
+        solve = partial(self._handle.solve, self._place, None, transposed=transposed)
+        return applied(solve, self._scales[::-1] if transposed else self._scales, r)
 
     def close(self) -> None:
         """Free the factor. What is left to do with it raises SolverError."""
@@ -196,7 +189,25 @@ class SinglePrecisionFactor:
             self._handle.give_way(self._place)
 
 
-def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
+def applied(solve: Callable[[Numbers], Numbers], scales: tuple[FloatArray, FloatArray], r: FloatArray) -> FloatArray:
+    """Solve in single precision for the columns of ``r`` (n, k), each scaled to a largest entry of one on its way.
+
+    ``scales``: factors of the equations before, and of the unknowns after that.
+    """
+    if r.size == 0:
+        return np.empty_like(r)
+    before, after = scales
+    block = np.multiply(r.T, before, order="C")
+    sizes = np.abs(block).max(axis=1)
+    sizes[sizes == 0.0] = 1.0
+    block /= sizes[:, None]
+    x = solve(block.astype(np.float32))
+    out = np.multiply(x.T, sizes, order="C")
+    out *= after[:, None]
+    return out
+
+
+def rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
     """Scales of rows and columns, and the scaled entries in single precision.
 
     Positive definite matrices get a unit diagonal, others even sums of rows and columns, and the largest entry is about
@@ -207,7 +218,7 @@ def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
         diagonal = values[structure.indptr[:-1]]
         if not diagonal.min() > 0.0:
             equation = int(np.argmin(diagonal > 0.0))
-            raise _none_because(f"diagonal entry {equation} is not positive")
+            raise none_because(f"diagonal entry {equation} is not positive")
         rows = columns = 1.0 / np.sqrt(diagonal)
         scaled = np.empty_like(values)
         sparse.scale(structure.indptr, structure.indices, values, rows, columns, scaled)
@@ -215,10 +226,11 @@ def _rounded(matrix: Matrix) -> tuple[FloatArray, FloatArray, Numbers]:
         rows, columns, scaled = matrix.rows, matrix.columns, matrix.equilibrated(always=True)
     largest = max(float(scaled.max()), -float(scaled.min()))
     if not 0.0 < largest < np.inf:
-        raise _none_because(f"the largest of the scaled entries is {largest}")
+        raise none_because(f"the largest of the scaled entries is {largest}")
     unit = float(np.ldexp(1.0, -round(np.log2(largest))))
     return rows * unit, columns, (scaled * unit).astype(np.float32)
 
 
-def _none_because(reason: str) -> ApproximationError:
+def none_because(reason: str) -> ApproximationError:
+    """The error for a matrix without such a factor."""
     return ApproximationError(f"there is no factor in single precision: {reason}")

@@ -24,6 +24,7 @@ from femadj.errors import IllConditionedError, IllConditionedWarning, ResidualEr
 from femadj.solvers import SOLVERS, MatrixKind, PardisoSolver, Solver, available_solvers, get_solver, mkl
 from femadj.solvers.condition import STEPS, largest
 from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, Structure
+from tests.gpu import marked
 from tests.meshes import box_mesh
 from tests.solvers import random_systems
 from tests.solvers.conformance import (
@@ -41,7 +42,7 @@ FloatArray = npt.NDArray[np.float64]
 needs_pardiso = pytest.mark.skipif("pardiso" not in available_solvers(), reason="pypardiso or MKL is missing")
 
 
-@pytest.fixture(params=list(SOLVERS))
+@pytest.fixture(params=marked(SOLVERS))
 def solver(request: pytest.FixtureRequest) -> Solver:
     if request.param not in available_solvers():
         pytest.skip(f"{request.param} does not work here")

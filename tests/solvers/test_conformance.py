@@ -9,14 +9,17 @@ import pytest
 from femadj.errors import SolverError, SolverUnavailableError
 from femadj.solvers import ITERATED, SOLVERS, Solver, available_solvers, get_solver
 from femadj.solvers.mkl import WITHOUT_MKL
+from tests.gpu import marked, skip
 from tests.solvers.conformance import SolverConformance
 
 
-@pytest.fixture(params=[*SOLVERS, *ITERATED])
+@pytest.fixture(params=marked([*SOLVERS, *ITERATED]))
 def solver(request: pytest.FixtureRequest) -> Solver:
     try:
         return get_solver(request.param)
     except SolverUnavailableError as why:
+        if request.node.get_closest_marker("gpu") is not None:
+            skip(str(why))
         pytest.skip(str(why))
 
 
@@ -43,7 +46,7 @@ def test_registry() -> None:
 def test_without_pypardiso(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WITHOUT_MKL, raising=False)
     monkeypatch.setitem(sys.modules, "pypardiso", None)
-    assert available_solvers() == ("superlu",)
+    assert [name for name in available_solvers() if SOLVERS[name].capabilities.device == "cpu"] == ["superlu"]
     assert get_solver().name == "superlu"
     with pytest.raises(SolverUnavailableError, match="pypardiso"):
         get_solver("pardiso")

@@ -1,0 +1,154 @@
+"""A factor on a CUDA device by cuDSS, and what its pivots tell."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from femadj.base.arrays import FloatArray
+from femadj.errors import SolverError
+from femadj.solvers.cudss_check import Findings
+from femadj.solvers.cudss_pool import Pool
+from femadj.solvers.cudss_system import REPLACEMENT, System
+from femadj.solvers.factor import Factor
+from femadj.solvers.matrix import Matrix
+from femadj.solvers.statistics import PivotReport, Tolerances
+
+_SHIFT = 10 * REPLACEMENT["float64"]  # of the diagonal, relative to the largest entry
+
+
+class CudaFactor(Factor):
+    """A factor in a system of a pool, to which the system goes back.
+
+    Attributes
+    ----------
+    again : bool
+        Whether the system had a factor before, of which this one took over what it could.
+    broken : bool
+        Whether elimination broke down: solves are of no use.
+    equation : int or None
+        That of the smallest pivot of a positive definite matrix, or of the one where elimination broke down.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        system: System,
+        matrix: Matrix,
+        tolerances: Tolerances,
+        findings: Findings,
+        *,
+        info: int,
+        again: bool,
+        shifted: bool,
+    ) -> None:
+        self.again, self.broken = again, bool(info)
+        report, self.equation = _report(system, matrix, findings)
+        if shifted:
+            report = report._replace(
+                perturbed=max(report.perturbed or 0, 1), replacement=_SHIFT, smallest_ratio=None, largest_ratio=None
+            )
+        if info:
+            place = info - 1
+            self.equation = int(system.order[place]) if 0 <= place < matrix.structure.n else None
+        super().__init__(matrix, report, tolerances)
+        self._system: System | None = system
+        self._number = system.number
+        # Holds the pool, so that this factor outlives the analysis it came from.
+        self._finalizer = weakref.finalize(self, pool.give_back, system)
+        self._finalizer.atexit = False
+
+    @property
+    def report(self) -> PivotReport:
+        """What the factorisation tells about itself."""
+        return self._report
+
+    def useless(self) -> bool:
+        """Whether solves are no numbers, as those of an examination have told."""
+        return self.broken or not np.isfinite(self._conditions.get(False, 0.0))
+
+    def _solve(self, block: FloatArray, *, transposed: bool) -> FloatArray:
+        system = self._system
+        if system is None:
+            raise SolverError("this factor has been closed")
+        return system.solve(self._number, block, transposed=transposed)
+
+    def _free(self) -> None:
+        self._system = None
+        self._finalizer()
+
+
+def factorised(
+    pool: Pool,
+    matrix: Matrix,
+    tolerances: Tolerances,
+    findings: Findings,
+    *,
+    afresh: bool = False,
+    shifted: bool = False,
+) -> CudaFactor:
+    """Factorise a matrix in a system of the pool.
+
+    Parameters
+    ----------
+    afresh : bool
+        Without what the factor before in this system is good for.
+    shifted : bool
+        With all stored entries of the diagonal a little larger, so that a matrix without a factor can be examined.
+
+    Raises
+    ------
+    SolverMemoryError
+        Where it does not fit; the next one starts with a new system.
+    """
+    values = arranged(matrix, both=pool.pattern.upper != matrix.structure.upper)
+    largest = max(float(values.max()), -float(values.min()))
+    if shifted:
+        structure = matrix.structure if pool.pattern.upper == matrix.structure.upper else matrix.structure.whole[0]
+        values = values + np.where(structure.rows() == structure.indices, _SHIFT * largest, 0.0)
+    device = pool.pattern.context.arrays.upload(values)
+    system = pool.take(device)
+    again = system.factorised and not afresh
+    info = pool.factorise(system, device, largest, afresh=afresh)
+    return CudaFactor(pool, system, matrix, tolerances, findings, info=info, again=again, shifted=shifted)
+
+
+def arranged(matrix: Matrix, *, both: bool) -> FloatArray:
+    """Entries as cuDSS takes them: equilibrated, and those of both triangles of a symmetric matrix where asked for."""
+    values = matrix.equilibrated()
+    return values[matrix.structure.whole[1]] if both else values
+
+
+def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotReport, int | None]:
+    """What a system tells about its factor, and the equation of the smallest pivot of a positive definite matrix."""
+    structure, options = matrix.structure, system.options
+    report = PivotReport(
+        fill_nnz=system.fill(),
+        factor_bytes=system.memory.kept,
+        peak_bytes=system.memory.peak,
+        perturbed=system.replaced(),
+        replacement=REPLACEMENT[options.number.name],
+        inertia=_inertia(system, matrix),
+    )
+    power = findings.pivots[options.kind]
+    diagonal = system.diagonal() if power and not options.matched and system.factorised else None
+    if diagonal is None:
+        return report, None
+    pivots: FloatArray = diagonal.astype(np.float64) ** power
+    if structure.kind == "spd":
+        pivots /= matrix.values[structure.indptr[:-1]]
+        smallest = int(np.argmin(pivots))  # the first NaN, if there is one
+        ratio = float(pivots[smallest])
+        return report._replace(smallest_ratio=ratio, largest_ratio=float(pivots.max())), smallest
+    sizes = np.abs(pivots)
+    largest = float(sizes.max())
+    ratio = float(sizes.min()) / largest if 0.0 < largest < np.inf else float("nan")
+    return report._replace(smallest_ratio=ratio, largest_ratio=1.0), None
+
+
+def _inertia(system: System, matrix: Matrix) -> Any:
+    if system.options.kind == "spd":
+        return (matrix.structure.n, 0) if system.factorised else None
+    return system.inertia() if system.options.kind == "symmetric" else None
