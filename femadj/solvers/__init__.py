@@ -9,6 +9,7 @@ from femadj.base.arguments import described
 from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.choice import ITERATED, AutoSolver
+from femadj.solvers.cusolver import CusolverSolver
 from femadj.solvers.factor import Factor, TransposedFactor
 from femadj.solvers.live import LiveSolver
 from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
@@ -24,8 +25,10 @@ from femadj.solvers.statistics import (
 )
 from femadj.solvers.superlu import SuperLUSolver
 
-SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType({"pardiso": PardisoSolver, "superlu": SuperLUSolver})
-"""Every solver that femadj knows, best first; called with ``threads``.
+SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType(
+    {"pardiso": PardisoSolver, "superlu": SuperLUSolver, "cusolver": CusolverSolver}
+)
+"""Every solver that femadj knows, best first, those of devices last; called with ``threads``.
 
 Making one raises SolverUnavailableError if a library is missing."""
 
@@ -107,6 +110,7 @@ __all__ = [
     "UNIT_ROUNDOFF",
     "AutoSolver",
     "Capabilities",
+    "CusolverSolver",
     "Factor",
     "FactorStatistics",
     "LiveSolver",

@@ -10,10 +10,11 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse.linalg as spla
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import IndefiniteSystemError, SingularSystemError
+from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.elimination import Elimination
@@ -95,6 +96,20 @@ class SuperLUSymbolic(Symbolic):
         self._counting = threading.Lock()
         self._elimination = Elimination(structure, solver.order)
 
+    @property
+    def order(self) -> npt.NDArray[np.integer] | None:
+        """Equation at every place of the order of elimination, (n,); None where SuperLU orders anew every time."""
+        return self._elimination.order
+
+    def pivots(self, matrix: Matrix) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+        """Row and column of every pivot of a matrix, in the order of elimination, (n,) each; errors as :meth:`factor`.
+
+        The rows of what is factorised are the columns of the matrix.
+        """
+        with self._factor(matrix) as factor:
+            rows, columns = factor.permutations()
+        return (rows, columns) if self.order is None else (self.order[rows], self.order[columns])
+
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
         values = matrix.equilibrated()
         lu = self._eliminated(values)
@@ -168,6 +183,12 @@ class SuperLUFactor(Factor):
             raise AssertionError("callers check that the factor is open")
         trans = "T" if transposed != self._holds_transpose else "N"
         return self._elimination.solve(self._lu, block, trans)
+
+    def permutations(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+        """Column and row of every pivot of what was factorised, (n,) each."""
+        if self._lu is None:
+            raise SolverError("this factor has been closed")
+        return np.argsort(self._lu.perm_c), np.argsort(self._lu.perm_r)
 
     def _free(self) -> None:
         self._lu = None
