@@ -27,6 +27,10 @@ from femadj.solvers.statistics import (
 )
 from femadj.solvers.superlu import SuperLUSolver, SuperLUSymbolic
 
+_THRESHOLD = 0.1
+"""Size of a diagonal entry, beside the largest in its column, from which it is the pivot: pivots elsewhere multiply the
+fill, which the device has to compute for every matrix."""
+
 
 class CusolverSolver(Solver):
     """NVIDIA cuSOLVER, which NVIDIA has deprecated in favour of cuDSS: ``solver="cuda"`` where that is installed.
@@ -116,10 +120,10 @@ class Place(Protocol):
 class CusolverSymbolic(Symbolic):
     """An analysed structure: its order of elimination, and places of factors that gave way to others."""
 
-    def __init__(self, solver: CusolverSolver, structure: Structure) -> None:
+    def __init__(self, solver: CusolverSolver, structure: Structure, threshold: float | None = None) -> None:
         super().__init__(structure, solver.tolerances)
         self.session = solver.session
-        self._host = SuperLUSymbolic(solver.host, structure)
+        self._host = SuperLUSymbolic(solver.host, structure, threshold)
         self.analyses = 1
         self._vacant: deque[Any] = deque()
 
@@ -156,7 +160,7 @@ class CholeskySymbolic(CusolverSymbolic):
         return int(self._needed)
 
     def _factor(self, matrix: Matrix) -> CusolverFactor:
-        values = matrix.equilibrated(always=True)  # to diagonal entries between one half and two
+        values = matrix.equilibrated(always=True)
         with self.session.alone():
             place = self._vacant.pop() if self._vacant else Cholesky(self.session, self._rows, self._places)
             self.factorisations += 1
@@ -169,13 +173,15 @@ class CholeskySymbolic(CusolverSymbolic):
             place.free()
             self._host.factor_of(matrix).close()  # says what is wrong with the matrix
             raise singular_system([], f"a pivot is below {self.tolerances.pivot:.1e} of the diagonal")
+        # Which equation a pivot belongs to is not told. Diagonal entries are one half to two: these are bounds.
+        diagonal = values[self._structure.indptr[:-1]]
         report = PivotReport(
             factor_bytes=place.needed_bytes,
             peak_bytes=place.needed_bytes,
             perturbed=0,
             inertia=(len(pivots), 0),
-            smallest_ratio=float(pivots.min()),
-            largest_ratio=float(pivots.max()),
+            smallest_ratio=float(pivots.min() / diagonal.max()),
+            largest_ratio=float(pivots.max() / diagonal.min()),
         )
         return CusolverFactor(self, place, matrix, report, matrix.rows)
 
@@ -190,7 +196,7 @@ class RefactoringSymbolic(CusolverSymbolic):
     """
 
     def __init__(self, solver: CusolverSolver, structure: Structure) -> None:
-        super().__init__(solver, structure)
+        super().__init__(solver, structure, _THRESHOLD)
         self.pivotings = 0
         self._places = arranged(structure, None)
         self._pivoting: Pivoting | None = None

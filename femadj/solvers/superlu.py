@@ -90,11 +90,11 @@ class SuperLUSolver(Solver):
 class SuperLUSymbolic(Symbolic):
     """An analysed structure: its order of elimination."""
 
-    def __init__(self, solver: SuperLUSolver, structure: Structure) -> None:
+    def __init__(self, solver: SuperLUSolver, structure: Structure, threshold: float | None = None) -> None:
         super().__init__(structure, solver.tolerances)
         self.analyses = 1
         self._counting = threading.Lock()
-        self._elimination = Elimination(structure, solver.order)
+        self._elimination = Elimination(structure, solver.order, threshold)
 
     @property
     def order(self) -> npt.NDArray[np.integer] | None:

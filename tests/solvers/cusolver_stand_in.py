@@ -1,4 +1,4 @@
-"""Stands in for cuSOLVER and cuSPARSE, and for arrays on a device, in memory of the host.
+"""Stands in for cuSOLVER and cuSPARSE, on arrays that stand in for those of a device.
 
 It takes the C types of the functions, follows their layouts and the order in which they must be called, and answers
 with the status that documentation gives for misuse. What it cannot stand for: the accuracy and the speed of the device.
@@ -14,73 +14,23 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from femadj.base.cuda import DeviceMemory
 from femadj.solvers.cusolver_library import SIGNATURES
+from tests.host_arrays import HostArrays
 
 OK, NOT_INITIALISED, NO_MEMORY, INVALID, ZERO_PIVOT = 0, 1, 2, 3, 10
 
 
-class DeviceBlock:
-    """An array on the device: nothing on the host may look into it but its shape and type."""
+class DefaultStream(HostArrays):
+    """Arrays on the stream that the solver works on."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise AssertionError("an array on the device was used as one on the host")
-
-
-class HostMemory:
-    """Device arrays on the host, whose addresses the library knows from those of arrays on the host."""
-
-    def __init__(self, free: int = 2**33) -> None:
-        self.free = free
-        self.current_stream = 0
-        self.alive: dict[int, int] = {}
-
-    def _made(self, array: np.ndarray) -> DeviceBlock:
-        block = DeviceBlock(array)
-        self.alive[array.ctypes.data] = max(array.nbytes, 1)
-        return block
-
-    def upload(self, a: np.ndarray) -> DeviceBlock:
-        assert type(a) is np.ndarray
-        return self._made(np.array(a, order="C"))
-
-    def write(self, target: DeviceBlock, a: np.ndarray) -> None:
-        assert (target.shape, target.dtype) == (a.shape, a.dtype)
-        target._array[...] = a
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceBlock:
-        if int(np.prod(shape)) * np.dtype(dtype).itemsize > self.free:
-            raise MemoryError("out of memory")
-        array = np.zeros(shape, dtype)
-        array.view(np.uint8)[...] = 0xFF  # NaN
-        return self._made(array)
-
-    def download(self, a: DeviceBlock) -> np.ndarray:
-        assert isinstance(a, DeviceBlock)
-        return a._array.copy()
-
-    def pointer(self, a: DeviceBlock) -> int:
-        return int(a._array.ctypes.data)
-
-    def holds(self, a: Any) -> bool:
-        return isinstance(a, DeviceBlock)
+    current = 0
 
     def stream(self) -> int:
-        return self.current_stream
-
-    def release(self) -> None:
-        pass
-
-    def memory(self) -> DeviceMemory:
-        return DeviceMemory(self.free, 2**33)
+        return self.current
 
 
 def _read(address: ctypes.c_void_p, dtype: Any, count: int) -> np.ndarray:
-    """What is at an address, (count,); not a copy."""
+    """What is at an address of the host, (count,); not a copy."""
     kind = np.ctypeslib.as_ctypes_type(dtype)
     return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(kind)), (count,))
 
@@ -89,26 +39,28 @@ def _write(out: Any, value: int) -> None:
     out._obj.value = value
 
 
-def _csr(n: Any, nnz: Any, rows: Any, columns: Any, values: Any = None) -> sp.csr_array:
+def _rows(n: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray | None = None) -> sp.csr_array:
     """A copy of compressed rows, which must be sorted."""
-    indptr, indices = _read(rows, np.int32, n.value + 1).copy(), _read(columns, np.int32, nnz.value).copy()
-    assert (indptr[0], indptr[-1]) == (0, nnz.value)
-    data = np.ones(nnz.value) if values is None else _read(values, np.float64, nnz.value).copy()
-    matrix = sp.csr_array((data, indices, indptr), shape=(n.value, n.value))
+    assert (indptr[0], indptr[-1]) == (0, len(indices))
+    data = np.ones(len(indices)) if values is None else values.copy()
+    matrix = sp.csr_array((data, indices.copy(), indptr.copy()), shape=(n, n))
     assert matrix.has_canonical_format
     return matrix
 
 
-def _eliminated(matrix: sp.csr_array) -> tuple[sp.csr_array, sp.csr_array] | None:
-    """L and U with the pivots on the diagonal, in the order given; None where one is zero."""
+def _on_host(n: Any, nnz: Any, indptr: Any, indices: Any, values: Any = None) -> sp.csr_array:
+    data = None if values is None else _read(values, np.float64, nnz.value)
+    return _rows(n.value, _read(indptr, np.int32, n.value + 1), _read(indices, np.int32, nnz.value), data)
+
+
+def _lu(matrix: sp.csr_array) -> spla.SuperLU | None:
+    """SuperLU's factors with the pivots on the diagonal; None where one is zero."""
+    options = {"permc_spec": "NATURAL", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
     try:
-        lu = spla.splu(sp.csc_array(matrix), permc_spec="NATURAL", diag_pivot_thresh=0.0)
+        lu = spla.splu(sp.csc_array(matrix), **options)
     except RuntimeError:
         return None
-    if not np.array_equal(lu.perm_r, lu.perm_c):
-        return None
-    place = lu.perm_c
-    return sp.csr_array(lu.L.tocsr()[place][:, place]), sp.csr_array(lu.U.tocsr()[place][:, place])
+    return lu if np.array_equal(lu.perm_r, lu.perm_c) else None
 
 
 class StandIn:
@@ -120,11 +72,16 @@ class StandIn:
         Names of the functions called so far.
     objects : dict
         What handles stand for.
+    fail : dict
+        Status of functions that are to fail.
+    off : float
+        What solutions by cusolverRf are multiplied by: one where the library is right.
     """
 
     version = 12401
+    off = 1.0
 
-    def __init__(self, memory: HostMemory, missing: tuple[str, ...] = ()) -> None:
+    def __init__(self, memory: HostArrays, missing: tuple[str, ...] = ()) -> None:
         self.memory = memory
         self.calls: list[str] = []
         self.objects: dict[int, dict[str, Any]] = {}
@@ -166,17 +123,14 @@ class StandIn:
         self._of(handle, kind)
         del self.objects[handle.value]
 
-    def _on_device(self, *addresses: Any) -> None:
-        for address in addresses:
-            inside = (
-                start <= address.value < start + size
-                for start, size in itertools.chain(self.memory.alive.items(), self._own_memory())
-            )
-            assert any(inside), "an address that is not on the device"
+    def _at(self, address: Any, count: int, dtype: Any = np.float64) -> np.ndarray:
+        return self.memory.at(address.value, count, dtype)
 
-    def _own_memory(self) -> list[tuple[int, int]]:
-        bundles = [each["bundle"] for each in self.objects.values() if each.get("bundle") is not None]
-        return [(a.ctypes.data, a.nbytes) for bundle in bundles for a in bundle]
+    def _csr(self, n: Any, nnz: Any, indptr: Any, indices: Any, values: Any = None) -> sp.csr_array:
+        """A copy of compressed rows on the device."""
+        data = None if values is None else self._at(values, nnz.value)
+        of_rows, of_entries = self._at(indptr, n.value + 1, np.int32), self._at(indices, nnz.value, np.int32)
+        return _rows(n.value, of_rows, of_entries, data)
 
     def _cusolverGetVersion(self, out: Any) -> None:
         _write(out, self.version)
@@ -204,25 +158,26 @@ class StandIn:
     def _cusolverSpXcsrmetisndHost(self, h, n, nnz, d, rows, columns, options, out) -> None:
         self._of(h, "solver"), self._of(d, "description")
         assert not options.value
-        graph = _csr(n, nnz, rows, columns)
+        graph = _on_host(n, nnz, rows, columns)
         assert (graph != graph.T).nnz == 0
+        assert graph.nnz > n.value
         _read(out, np.int32, n.value)[:] = np.arange(n.value)[::-1]
 
     # ----------------------------------------------------------------------------------------- Cholesky
 
     def _cusolverSpCreateCsrcholInfo(self, out: Any) -> None:
-        self._new(out, "cholesky", analysed=False, sized=False, pivots=None)
+        self._new(out, "cholesky", pattern=None, sized=False, lu=None, pivots=None)
 
     def _cusolverSpDestroyCsrcholInfo(self, info: Any) -> None:
         self._drop(info, "cholesky")
 
     def _cusolverSpXcsrcholAnalysis(self, h, n, nnz, d, rows, columns, info) -> None:
-        self._of(h, "solver"), self._of(d, "description"), self._on_device(rows, columns)
-        self._of(info, "cholesky").update(analysed=True, pattern=_csr(n, nnz, rows, columns))
+        self._of(h, "solver"), self._of(d, "description")
+        self._of(info, "cholesky")["pattern"] = self._csr(n, nnz, rows, columns)
 
     def _cusolverSpDcsrcholBufferInfo(self, h, n, nnz, d, values, rows, columns, info, internal, workspace) -> int:
         found = self._of(info, "cholesky")
-        if not found["analysed"]:
+        if found["pattern"] is None:
             return INVALID
         found["sized"] = True
         _write(internal, 100 * nnz.value)
@@ -230,16 +185,14 @@ class StandIn:
         return OK
 
     def _cusolverSpDcsrcholFactor(self, h, n, nnz, d, values, rows, columns, info, buffer) -> int:
-        self._of(h, "solver"), self._of(d, "description"), self._on_device(values, rows, columns, buffer)
+        self._of(h, "solver"), self._of(d, "description"), self._at(buffer, 8 * n.value, np.uint8)
         found = self._of(info, "cholesky")
         if not found["sized"]:
             return INVALID
-        matrix = _csr(n, nnz, rows, columns, values)
-        assert abs(matrix - matrix.T).max() == 0.0
+        matrix = self._csr(n, nnz, rows, columns, values)
+        assert abs(matrix - matrix.T).max() == 0.0  # both triangles
         assert np.array_equal(matrix.indices, found["pattern"].indices)
-        found["lu"] = _eliminated(matrix) and spla.splu(
-            sp.csc_array(matrix), diag_pivot_thresh=0.0, permc_spec="NATURAL", options={"SymmetricMode": True}
-        )
+        found["lu"] = _lu(matrix)
         found["pivots"] = np.zeros(n.value) if found["lu"] is None else found["lu"].U.diagonal()
         return OK
 
@@ -248,26 +201,25 @@ class StandIn:
         if pivots is None:
             return INVALID
         bad = np.flatnonzero(np.sqrt(np.maximum(pivots, 0.0)) <= tolerance.value)
-        _write(out, int(bad[0]) + 1 if len(bad) else -1)  # counted from one: seen on a device of CUDA 13
+        _write(out, int(bad[0]) + 1 if len(bad) else -1)  # the number of the pivot is not to be relied on
         return OK
 
     def _cusolverSpDcsrcholDiag(self, h, info, out) -> None:
-        self._on_device(out)
         pivots = self._of(info, "cholesky")["pivots"]
-        _read(out, np.float64, len(pivots))[:] = np.sqrt(pivots)
+        self._at(out, len(pivots))[:] = np.sqrt(pivots)
 
     def _cusolverSpDcsrcholSolve(self, h, n, b, x, info, buffer) -> int:
-        self._on_device(b, x, buffer)
-        lu = self._of(info, "cholesky").get("lu")
+        self._at(buffer, 8 * n.value, np.uint8)
+        lu = self._of(info, "cholesky")["lu"]
         if lu is None:
             return INVALID
-        _read(x, np.float64, n.value)[:] = lu.solve(_read(b, np.float64, n.value).copy())
+        self._at(x, n.value)[:] = lu.solve(self._at(b, n.value).copy())
         return OK
 
     # ---------------------------------------------------------------------------------- refactorisation
 
     def _cusolverRfCreate(self, out: Any) -> None:
-        self._new(out, "rf", format=(0, 0), analysed=False, values=None, bundle=None, factorised=False)
+        self._new(out, "rf", format=(0, 0), matrix=None, bundle=None, permuted=None, lu=None)
 
     def _cusolverRfDestroy(self, handle: Any) -> None:
         self._drop(handle, "rf")
@@ -276,96 +228,89 @@ class StandIn:
         self._of(handle, "rf")["format"] = layout.value, diagonal.value
 
     def _cusolverRfSetResetValuesFastMode(self, handle, mode) -> None:
-        self._of(handle, "rf")["fast"] = mode.value
+        assert mode.value == 1
+        self._of(handle, "rf")
 
     def _cusolverRfSetupHost(self, n, nnz, rows, columns, values, *rest) -> None:
         lower, upper, (p, q, handle) = rest[:4], rest[4:8], rest[8:]
         found = self._of(handle, "rf")
         assert found["format"] == (0, 2)  # rows; the unit diagonal of L is not stored
-        matrix = _csr(n, nnz, rows, columns, values)
-        L, U = _csr(n, *lower), _csr(n, *upper)
+        matrix, L, U = _on_host(n, nnz, rows, columns, values), _on_host(n, *lower), _on_host(n, *upper)
         assert (sp.tril(L, -1).nnz, sp.triu(U).nnz) == (L.nnz, U.nnz)
         assert U.diagonal().all()
         P, Q = (_read(a, np.int32, n.value).copy() for a in (p, q))
         permuted = matrix[P][:, Q]
-        away = abs(permuted - (L + sp.eye_array(n.value)) @ U)
-        away.setdiag(0.0)  # of pivots that are where the matrix has no entry
-        assert away.max() <= 1e-9 * abs(permuted).max() + (0.0 if permuted.diagonal().all() else 1.0)
-        found.update(matrix=matrix, P=P, Q=Q, L=L, U=U)
+        away = sp.csr_array(permuted - (L + sp.eye_array(n.value)) @ U)
+        away.setdiag(np.where(permuted.diagonal() == 0.0, 0.0, away.diagonal()))  # pivots without an entry
+        assert abs(away).max() <= 1e-9 * abs(permuted).max()
+        found.update(matrix=matrix, P=P, Q=Q, M=sp.csr_array(L + U))
 
     def _cusolverRfAnalyze(self, handle) -> int:
         found = self._of(handle, "rf")
-        if "matrix" not in found:
+        if found["matrix"] is None:
             return INVALID
-        bundle = sp.csr_array(found["L"] + found["U"])
-        bundle.sort_indices()
-        bundle.data[:] = np.nan
-        found["analysed"] = True
-        found["bundle"] = bundle.indptr.astype(np.int32), bundle.indices.astype(np.int32), bundle.data
+        both = found["M"]
+        both.sort_indices()
+        parts = both.indptr.astype(np.int32), both.indices.astype(np.int32), np.full(both.nnz, np.nan)
+        found["bundle"] = [self.memory.upload(part) for part in parts]
         return OK
 
     def _cusolverRfResetValues(self, n, nnz, rows, columns, values, p, q, handle) -> int:
-        self._on_device(rows, columns, values, p, q)
         found = self._of(handle, "rf")
-        if not found["analysed"]:
+        if found["bundle"] is None:
             return INVALID
-        matrix = _csr(n, nnz, rows, columns, values)
+        matrix = self._csr(n, nnz, rows, columns, values)
         assert np.array_equal(matrix.indices, found["matrix"].indices)
-        for address, name in ((p, "P"), (q, "Q")):
-            assert np.array_equal(_read(address, np.int32, n.value), found[name])
-        found["values"], found["factorised"] = matrix, False
+        P, Q = self._at(p, n.value, np.int32), self._at(q, n.value, np.int32)
+        assert np.array_equal((P, Q), (found["P"], found["Q"]))
+        found["permuted"], found["lu"] = matrix[P][:, Q], None
         return OK
 
     def _cusolverRfRefactor(self, handle) -> int:
         found = self._of(handle, "rf")
-        if found["values"] is None:
+        if found["permuted"] is None:
             return INVALID
-        factors = _eliminated(found["values"][found["P"]][:, found["Q"]])
-        if factors is None:
+        lu = _lu(found["permuted"])
+        if lu is None:
             return ZERO_PIVOT
-        L, U = factors
-        indptr, indices, data = found["bundle"]
-        n = len(indptr) - 1
-        where = np.repeat(np.arange(n), np.diff(indptr)) * n + indices
-        computed = sp.coo_array(sp.csr_array(sp.tril(L, -1) + U))
-        places = computed.coords[0].astype(np.int64) * n + computed.coords[1]
-        at = np.searchsorted(where, places)
-        assert np.array_equal(where[np.minimum(at, len(where) - 1)], places), "fill that was not told at set-up"
-        data[:] = 0.0
-        data[at] = computed.data
-        found["factorised"] = True
+        n, place = len(found["P"]), np.argsort(lu.perm_c)
+        computed = [sp.coo_array(factor) for factor in (sp.tril(lu.L, -1), lu.U)]
+        at = np.concatenate([place[each.coords[0]].astype(np.int64) * n + place[each.coords[1]] for each in computed])
+        both = found["M"]
+        told = np.repeat(np.arange(n), np.diff(both.indptr)) * n + both.indices
+        slots = np.minimum(np.searchsorted(told, at), len(told) - 1)
+        assert np.array_equal(told[slots], at), "fill that was not told at set-up"
+        data = np.zeros(len(told))
+        data[slots] = np.concatenate([each.data for each in computed])
+        self.memory.write(found["bundle"][2], data)
+        found["lu"] = lu
         return OK
 
     def _cusolverRfAccessBundledFactorsDevice(self, handle, nnz, indptr, indices, values) -> int:
         found = self._of(handle, "rf")
-        if not found["factorised"]:
+        if found["lu"] is None:
             return INVALID
-        _write(nnz, len(found["bundle"][1]))
+        _write(nnz, found["M"].nnz)
         for out, array in zip((indptr, indices, values), found["bundle"], strict=True):
-            _write(out, array.ctypes.data)
+            _write(out, self.memory.pointer(array))
         return OK
 
     def _cusolverRfSolve(self, handle, p, q, count, scratch, ld, x, ldx) -> int:
-        self._on_device(p, q, scratch, x)
         found = self._of(handle, "rf")
-        if not found["factorised"] or count.value != 1:
+        if found["lu"] is None or count.value != 1:
             return INVALID
         n = len(found["P"])
         assert ld.value == ldx.value == n
-        indptr, indices, data = found["bundle"]
-        both = sp.csr_array((data, indices, indptr), shape=(n, n))
-        X = _read(x, np.float64, n)
-        y = spla.spsolve_triangular(sp.csr_array(sp.tril(both, -1) + sp.eye_array(n)), X[found["P"]], lower=True)
-        z = np.empty(n)
-        z[found["Q"]] = spla.spsolve_triangular(sp.csr_array(sp.triu(both)), y, lower=False)
-        X[:] = z
+        self._at(scratch, n)
+        P, Q, X = self._at(p, n, np.int32), self._at(q, n, np.int32), self._at(x, n)
+        X[Q] = self.off * found["lu"].solve(X[P])
         return OK
 
     # ------------------------------------------------------------------------------------------- cuSPARSE
 
     def _cusparseCreateCsr(self, out, m, n, nnz, rows, columns, values, *kinds) -> None:
-        self._on_device(rows, columns, values)
         assert [m.value, *(k.value for k in kinds)] == [n.value, 2, 2, 0, 1]
+        self._csr(n, nnz, rows, columns, values)
         self._new(out, "csr", arguments=(n, nnz, rows, columns, values), attributes={})
 
     def _cusparseSpMatSetAttribute(self, matrix, attribute, value, size) -> None:
@@ -376,8 +321,8 @@ class StandIn:
         self._drop(matrix, "csr")
 
     def _cusparseCreateDnMat(self, out, n, k, ld, values, kind, layout) -> None:
-        self._on_device(values)
         assert (kind.value, layout.value, ld.value) == (1, 1, n.value)  # columns of doubles
+        self._at(values, n.value * k.value)
         self._new(out, "dense", n=n.value, k=k.value, values=values)
 
     def _cusparseDestroyDnMat(self, dense) -> None:
@@ -402,12 +347,12 @@ class StandIn:
     def _cusparseSpSM_analysis(self, *arguments) -> int:
         *arguments, buffer = arguments
         found = self._step(*arguments)
-        self._on_device(buffer)
         if not found["sized"]:
             return INVALID
+        self._at(buffer, 8, np.uint8)
         csr = self._of(arguments[4], "csr")
         upper, unit = csr["attributes"][0], csr["attributes"][1]
-        matrix = _csr(*csr["arguments"])  # values are those of now
+        matrix = self._csr(*csr["arguments"])  # values are those of now
         triangle = sp.triu(matrix) if upper else sp.tril(matrix)
         if unit:
             triangle = sp.tril(triangle, -1) + sp.eye_array(matrix.shape[0])
@@ -419,8 +364,6 @@ class StandIn:
         b, x = (self._of(handle, "dense") for handle in arguments[5:7])
         if found["matrix"] is None or found["k"] != b["k"]:
             return INVALID
-        B, X = (
-            _read(each["values"], np.float64, each["n"] * each["k"]).reshape(each["k"], each["n"]) for each in (b, x)
-        )
+        B, X = (self._at(each["values"], each["n"] * each["k"]).reshape(each["k"], each["n"]) for each in (b, x))
         X[:] = spla.spsolve_triangular(found["matrix"], B.T.copy(), lower=found["lower"]).T
         return OK
