@@ -16,7 +16,7 @@ from femadj.solvers.cusolver_cholesky import Rows
 from femadj.solvers.cusolver_library import Session, ZeroPivotError
 from femadj.solvers.ordering import Arrangement
 
-_COMPRESSED_ROWS, _UNIT_LOWER_NOT_STORED, _FAST = 0, 2, 1  # of cusolverRf
+_COMPRESSED_ROWS, _UNIT_LOWER, _FAST = 0, 0, 1  # of cusolverRf
 _INDEX_32, _FLOAT_64, _COLUMN_MAJOR = 2, 1, 1  # of cuSPARSE
 _FILL_MODE, _DIAGONAL_TYPE = 0, 1
 _LOWER, _UPPER, _UNIT, _NOT_UNIT = 0, 1, 1, 0
@@ -36,7 +36,7 @@ class Pivoting(NamedTuple):
     values : (nnz,)
         A matrix on the structure with these factors.
     lower, upper : csr_array
-        Its factors; without the unit diagonal of the lower one.
+        Its factors, the lower one with its unit diagonal, without which it might be empty.
     """
 
     rows: npt.NDArray[np.int32]
@@ -47,8 +47,8 @@ class Pivoting(NamedTuple):
 
     @property
     def fill(self) -> int:
-        """Entries of both factors."""
-        return int(self.lower.nnz + self.upper.nnz)
+        """Entries of both factors, without the unit diagonal."""
+        return int(self.lower.nnz + self.upper.nnz - len(self.rows))
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +79,7 @@ def pivoting(places: Arrangement, rows: npt.NDArray[np.integer], columns: npt.ND
     if not np.array_equal(factors.perm_r, factors.perm_c):
         raise SolverError("SuperLU did not keep the pivots of a matrix with dominant ones")
     order = np.argsort(factors.perm_c)
-    lower, upper = sp.csr_array(sp.tril(factors.L, -1)), sp.csr_array(factors.U)
+    lower, upper = sp.csr_array(factors.L), sp.csr_array(factors.U)
     for factor in (lower, upper):
         factor.sort_indices()
     return Pivoting(rows[order].astype(np.int32), columns[order].astype(np.int32), values, lower, upper)
@@ -99,7 +99,7 @@ class Refactorisation:
         library, arrays = session.library, session.arrays
         self._handle = library.make("cusolverRfCreate")
         self._destroy = library.owned(self, "cusolverRfDestroy", self._handle)
-        library.call("cusolverRfSetMatrixFormat", self._handle, _COMPRESSED_ROWS, _UNIT_LOWER_NOT_STORED)
+        library.call("cusolverRfSetMatrixFormat", self._handle, _COMPRESSED_ROWS, _UNIT_LOWER)
         library.call("cusolverRfSetResetValuesFastMode", self._handle, _FAST)
         host: list[npt.NDArray[Any]] = [places.indptr, places.indices, pivots.values]
         for factor in (pivots.lower, pivots.upper):

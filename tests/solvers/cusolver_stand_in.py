@@ -219,7 +219,7 @@ class StandIn:
     # ---------------------------------------------------------------------------------- refactorisation
 
     def _cusolverRfCreate(self, out: Any) -> None:
-        self._new(out, "rf", format=(0, 0), matrix=None, bundle=None, permuted=None, lu=None)
+        self._new(out, "rf", format=None, matrix=None, bundle=None, permuted=None, lu=None)
 
     def _cusolverRfDestroy(self, handle: Any) -> None:
         self._drop(handle, "rf")
@@ -234,16 +234,17 @@ class StandIn:
     def _cusolverRfSetupHost(self, n, nnz, rows, columns, values, *rest) -> None:
         lower, upper, (p, q, handle) = rest[:4], rest[4:8], rest[8:]
         found = self._of(handle, "rf")
-        assert found["format"] == (0, 2)  # rows; the unit diagonal of L is not stored
+        assert found["format"] == (0, 0)  # rows; the unit diagonal is that of L, and stored
         matrix, L, U = _on_host(n, nnz, rows, columns, values), _on_host(n, *lower), _on_host(n, *upper)
-        assert (sp.tril(L, -1).nnz, sp.triu(U).nnz) == (L.nnz, U.nnz)
+        assert (sp.tril(L).nnz, sp.triu(U).nnz) == (L.nnz, U.nnz)
+        assert (L.diagonal() == 1.0).all()
         assert U.diagonal().all()
         P, Q = (_read(a, np.int32, n.value).copy() for a in (p, q))
         permuted = matrix[P][:, Q]
-        away = sp.csr_array(permuted - (L + sp.eye_array(n.value)) @ U)
+        away = sp.csr_array(permuted - L @ U)
         away.setdiag(np.where(permuted.diagonal() == 0.0, 0.0, away.diagonal()))  # pivots without an entry
         assert abs(away).max() <= 1e-9 * abs(permuted).max()
-        found.update(matrix=matrix, P=P, Q=Q, M=sp.csr_array(L + U))
+        found.update(matrix=matrix, P=P, Q=Q, M=sp.csr_array(sp.tril(L, -1) + U))
 
     def _cusolverRfAnalyze(self, handle) -> int:
         found = self._of(handle, "rf")

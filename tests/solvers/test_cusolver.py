@@ -137,8 +137,9 @@ def test_fill_is_that_of_any_values(which: str) -> None:
     np.fill_diagonal(filled, True)
     for k in range(n):
         filled[k + 1 :, k + 1 :] |= np.outer(filled[k + 1 :, k], filled[k, k + 1 :])
-    assert np.array_equal(found.lower.toarray() != 0.0, np.tril(filled, -1))
+    assert np.array_equal(found.lower.toarray() != 0.0, np.tril(filled))
     assert np.array_equal(found.upper.toarray() != 0.0, np.triu(filled))
+    assert found.fill == filled.sum()
     assert sorted(zip(found.rows, found.columns, strict=True)) == sorted(zip(rows, columns, strict=True))
 
 
