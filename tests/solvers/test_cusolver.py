@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import femadj as fa
 from femadj.errors import SingularSystemError, SolverError, SolverMemoryError, SolverUnavailableError
 from femadj.solvers import SOLVERS, LiveSolver, Solver, get_solver
 from femadj.solvers.cusolver import CusolverSolver
@@ -19,6 +20,7 @@ from femadj.solvers.cusolver_refactor import pivoting
 from femadj.solvers.matrix import Matrix, MatrixKind, Structure
 from femadj.solvers.ordering import arranged
 from femadj.solvers.superlu import SuperLUSolver, SuperLUSymbolic
+from tests.meshes import box_mesh
 from tests.solvers.conformance import (
     SolverConformance,
     advection_diffusion,
@@ -70,6 +72,9 @@ class TestOnDevice(SolverConformance):
         for make in (lambda factor: factor.solve(b), lambda factor: factor.T.solve(b)):
             ours, theirs = (make(factorise(which, matrix, kind)) for which in (solver, SuperLUSolver()))
             assert np.abs(ours - theirs).max() <= 1e-10 * np.abs(theirs).max()
+
+    def test_values_and_gradients(self, solver: Solver) -> None:
+        assert_gradients_agree(solver)
 
 
 # ------------------------------------------------------------------------------------------- what runs where
@@ -157,13 +162,41 @@ def test_ordered_by_the_library_without_pymetis(monkeypatch: pytest.MonkeyPatch)
     assert library.calls.count("cusolverSpXcsrmetisndHost") == 3  # no edges, nothing to order
 
 
-def test_transposed_blocks_are_analysed_once() -> None:
+def test_transposed_factors_are_analysed_once() -> None:
+    """For a factor and a number of right-hand sides, both triangles."""
     solver, library, _ = made()
     factor = factorise(solver, advection_diffusion(8, 2.0), "general")
-    factor.T.solve(vectors(64, 3))
+    block = vectors(64, 3).T.copy()
+    factor.approximate(block, transposed=True)
     before = library.calls.count("cusparseSpSM_analysis")
-    factor.T.solve(vectors(64, 3, seed=2))
-    assert library.calls.count("cusparseSpSM_analysis") <= before + 4  # estimates of the condition have one column
+    factor.approximate(2.0 * block, transposed=True)
+    assert library.calls.count("cusparseSpSM_analysis") == before
+    factor.approximate(block[:1], transposed=True)
+    assert library.calls.count("cusparseSpSM_analysis") == before + 2
+
+
+def assert_gradients_agree(solver: Solver) -> None:
+    """Value and gradient of an elastic and of an advection problem at two designs, with those by the CPU."""
+    mesh = box_mesh("triangle", (5, 4))
+    nudge = 0.01 * np.random.default_rng(3).uniform(-1, 1, mesh.points.shape)
+    supports = [fa.Fixed("left")]
+    for physics in (fa.Elasticity(1.0, 0.3), fa.AdvectionDiffusion(0.3, [1.0, 2.0], source=1.0)):
+        loads = [fa.BodyForce((0.3, 1.0))] if isinstance(physics, fa.Elasticity) else []
+        ours, theirs = (fa.LinearStatic(mesh, physics, supports, loads, solver=s) for s in (solver, "superlu"))
+        for points in (mesh.points, mesh.points + nudge):
+            (value, gradient), (expected, right) = (
+                fa.value_and_gradient(problem.solve(points), fa.FieldNorm()) for problem in (ours, theirs)
+            )
+            assert value == pytest.approx(expected, rel=1e-10)
+            assert np.abs(gradient.points - right.points).max() <= 1e-10 * np.abs(right.points).max()
+
+
+def test_values_and_gradients() -> None:
+    solver, library, _ = made()
+    assert_gradients_agree(solver)
+    assert library.calls.count("cusolverSpDcsrcholFactor") == 2
+    assert library.calls.count("cusolverRfRefactor") == 2
+    assert library.calls.count("cusolverRfSetupHost") == 1
 
 
 # -------------------------------------------------------------------------------------------------- memory
