@@ -134,9 +134,16 @@ class CusolverSymbolic(Symbolic):
         else:
             self._vacant.append(place)
 
+    def _vacated(self) -> Any:
+        """A place that was left, None where there is none."""
+        try:
+            return self._vacant.pop()
+        except IndexError:
+            return None
+
     def _clear(self) -> None:
-        while self._vacant:
-            self._vacant.pop().free()
+        while (place := self._vacated()) is not None:
+            place.free()
 
     def _free(self) -> None:
         self._clear()
@@ -162,7 +169,7 @@ class CholeskySymbolic(CusolverSymbolic):
     def _factor(self, matrix: Matrix) -> CusolverFactor:
         values = matrix.equilibrated(always=True)
         with self.session.alone():
-            place = self._vacant.pop() if self._vacant else Cholesky(self.session, self._rows, self._places)
+            place = self._vacated() or Cholesky(self.session, self._rows, self._places)
             self.factorisations += 1
             try:
                 pivots = place.factorise(values, self.tolerances.pivot)
@@ -215,7 +222,6 @@ class RefactoringSymbolic(CusolverSymbolic):
                 return factor
         self.pivotings += 1
         pivots = pivoting(self._places, *self._host.pivots(matrix))
-        self._clear()
         self._pivoting = pivots
         factor = self._refactorised(matrix, pivots)
         if factor is None:
@@ -228,10 +234,11 @@ class RefactoringSymbolic(CusolverSymbolic):
         """A factor with these pivots, None where they do not serve."""
         values = matrix.equilibrated()
         with self.session.alone():
-            if self._vacant:
-                place = self._vacant.pop()
-            else:
-                place = Refactorisation(self.session, self._rows, self._places, pivots)
+            place = self._vacated()
+            while place is not None and place.pivoting is not pivots:  # left since others were chosen
+                place.free()
+                place = self._vacated()
+            place = place or Refactorisation(self.session, self._rows, self._places, pivots)
             self.factorisations += 1
             try:
                 regular = place.factorise(values)
@@ -280,10 +287,12 @@ class CusolverFactor(Factor):
 
     def give_way(self) -> None:
         """Close, and leave the place on the device to the next factor of the analysis."""
-        if not self._closed:
-            self._closed = True
-            if self._finalizer.detach():
-                self._symbolic.leave(self._place)
+        with self._symbolic.session.lock:
+            if not self._closed:
+                self._closed = True
+                if self._finalizer.detach():
+                    self._symbolic.leave(self._place)
 
     def _free(self) -> None:
-        self._finalizer()
+        with self._symbolic.session.lock:  # not while another thread solves
+            self._finalizer()

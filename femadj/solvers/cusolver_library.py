@@ -186,12 +186,14 @@ class Session:
     arrays : DeviceArrays
     solver, sparse, description : int
         Handles of cuSOLVER and cuSPARSE, and what describes a general matrix counted from zero.
+    lock : RLock
+        Held while the device works.
     """
 
     def __init__(self, library: Library, arrays: DeviceArrays) -> None:
         self.library = library
         self.arrays = arrays
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.solver = library.make("cusolverSpCreate")
         library.owned(self, "cusolverSpDestroy", self.solver)
         self.sparse = library.make("cusparseCreate")
@@ -210,7 +212,7 @@ class Session:
         SolverError
             On another stream: cusolverRf can only use the default one.
         """
-        with self._lock:
+        with self.lock:
             if self.arrays.stream() not in _DEFAULT_STREAMS:
                 raise SolverError("solver 'cusolver' works on the default CUDA stream only: call it outside of others")
             try:
@@ -230,7 +232,7 @@ class Session:
         if graph.nnz > np.count_nonzero(graph.diagonal()):  # METIS wants edges
             graph.sort_indices()
             rows, columns = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
-            with self._lock:
+            with self.lock:
                 self.library.call(
                     "cusolverSpXcsrmetisndHost",
                     self.solver,

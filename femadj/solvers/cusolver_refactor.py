@@ -103,7 +103,7 @@ class Refactorisation:
         library.call("cusolverRfSetResetValuesFastMode", self._handle, _FAST)
         host: list[npt.NDArray[Any]] = [places.indptr, places.indices, pivots.values]
         for factor in (pivots.lower, pivots.upper):
-            host += [factor.indptr.astype(np.int32), factor.indices.astype(np.int32), factor.data]
+            host += [*(a.astype(np.int32, copy=False) for a in (factor.indptr, factor.indices)), factor.data]
         of_matrix, of_lower, of_upper = (
             (len(host[k + 1]), *(array.ctypes.data for array in host[k : k + 3])) for k in (0, 3, 6)
         )

@@ -112,6 +112,19 @@ def test_pivots_are_chosen_again_where_they_do_not_serve(small: float, pivotings
     assert symbolic.factorisations == 1 + pivotings
 
 
+def test_places_with_former_pivots_are_not_used() -> None:
+    solver, library, _ = made()
+    pattern = handed_over(with_diagonal(sp.csr_array([[1.0, 1.0], [1.0, 0.0]])), "symmetric")[0]
+    with solver.analyse(pattern, "symmetric") as symbolic:
+        former = symbolic.factor(np.array([2.0, 1.0, 3.0]))
+        symbolic.factor(np.array([0.0, 1.0, 0.0])).close()
+        former.give_way()
+        factor = symbolic.factor(np.array([0.0, 2.0, 0.0]))
+        assert_solves(factor, sp.csr_array([[0.0, 2.0], [2.0, 0.0]]))
+        assert symbolic.pivotings == 2
+        assert library.kept.count("rf") == 1
+
+
 def test_a_singular_matrix_after_a_regular_one() -> None:
     for kind in ("spd", "symmetric", "general"):
         solver = made()[0]
