@@ -10,6 +10,7 @@ from femadj.errors import SolverError, SolverUnavailableError, choices
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.choice import ITERATED, AutoSolver
 from femadj.solvers.cuda import CudaSolver
+from femadj.solvers.cusolver import CusolverSolver
 from femadj.solvers.factor import Factor, TransposedFactor
 from femadj.solvers.live import LiveSolver
 from femadj.solvers.matrix import UNIT_ROUNDOFF, MatrixKind
@@ -27,7 +28,7 @@ from femadj.solvers.statistics import (
 from femadj.solvers.superlu import SuperLUSolver
 
 SOLVERS: Mapping[str, Callable[..., Solver]] = MappingProxyType(
-    {"pardiso": PardisoSolver, "superlu": SuperLUSolver, "cuda": CudaSolver}
+    {"pardiso": PardisoSolver, "superlu": SuperLUSolver, "cuda": CudaSolver, "cusolver": CusolverSolver}
 )
 """Every solver that femadj knows, called with ``threads``: those on the CPU, best first, one of which always works, and
 those on a GPU, which are taken only where they are asked for.
@@ -156,6 +157,7 @@ __all__ = [
     "AutoSolver",
     "Capabilities",
     "CudaSolver",
+    "CusolverSolver",
     "Factor",
     "FactorStatistics",
     "LiveSolver",

@@ -45,7 +45,7 @@ class Data(IntEnum):
     ORDER = 4
     DIAGONAL = 8
     USER_ORDER = 9
-    MEMORY = 12
+    MEMORY = 13
 
 
 class Phase(IntEnum):

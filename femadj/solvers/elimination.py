@@ -28,10 +28,14 @@ class Elimination:
     ----------
     order : (n,) or None
         Equation at every place; None where the equations stay where they are.
+    threshold : float
+        Size of a diagonal entry, beside the largest in its column, from which it is the pivot; by default what suits
+        the kind of the matrix.
     """
 
-    def __init__(self, structure: Structure, order: Order | None) -> None:
+    def __init__(self, structure: Structure, order: Order | None, threshold: float | None = None) -> None:
         self.structure = structure
+        self.threshold = _PIVOT_THRESHOLD[structure.kind] if threshold is None else threshold
         # The rows of A are the columns of its transpose: that is what is factorised, without a conversion.
         self._places = arranged(structure, None if order is None else order(structure))
         self.order = self._places.order
@@ -44,7 +48,7 @@ class Elimination:
             return spla.splu(
                 columns,
                 permc_spec=self._permutation(columns.data),
-                diag_pivot_thresh=_PIVOT_THRESHOLD[kind],
+                diag_pivot_thresh=self.threshold,
                 options={"SymmetricMode": kind == "spd"},
             )
         except MemoryError as error:

@@ -10,10 +10,11 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse.linalg as spla
 
 from femadj.base.arrays import FloatArray
-from femadj.errors import IndefiniteSystemError, SingularSystemError
+from femadj.errors import IndefiniteSystemError, SingularSystemError, SolverError
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.elimination import Elimination
@@ -89,11 +90,25 @@ class SuperLUSolver(Solver):
 class SuperLUSymbolic(Symbolic):
     """An analysed structure: its order of elimination."""
 
-    def __init__(self, solver: SuperLUSolver, structure: Structure) -> None:
+    def __init__(self, solver: SuperLUSolver, structure: Structure, threshold: float | None = None) -> None:
         super().__init__(structure, solver.tolerances)
         self.analyses = 1
         self._counting = threading.Lock()
-        self._elimination = Elimination(structure, solver.order)
+        self._elimination = Elimination(structure, solver.order, threshold)
+
+    @property
+    def order(self) -> npt.NDArray[np.integer] | None:
+        """Equation at every place of the order of elimination, (n,); None where SuperLU orders anew every time."""
+        return self._elimination.order
+
+    def pivots(self, matrix: Matrix) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+        """Row and column of every pivot of a matrix, in the order of elimination, (n,) each; errors as :meth:`factor`.
+
+        The rows of what is factorised are the columns of the matrix.
+        """
+        with self._factor(matrix) as factor:
+            rows, columns = factor.permutations()
+        return (rows, columns) if self.order is None else (self.order[rows], self.order[columns])
 
     def _factor(self, matrix: Matrix) -> SuperLUFactor:
         values = matrix.equilibrated()
@@ -168,6 +183,12 @@ class SuperLUFactor(Factor):
             raise AssertionError("callers check that the factor is open")
         trans = "T" if transposed != self._holds_transpose else "N"
         return self._elimination.solve(self._lu, block, trans)
+
+    def permutations(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+        """Column and row of every pivot of what was factorised, (n,) each."""
+        if self._lu is None:
+            raise SolverError("this factor has been closed")
+        return np.argsort(self._lu.perm_c), np.argsort(self._lu.perm_r)
 
     def _free(self) -> None:
         self._lu = None
