@@ -68,18 +68,9 @@ def bodies(s: Sizes, within: Callable[[Any], Any], f: Any) -> dict[str, Kernel]:
     return {**of_cells, "assemble": _assembly(s, within, f), "low": _lowest(s, within, f), "sum_nodes": _sums(within)}
 
 
-def _scratch(s: Sizes, within: Callable[[Any], Any], threads: int) -> tuple[Any, Any, Any]:
-    """Functions that make space for node values of geometry and field, and for the rest of the scratch space."""
-    ng, nf, dim, nc, ns = s.geometry_nodes, s.field_nodes, s.dim, s.components, s.hi - s.lo
-    same = s.isoparametric
-
-    @within
-    def of_geometry():  # type: ignore[no-untyped-def]
-        return cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
-
-    @within
-    def of_field():  # type: ignore[no-untyped-def]
-        return cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
+def _scratch(s: Sizes, within: Callable[[Any], Any]) -> Any:
+    """The function that makes the scratch space of an entity around its node values."""
+    ng, nf, dim, nc, ns, same = s.geometry_nodes, s.field_nodes, s.dim, s.components, s.hi - s.lo, s.isoparametric
 
     @within
     def work(X, V, G, u, v, y):  # type: ignore[no-untyped-def]
@@ -95,7 +86,7 @@ def _scratch(s: Sizes, within: Callable[[Any], Any], threads: int) -> tuple[Any,
             n=cuda.local.array(dim, float64), b=cuda.local.array(dim, float64), det=cuda.local.array(1, float64),
         )  # fmt: skip
 
-    return of_geometry, of_field, work
+    return work
 
 
 def _bodies_of_cells(s: Sizes, within: Callable[[Any], Any], f: Any) -> dict[str, Kernel]:
@@ -108,12 +99,15 @@ def _bodies_of_cells(s: Sizes, within: Callable[[Any], Any], f: Any) -> dict[str
         f.element_shape_force,
     )
     threads = threads_for(16 * (ng * dim + nf * nc), 64)
-    of_geometry, of_field, work = _scratch(s, within, threads)
+    work = _scratch(s, within)
 
     def contract(geometry, tables, tensor, u, v, scale, values):  # type: ignore[no-untyped-def]
         m = cuda.grid(1)
         if m < geometry.cell.shape[0]:
-            X, G, at_u, at_v = of_geometry(), of_geometry(), of_field(), of_field()
+            X = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
+            G = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
+            at_u = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
+            at_v = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
             w = work(X, X, G, at_u, at_v, at_u)
             e = geometry.cell[m]
             gather(geometry.points, geometry.nodes, e, X)
@@ -126,7 +120,9 @@ def _bodies_of_cells(s: Sizes, within: Callable[[Any], Any], f: Any) -> dict[str
     def apply(geometry, tables, tensor, x, values):  # type: ignore[no-untyped-def]
         m = cuda.grid(1)
         if m < geometry.cell.shape[0]:
-            X, at_x, y = of_geometry(), of_field(), of_field()
+            X = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
+            at_x = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
+            y = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
             w = work(X, X, X, at_x, at_x, y)
             e = geometry.cell[m]
             gather(geometry.points, geometry.nodes, e, X)
@@ -138,7 +134,10 @@ def _bodies_of_cells(s: Sizes, within: Callable[[Any], Any], f: Any) -> dict[str
     def tangent(geometry, tables, tensor, velocity, u, values):  # type: ignore[no-untyped-def]
         m = cuda.grid(1)
         if m < geometry.cell.shape[0]:
-            X, V, at_u, y = of_geometry(), of_geometry(), of_field(), of_field()
+            X = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
+            V = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
+            at_u = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
+            y = cuda.shared.array((nf, nc, threads), float64)[:, :, cuda.threadIdx.x]
             w = work(X, V, X, at_u, at_u, y)
             e = geometry.cell[m]
             gather(geometry.points, geometry.nodes, e, X)
@@ -187,10 +186,10 @@ def _sums(within: Callable[[Any], Any]) -> Kernel:
 
 def _assembly(s: Sizes, within: Callable[[Any], Any], f: Any) -> Kernel:
     """Assembly, by pairs of nodes."""
-    ng, dim, nc, ns = s.geometry_nodes, s.dim, s.components, s.hi - s.lo
+    ng, dim, nc, one = s.geometry_nodes, s.dim, s.components, s.of_one_node
     gather, clear, element_block, find = f.gather, f.clear, f.element_block, within(_find)
     threads = threads_for(8 * ng * dim, 128)
-    of_geometry, _, work = _scratch(s, within, threads)
+    work = _scratch(s, within)
 
     def assemble(geometry, tables, tensor, around, rows, data):  # type: ignore[no-untyped-def]
         thread = cuda.grid(1)
@@ -201,9 +200,8 @@ def _assembly(s: Sizes, within: Callable[[Any], Any], f: Any) -> Kernel:
         first = rows.start[node]
         width = rows.start[node + 1] - first
         row = nc * nc * first - rows.upper * node * (nc * (nc - 1) // 2)
-        X = of_geometry()
+        X = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
         w = work(X, X, X, X, X, X)
-        test, trial = cuda.local.array((1, ns), float64), cuda.local.array((1, ns), float64)
         K = cuda.local.array((nc, nc), float64)
         for p in range(lane, width, LANES):
             other = rows.column[first + p]
@@ -220,9 +218,7 @@ def _assembly(s: Sizes, within: Callable[[Any], Any], f: Any) -> Kernel:
                     e = geometry.cell[m]
                     a = find(geometry.field, e, node)
                     gather(geometry.points, geometry.nodes, e, X)
-                    element_block(
-                        s, tables, tensor.C, tensor.region[m], geometry.orientation[e], 0, a, b, test, trial, w, K
-                    )
+                    element_block(s, one, tables, tensor.C, tensor.region[m], geometry.orientation[e], 0, a, b, w, K)
             for i in range(nc):
                 start = row + nc * (i * width + p) - rows.upper * (i * (i + 1) // 2)
                 for k in range(nc):
@@ -237,12 +233,12 @@ def _lowest(s: Sizes, within: Callable[[Any], Any], f: Any) -> Kernel:
     ng, dim = s.geometry_nodes, s.dim
     gather, element_low = f.gather, f.element_low
     threads = threads_for(8 * ng * dim, 128)
-    of_geometry, _, work = _scratch(s, within, threads)
+    work = _scratch(s, within)
 
     def low(geometry, tables, lows):  # type: ignore[no-untyped-def]
         thread = cuda.grid(1)
         if thread < lows.shape[0]:
-            X = of_geometry()
+            X = cuda.shared.array((ng, dim, threads), float64)[:, :, cuda.threadIdx.x]
             w = work(X, X, X, X, X, X)
             worst = np.inf
             for m in range(thread, geometry.cell.shape[0], lows.shape[0]):

@@ -351,19 +351,7 @@ def shape_field(s, values, slopes, la, q, Ji, g, h):  # type: ignore[no-untyped-
     """Fill gradients and generalised gradients of the shape functions of the field."""
     if s.hi > 1 and (bends(s, q) or s.field_nodes > s.dim + 1):
         push(s.field_nodes, s.dim, slopes, la, q, Ji, g)
-    generalise(s, s.field_nodes, values, la, q, g, h)
-
-
-def shape_node(s, values, slopes, la, q, a, Ji, g, h):  # type: ignore[no-untyped-def]
-    """Fill gradient ``(1, dim)`` and generalised gradient ``(1, ns)`` of one node's shape function of the field."""
-    if s.hi > 1:
-        push(1, s.dim, slopes[:, :, a : a + 1], la, q, Ji, g)
-    generalise(s, 1, values[:, :, a : a + 1], la, q, g, h)
-
-
-def generalise(s, nf, values, la, q, g, h):  # type: ignore[no-untyped-def]
-    """Fill generalised gradients of shape functions from their values and gradients."""
-    for a in range(nf):
+    for a in range(s.field_nodes):
         for m in range(s.lo, s.hi):
             h[a, m - s.lo] = values[la, q, a] if m == 0 else g[a, m - 1]
 
@@ -518,22 +506,19 @@ def row_times(s, C, r, cq, i, m, k, h, b):  # type: ignore[no-untyped-def]
     return x
 
 
-def element_block(s, t, C, r, sign, la, a, b, test, trial, w, K):  # type: ignore[no-untyped-def]
-    """Add the block ``(nc, nc)`` of two nodes of the matrix of an entity.
-
-    ``test``, ``trial`` ``(1, ns)`` are scratch space for the generalised gradients of the nodes a and b.
-    """
+def element_block(s, one, t, C, r, sign, la, a, b, w, K):  # type: ignore[no-untyped-def]
+    """Add the block ``(nc, nc)`` of the nodes a and b of the matrix of an entity; ``one`` is ``s.of_one_node``."""
     varies = C.shape[1] > 1
     for q in range(s.points):
         d = place(s, t, la, q, sign, w) * t.weights[la, q]
-        shape_node(s, t.field, t.field_slopes, la, q, a, w.Ji, w.g, test)
-        shape_node(s, t.field, t.field_slopes, la, q, b, w.Ji, w.g, trial)
+        shape_field(one, t.field[:, :, a : a + 1], t.field_slopes[:, :, a : a + 1], la, q, w.Ji, w.g[:1], w.h[:1])
+        shape_field(one, t.field[:, :, b : b + 1], t.field_slopes[:, :, b : b + 1], la, q, w.Ji, w.g[1:], w.h[1:])
         cq = q if varies else 0
         for i in range(s.components):
             for k in range(s.components):
                 x = 0.0
                 for m in range(s.hi - s.lo):
-                    x += test[0, m] * row_times(s, C, r, cq, i, m, k, trial, 0)
+                    x += w.h[0, m] * row_times(s, C, r, cq, i, m, k, w.h, 1)
                 K[i, k] += x * d
 
 
