@@ -96,6 +96,11 @@ class Sizes(NamedTuple):
         return "complex128" if self.complex_numbers else "float64"
 
     @property
+    def of_one_node(self) -> Sizes:
+        """Of one shape function of the field alone, whose gradient differs from point to point where any does."""
+        return self._replace(geometry_nodes=max(self.geometry_nodes, self.field_nodes), field_nodes=1)
+
+    @property
     def scratch(self) -> int:
         """Numbers that a kernel needs to work on one entity (a little more than any of them takes)."""
         nodes = self.geometry_nodes + self.field_nodes

@@ -67,6 +67,9 @@ import numpy as np
 
 Array = Any
 
+root = np.sqrt
+"""Of real and complex numbers; compilers that do not know NumPy's put their own in its place."""
+
 
 class Geometry(NamedTuple):
     """Where entities lie.
@@ -153,6 +156,30 @@ class MatrixEntries(NamedTuple):
     position: Array
     indptr: Array
     upper: bool
+
+
+class Around(NamedTuple):
+    """Entities around every node, ascending: ``item[start[n] : start[n + 1]]``."""
+
+    start: Array
+    item: Array
+
+
+class NodeRows(NamedTuple):
+    """Structure of a matrix by nodes: those that share a cell with each, in the order of the matrix.
+
+    Attributes
+    ----------
+    start : (n_nodes + 1,) int64
+    column : (start[-1],) int32
+        Ascending for each node; where only the upper triangle is stored, the node itself and those behind it.
+    upper : int
+        1 where only the upper triangle is stored, else 0.
+    """
+
+    start: Array
+    column: Array
+    upper: int
 
 
 class Share(NamedTuple):
@@ -272,7 +299,7 @@ def scaled_determinant(dim, J):  # type: ignore[no-untyped-def]
         square = 0.0
         for j in range(dim):
             square += J[j, k] * J[j, k]
-        scale *= np.sqrt(square)
+        scale *= root(square)
     return determinant(dim, J) / scale if scale > 0.0 else 0.0
 
 
@@ -301,7 +328,7 @@ def measure(s, normals, la, det, Ji, n):  # type: ignore[no-untyped-def]
             x += Ji[k, j] * normals[la, k]
         n[j] = x
         square += x * x
-    length = np.sqrt(square)
+    length = root(square)
     for j in range(s.dim):
         n[j] /= length
     return length * det
@@ -350,7 +377,7 @@ def size(s, d):  # type: ignore[no-untyped-def]
     order = s.dim - 1 if s.facet else s.dim
     if order == 1:
         return d
-    return np.sqrt(d) if order == 2 else np.cbrt(d)
+    return root(d) if order == 2 else np.cbrt(d)
 
 
 # ------------------------------------------------------------------ shape rules
@@ -461,10 +488,7 @@ def add_matrix(s, C, r, cq, d, symmetric, h, T, Ke):  # type: ignore[no-untyped-
         for i in range(nc):
             for m in range(ns):
                 for k in range(nc):
-                    x = 0.0
-                    for o in range(ns):
-                        x += C[r, cq, i, m, k, o] * h[b, o]
-                    T[i, m, k] = x * d
+                    T[i, m, k] = row_times(s, C, r, cq, i, m, k, h, b) * d
         for a in range(b + 1 if symmetric else nf):
             for i in range(nc):
                 for k in range(nc):
@@ -472,6 +496,39 @@ def add_matrix(s, C, r, cq, d, symmetric, h, T, Ke):  # type: ignore[no-untyped-
                     for m in range(ns):
                         x += h[a, m] * T[i, m, k]
                     Ke[a, b, i, k] += x
+
+
+def row_times(s, C, r, cq, i, m, k, h, b):  # type: ignore[no-untyped-def]
+    """``sum_o C[i, m, k, o] h[b, o]``: what node b does to one slot by one of its components."""
+    x = 0.0
+    for o in range(s.hi - s.lo):
+        x += C[r, cq, i, m, k, o] * h[b, o]
+    return x
+
+
+def element_block(s, one, t, C, r, sign, la, a, b, w, K):  # type: ignore[no-untyped-def]
+    """Add the block ``(nc, nc)`` of the nodes a and b of the matrix of an entity; ``one`` is ``s.of_one_node``."""
+    varies = C.shape[1] > 1
+    for q in range(s.points):
+        d = place(s, t, la, q, sign, w) * t.weights[la, q]
+        shape_field(one, t.field[:, :, a : a + 1], t.field_slopes[:, :, a : a + 1], la, q, w.Ji, w.g[:1], w.h[:1])
+        shape_field(one, t.field[:, :, b : b + 1], t.field_slopes[:, :, b : b + 1], la, q, w.Ji, w.g[1:], w.h[1:])
+        cq = q if varies else 0
+        for i in range(s.components):
+            for k in range(s.components):
+                x = 0.0
+                for m in range(s.hi - s.lo):
+                    x += w.h[0, m] * row_times(s, C, r, cq, i, m, k, w.h, 1)
+                K[i, k] += x * d
+
+
+def element_low(s, t, sign, la, w):  # type: ignore[no-untyped-def]
+    """Smallest ``det * sign`` of an entity."""
+    worst = np.inf
+    for q in range(s.points):
+        place(s, t, la, q, 1.0, w)
+        worst = min(worst, (w.det[0] * sign).real)
+    return worst
 
 
 def element_force(s, t, C, r, sign, la, w):  # type: ignore[no-untyped-def]

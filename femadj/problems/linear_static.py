@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy.typing as npt
 
@@ -76,14 +75,13 @@ class Static(MeshProblem):
 
     def _bound(self, parameters: Parameters) -> FemResidual:
         """Physics, loads and supports on the mesh."""
-        mesh, physics, order = self._mesh, self._physics, self._settings.quadrature_order
-        space = replace(physics.discretise(mesh, self._settings.threads), stiffness_order=order)
+        physics, space = self._physics, self._space()
         if self._loads and not space.nodal:
             raise LoadError(
                 f"{type(self._loads[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "
                 f"{physics!r} has not: write it as a linear form of the Form"
             )
-        bound = physics.bind(space, parameters, order)
+        bound = physics.bind(space, parameters, self._settings.quadrature_order)
         if any(term.rate for term in bound.internal):
             raise ProblemError("a form with a rate multiplies a time derivative, which a static problem does not have")
         supports = Supports.of(space, physics, self._supports)

@@ -102,7 +102,7 @@ class Modal(MeshProblem):
     def _bound(self, parameters: Parameters) -> FemResidual:
         """Physics, inertia and supports on the mesh."""
         physics, order = self._physics, self._settings.quadrature_order
-        space = replace(physics.discretise(self._mesh, self._settings.threads), stiffness_order=order)
+        space = self._space()
         bound = _with_inertia(space, physics, physics.bind(space, parameters, order))
         bound = replace(bound, definite=bound.definite and self._shift <= 0)
         residual = FemResidual.of(space, bound, (), self._held(space), parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from femadj.progress import Progress
 from femadj.solvers import get_solver, linear_solver
 from femadj.solvers.base import Solver, Symbolic
 from femadj.solvers.unknowns import Unknowns
+from femadj.space.device import engine_on
 from femadj.space.discretisation import Discretisation
 from femadj.space.parameters import Parameters
 
@@ -95,6 +96,12 @@ class MeshProblem(HoldsSolver):
 
     def _solver_of(self, settings: Settings) -> Solver:
         return settings.direct_solver()
+
+    def _space(self) -> Discretisation:
+        """The unknowns of the physics on the mesh; passes over it run where the solver does."""
+        space = self._physics.discretise(self._mesh, self._settings.threads)
+        engine = engine_on(self._solver.capabilities.device)
+        return replace(space, stiffness_order=self._settings.quadrature_order, engine=engine)
 
     @property
     def mesh(self) -> Mesh:

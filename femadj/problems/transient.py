@@ -149,7 +149,7 @@ class Transient(MeshProblem):
         mesh, physics, order = self._mesh, self._physics, self._settings.quadrature_order
         plain, courses = split(self._loads)
         parameters = parameters_of(mesh, physics, plain)
-        space = replace(physics.discretise(mesh, self._settings.threads), stiffness_order=order)
+        space = self._space()
         if plain and not space.nodal:
             raise LoadError(
                 f"{type(plain[0]).__name__} loads fields with values at the mesh nodes, which the unknown of "

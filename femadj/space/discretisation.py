@@ -15,6 +15,7 @@ from femadj.kernels.graph import bisect
 from femadj.mesh import Mesh
 from femadj.mesh.reference import Table, cell_table, facet_table
 from femadj.mesh.topology import FacetSet
+from femadj.space.engine import HOST, Engine
 from femadj.space.maps import FieldMap, NodalMap, Over
 from femadj.space.parts import Part, nodal_part
 from femadj.space.pattern import Pattern
@@ -43,6 +44,8 @@ class Discretisation:
         Name of the field.
     stiffness_order : int, optional
         Degree of the quadrature of products of gradients; that of the cell type when left out.
+    engine : Engine
+        Where compiled passes run that need not run on the host.
     """
 
     mesh: Mesh
@@ -52,6 +55,7 @@ class Discretisation:
     block_parts: tuple[tuple[Int32Array, ...], ...]
     name: str = field(default="u", kw_only=True)
     stiffness_order: int | None = field(default=None, kw_only=True)
+    engine: Engine = field(default=HOST, kw_only=True)
 
     @staticmethod
     def of(mesh: Mesh, n_components: int, threads: int | None = None, name: str = "u") -> Discretisation:
@@ -220,4 +224,5 @@ class Discretisation:
             parts=parts,
             first_cell=start,
             specialised=is_large(len(cell), nodes.shape[1]),
+            engine=self.engine,
         )

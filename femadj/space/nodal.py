@@ -18,6 +18,7 @@ import numpy.typing as npt
 from femadj.base.arrays import FloatArray
 from femadj.kernels import entity, passes
 from femadj.kernels.compile import Sizes, read_only
+from femadj.space.engine import Passes
 from femadj.space.pattern import MatrixEntries
 from femadj.space.region import Domain, in_threads
 
@@ -98,7 +99,9 @@ class Force(NamedTuple):
 
 # ------------------------------------------------------------------ bilinear forms
 def prepare_bilinear(domain: Domain, components: int, lo: int, hi: int, *, symmetric: bool) -> None:
-    """Compile (or load from disk) the kernels of assembly and contraction."""
+    """Compile (or load from disk) the kernels of assembly and contraction, where they run on the host."""
+    if domain.elsewhere is not None:
+        return
     passes.assemble(domain.sizes(components, lo, hi, symmetric=symmetric), domain.specialised)
     passes.contract(domain.sizes(components, lo, hi), domain.specialised)
 
@@ -106,6 +109,8 @@ def prepare_bilinear(domain: Domain, components: int, lo: int, hi: int, *, symme
 def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries) -> float:
     """Add the matrix to the entries of the pattern; returns the smallest Jacobian determinant."""
     data = entries.data
+    if (there := _elsewhere(domain, data)) is not None:
+        return there.assemble(points, c, entries)
     sizes = domain.sizes(c.n_components, c.lo, c.hi, symmetric=c.symmetric, dtype=data.dtype)
     kernel = passes.assemble(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
@@ -117,6 +122,8 @@ def assemble(domain: Domain, points: AnyArray, c: Tensor, entries: MatrixEntries
 
 def apply(domain: Domain, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
     """Add ``K x`` to ``y``; both ``(n_nodes, nc)``."""
+    if (there := _elsewhere(domain, y)) is not None:
+        return there.apply(points, c, x, y)
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
     kernel = passes.apply(sizes, _specialised(domain, sizes))
     geometry, tensor, x = domain.at(_numbers(points, sizes)), _tensor(c, sizes), _numbers(x, sizes)
@@ -127,6 +134,8 @@ def contract(
     domain: Domain, points: AnyArray, c: Tensor, u: AnyArray, v: AnyArray, gradient: AnyArray, scale: float
 ) -> None:
     """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient`` ``(n_nodes, dim)``."""
+    if (there := _elsewhere(domain, gradient)) is not None:
+        return there.contract(points, c, u, v, gradient, scale)
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=gradient.dtype)
     kernel = passes.contract(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
@@ -136,6 +145,8 @@ def contract(
 
 def tangent(domain: Domain, points: AnyArray, c: Tensor, velocity: AnyArray, u: AnyArray, y: AnyArray) -> None:
     """Add ``(dK/dX velocity) u`` to ``y``."""
+    if (there := _elsewhere(domain, y)) is not None:
+        return there.tangent(points, c, velocity, u, y)
     sizes = domain.sizes(c.n_components, c.lo, c.hi, dtype=y.dtype)
     kernel = passes.tangent(sizes, _specialised(domain, sizes))
     geometry, tensor = domain.at(_numbers(points, sizes)), _tensor(c, sizes)
@@ -383,6 +394,11 @@ def total(
         constant = Force(np.zeros((n, 1, 1, 0)), np.zeros((n, 1)), constants, region, 0, 0)
         value += load_contract(domain, points, constant, nothing, into, scale)
     return value
+
+
+def _elsewhere(domain: Domain, into: AnyArray) -> Passes | None:
+    """Passes that do not run on the host; those of complex numbers do."""
+    return None if into.dtype.kind == "c" else domain.elsewhere
 
 
 def _specialised(domain: Domain, sizes: Sizes) -> bool:

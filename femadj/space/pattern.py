@@ -68,6 +68,14 @@ class Pattern:
         csr = CsrPattern(indptr, indices, "upper" if symmetric else "full")
         return cls(csr, n, tuple(positions))
 
+    def node_rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """The same by nodes: where the row of each begins, ``(n_nodes + 1,)``, and the nodes in it."""
+        n, indptr = self.n_components, self.csr.indptr
+        first, width = indptr[:-1:n], (indptr[1::n] - indptr[:-1:n]) // n
+        start = np.concatenate([[0], np.cumsum(width)])
+        at = np.arange(start[-1]) - np.repeat(start[:-1], width)
+        return start, self.csr.indices[np.repeat(first, width) + n * at] // np.int32(n)
+
 
 class MatrixEntries(NamedTuple):
     """The matrix that terms add to.

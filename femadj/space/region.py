@@ -16,6 +16,7 @@ from femadj.kernels.compile import Sizes, read_only
 from femadj.kernels.entity import Geometry, Share, Tables
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.mesh.reference import Table
+from femadj.space.engine import HOST, Engine, Host, Passes
 
 Int32Array = npt.NDArray[np.int32]
 AnyArray = npt.NDArray[Any]
@@ -25,6 +26,9 @@ T = TypeVar("T")
 SPECIALISED_ENTITIES = 1_500
 """Domains with at least this many entities get kernels compiled for their sizes, which are two to six times as fast;
 below, a pass takes a fraction of a millisecond either way."""
+
+PIECE = Host("coefficients are evaluated piece by piece")
+"""Pieces of a domain, which there are many of, have their passes on the host."""
 
 FEW_NODES, MORE = 4, 3
 """Of cells with more nodes it takes so many times as many: compiling takes longer for them."""
@@ -58,6 +62,8 @@ class Domain:
         Global id of the block's first cell.
     specialised : bool
         Whether kernels are compiled for the sizes of this domain.
+    engine : Engine
+        Where passes run that need not run on the host.
     """
 
     block: int
@@ -72,6 +78,7 @@ class Domain:
     parts: tuple[Int32Array, ...]
     first_cell: int
     specialised: bool
+    engine: Engine = HOST
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -157,6 +164,11 @@ class Domain:
         """What each thread does, as kernels take it."""
         return tuple(Share(read_only(items), read_only(self.owner), part) for part, items in enumerate(self.parts))
 
+    @cached_property
+    def elsewhere(self) -> Passes | None:
+        """Passes that do not run on the host; None where all of them do."""
+        return None if self.engine.refusal(self) else self.engine.passes(self)
+
     def quadrature_points(self, points: FloatArray) -> FloatArray:
         """Coordinates of the quadrature points, shape ``(n_entities, n_points, dim)``."""
         x = points[self.nodes[self.cell]]
@@ -182,13 +194,14 @@ class Domain:
         for items in self.parts:
             low, high = np.searchsorted(items, np.array((start, stop), dtype=items.dtype))  # else all is converted
             parts.append(items[low:high] - np.int32(start))
-        return replace(self, cell=self.cell[start:stop], local=self.local[start:stop], parts=tuple(parts))
+        cell, local = self.cell[start:stop], self.local[start:stop]
+        return replace(self, cell=cell, local=local, parts=tuple(parts), engine=PIECE)
 
     def selected(self, keep: npt.NDArray[np.bool_]) -> Domain:
         """The entities that are marked."""
         kept = np.flatnonzero(keep)
         parts = tuple(np.searchsorted(kept, items[keep[items]]).astype(np.int32) for items in self.parts)
-        return replace(self, cell=self.cell[kept], local=self.local[kept], parts=parts)
+        return replace(self, cell=self.cell[kept], local=self.local[kept], parts=parts, engine=PIECE)
 
     @property
     def on_geometry(self) -> Domain:

@@ -1,0 +1,196 @@
+"""Passes over domains on a CUDA device.
+
+What depends on the topology is uploaded once for a domain; node coordinates once for a design, as long as it is the
+same read-only array that is handed over; fields with every call. Results are added to arrays of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from femadj.base.cuda import DeviceArrays, device_arrays
+from femadj.kernels import entity, graph
+from femadj.kernels.compile import Sizes
+from femadj.space.engine import HOST, Engine, Host
+from femadj.space.nodal import Tensor
+from femadj.space.pattern import MatrixEntries, Pattern
+from femadj.space.region import Domain
+
+AnyArray = npt.NDArray[Any]
+
+DEVICE_ENTITIES = 20_000
+"""Domains with fewer entities are left to the host: what is moved and started takes longer than their passes."""
+
+LOWS = 1 << 16
+"""Threads that look for the smallest determinant."""
+
+
+class Launch(Protocol):
+    """Starts kernels; ``femadj.kernels.device.Launch``, but for tests."""
+
+    def __call__(self, s: Sizes, name: str, n: int, *arguments: Any) -> None:
+        """Start the kernel of some sizes by its name, for ``n`` items."""
+        ...
+
+
+def engine_on(device: str) -> Engine:
+    """What passes of a problem run on whose solver is on a device."""
+    if device != "cuda":
+        return HOST
+    if find_spec("numba_cuda") is None:
+        return Host("kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'")
+    from femadj.kernels.device import Launch
+
+    arrays = device_arrays()
+    return CudaEngine(arrays, Launch(arrays.stream))
+
+
+class CudaEngine:
+    """Passes of one problem on a CUDA device.
+
+    Attributes
+    ----------
+    arrays : DeviceArrays
+    launch : Launch
+    smallest : int
+        Entities that a domain must have for its passes to run here.
+    """
+
+    def __init__(self, arrays: DeviceArrays, launch: Launch, smallest: int = DEVICE_ENTITIES) -> None:
+        self.arrays, self.launch, self.smallest = arrays, launch, smallest
+        self._points, self._rows = Latest(), Latest()
+
+    @property
+    def name(self) -> str:
+        """Where that is."""
+        return "CUDA device"
+
+    def refusal(self, domain: Domain) -> str:
+        """Why passes over a domain run on the host."""
+        if domain.is_facet:
+            return "facets, of which there are few"
+        return f"fewer than {self.smallest} cells" if len(domain) < self.smallest else ""
+
+    def passes(self, domain: Domain) -> CudaPasses:
+        """Passes over a domain, for which its topology is uploaded."""
+        return CudaPasses(domain, self)
+
+    def points(self, points: AnyArray) -> Any:
+        """Node coordinates on the device; those that were uploaded last where it is the same array."""
+        if points.flags.writeable:
+            return self.upload(points)
+        return self._points(points, lambda: self.upload(points))
+
+    def rows(self, pattern: Pattern) -> Any:
+        """Structure of a matrix on the device; what was uploaded last where it is the same pattern."""
+        return self._rows(pattern, lambda: self._uploaded_rows(pattern))
+
+    def _uploaded_rows(self, pattern: Pattern) -> Any:
+        start, column = pattern.node_rows()
+        upper = int(pattern.csr.triangle == "upper")
+        return entity.NodeRows(self.arrays.upload(start), self.arrays.upload(column), upper)
+
+    def upload(self, values: AnyArray) -> Any:
+        """Real numbers on the device."""
+        return self.arrays.upload(np.ascontiguousarray(values, np.float64))
+
+
+class Latest:
+    """What was made last, and what of: made anew for everything else."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Any, Any] = (None, None)
+
+    def __call__(self, source: Any, make: Callable[[], Any]) -> Any:
+        """What is made of a source."""
+        known, value = self._known
+        if known is not source:
+            value = make()
+            self._known = (source, value)
+        return value
+
+
+class CudaPasses:
+    """Passes over one domain on a CUDA device; see ``femadj.space.engine.Passes``."""
+
+    def __init__(self, domain: Domain, engine: CudaEngine) -> None:
+        upload = engine.arrays.upload
+        self._domain, self._engine, self._upload = domain, engine, upload
+        self._n_nodes = len(domain.owner)
+        here = domain.at(np.zeros((0, domain.dim)))
+        nodes, cell = upload(here.nodes), upload(here.cell)
+        self._same = here.field is here.nodes
+        field = nodes if self._same else upload(here.field)
+        self._geometry = here._replace(
+            points=None, nodes=nodes, field=field, cell=cell, local=cell, orientation=upload(here.orientation)
+        )
+        self._tables = entity.Tables(*map(upload, domain.tables))
+
+    @cached_property
+    def _around_nodes(self) -> Any:
+        return self._around(self._domain.nodes)
+
+    @cached_property
+    def _around_field(self) -> Any:
+        return self._around_nodes if self._same else self._around(self._domain.field)
+
+    def _around(self, nodes: AnyArray) -> Any:
+        """Entities around every node."""
+        of_entities = np.ascontiguousarray(nodes[self._domain.cell])
+        m, k = of_entities.shape
+        start, items = np.zeros(self._n_nodes + 1, np.int64), np.empty(m * k, np.int32)
+        graph.node_cells(np.arange(0, m * k + 1, k, dtype=np.int64), of_entities.ravel(), start, items)
+        return entity.Around(self._upload(start), self._upload(items))
+
+    def _data(self, points: AnyArray, c: Tensor) -> tuple[Sizes, Any, Any, Any]:
+        """Sizes, geometry, tables and coefficients, as kernels take them."""
+        sizes = self._domain.sizes(c.n_components, c.lo, c.hi)
+        geometry = self._geometry._replace(points=self._engine.points(points))
+        tensor = entity.Tensor(self._engine.upload(c.coefficient), self._upload(c.region))
+        return sizes, geometry, self._tables, tensor
+
+    def assemble(self, points: AnyArray, c: Tensor, entries: MatrixEntries) -> float:
+        """Add the matrix to the entries of the pattern; returns the smallest Jacobian determinant."""
+        engine = self._engine
+        sizes, geometry, tables, tensor = self._data(points, c)
+        data = engine.arrays.empty(entries.data.shape, np.float64)
+        lows = engine.arrays.empty((min(len(self._domain), LOWS),), np.float64)
+        engine.launch(sizes, "low", lows.shape[0], geometry, tables, lows)
+        rows = engine.rows(entries.pattern)
+        engine.launch(sizes, "assemble", self._n_nodes, geometry, tables, tensor, self._around_field, rows, data)
+        entries.data[...] += engine.arrays.download(data)
+        return float(engine.arrays.download(lows).min())
+
+    def apply(self, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
+        """Add ``K x`` to ``y``."""
+        self._of_cells("apply", points, c, (x,), y)
+
+    def contract(self, points: AnyArray, c: Tensor, u: AnyArray, v: AnyArray, gradient: AnyArray, scale: float) -> None:
+        """Add ``scale * d/dX (v^T K u)`` at fixed u and v to ``gradient``."""
+        self._of_cells("contract", points, c, (u, v, float(scale)), gradient)
+
+    def tangent(self, points: AnyArray, c: Tensor, velocity: AnyArray, u: AnyArray, y: AnyArray) -> None:
+        """Add ``(dK/dX velocity) u`` to ``y``."""
+        self._of_cells("tangent", points, c, (velocity, u), y)
+
+    def _of_cells(
+        self, name: str, points: AnyArray, c: Tensor, given: tuple[AnyArray | float, ...], y: AnyArray
+    ) -> None:
+        """Start a kernel of one thread a cell, and add up what cells give to their nodes."""
+        engine = self._engine
+        sizes, geometry, tables, tensor = self._data(points, c)
+        on_geometry = name == "contract"
+        nodes = geometry.nodes if on_geometry else geometry.field
+        values = engine.arrays.empty((len(self._domain), nodes.shape[1], y.shape[1]), np.float64)
+        there = (x if isinstance(x, float) else engine.upload(x) for x in given)
+        engine.launch(sizes, name, len(self._domain), geometry, tables, tensor, *there, values)
+        sums = engine.arrays.empty(y.shape, np.float64)
+        around = self._around_nodes if on_geometry else self._around_field
+        engine.launch(sizes, "sum_nodes", sums.shape[0] * sums.shape[1], nodes, geometry.cell, around, values, sums)
+        y += engine.arrays.download(sums)
