@@ -148,6 +148,15 @@ class MeshProblem(HoldsSolver):
         """Analyses and factorisations so far."""
         return Counts(self._symbolic.analyses, self._symbolic.factorisations)
 
+    def explain(self) -> str:
+        """What solves the problem, and where the passes over the mesh of each of its terms run, and why there."""
+        residual = self._residual
+        lines = [f"solver {self.solver_name}: {self._solver.capabilities.device}"]
+        for term in (*residual.internal, *residual.external):
+            runs_on = getattr(term, "runs_on", None)
+            lines.append(runs_on(residual.parameters) if callable(runs_on) else f"{type(term).__name__}: host")
+        return "\n".join(lines)
+
     def _placed(self, points: npt.ArrayLike | None) -> FloatArray:
         """Node coordinates to solve at, checked and read-only; those of the mesh for None."""
         mesh = self._mesh
