@@ -122,3 +122,8 @@ class CuPyArrays:
 def device_arrays() -> CuPyArrays:
     """Those of this process; errors as :class:`CuPyArrays`."""
     return CuPyArrays()
+
+
+def on_host(value: Any) -> Any:
+    """A copy on the host of an array on a CUDA device, CuPy's or another library's; anything else as it is."""
+    return device_arrays().download(value) if hasattr(value, "__cuda_array_interface__") else value

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import flag, notified, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, frozen
+from femadj.base.cuda import on_host
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, unknown_name
@@ -158,9 +159,9 @@ class MeshProblem(HoldsSolver):
         return "\n".join(lines)
 
     def _placed(self, points: npt.ArrayLike | None) -> FloatArray:
-        """Node coordinates to solve at, checked and read-only; those of the mesh for None."""
+        """Node coordinates to solve at, checked and read-only; those of the mesh for None. They may be on a device."""
         mesh = self._mesh
-        return mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
+        return mesh.points if points is None else frozen(checked_points(on_host(points), mesh.points.shape))
 
     @property
     def _unknowns(self) -> Unknowns:
