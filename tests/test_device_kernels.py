@@ -24,7 +24,6 @@ import femadj as fa
 from femadj.base import cuda
 from femadj.base.cuda import device_arrays
 from femadj.base.design import Design
-from femadj.errors import SolverUnavailableError
 from femadj.kernels import device, entity
 from femadj.kernels.compile import Sizes
 from femadj.mesh.reference import cell_table
@@ -36,6 +35,7 @@ from femadj.space.device import CudaEngine, engine_on
 from femadj.space.engine import HOST
 from tests.cuda_stand_in import CountedArrays, PlainLaunch
 from tests.device_passes import FORMS, Sample, order_of, simulated_mesh
+from tests.gpu import gpu, require_gpu, skip
 from tests.meshes import CELLS, box_mesh, dim_of
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +188,25 @@ def test_points_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
         problem.solve(FarAway(points[1:]))  # type: ignore[arg-type]
 
 
+def test_a_full_device_is_told() -> None:
+    class OutOfMemoryError(Exception):
+        pass
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OutOfMemoryError("Out of memory allocating 8,000,000 bytes")
+
+    arrays = cuda.CuPyArrays.__new__(cuda.CuPyArrays)  # whose constructor asks for a device
+    runtime = SimpleNamespace(memGetInfo=lambda: (3_000_000, 80_000_000_000))
+    library = SimpleNamespace(memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), runtime=runtime)
+    arrays._cupy = SimpleNamespace(empty=full, asarray=full, cuda=library)
+    for ask in (lambda: arrays.empty((1000, 1000), np.float64), lambda: arrays.upload(np.zeros((1000, 1000)))):
+        with pytest.raises(
+            fa.SolverMemoryError, match=r"no memory left for 0\.008 GB \(0\.003 GB are free\)"
+        ) as caught:
+            ask()
+        assert caught.value.needed_bytes == 8_000_000
+
+
 def test_tangled_meshes_are_refused(engine: CudaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = box_mesh("quad", (2, 2))
     monkeypatch.setattr(problems, "engine_on", lambda where: engine)
@@ -285,22 +304,18 @@ def test_kernels_compile_and_spill_little(cell: str, name: str, cc: int, tmp_pat
 # ---------------------------------------------------------------------- on a device
 @pytest.fixture
 def on_device() -> CudaEngine:
-    """Passes on the device; skipped without one, which FEMADJ_REQUIRE_GPU=1 makes a failure."""
-    try:
-        arrays = device_arrays()
-        if find_spec("numba_cuda") is None:
-            raise SolverUnavailableError("numba-cuda is not installed: pip install 'femadj[gpu13]'")
-    except SolverUnavailableError as error:
-        if os.environ.get("FEMADJ_REQUIRE_GPU") == "1":
-            raise
-        pytest.skip(f"no GPU: {error}")
+    """Passes on the device, of which there must be one."""
+    require_gpu()
+    if find_spec("numba_cuda") is None:
+        skip("numba-cuda is not installed: pip install 'femadj[gpu13]'")
+    arrays = device_arrays()
     return CudaEngine(arrays, device.Launch(arrays.stream), smallest=1)
 
 
 GPU_FORMS = {"elasticity": CELLS, "diffusion": ("hexahedron",), "advection": ("triangle",), "reaction": ("tetra",)}
 
 
-@pytest.mark.gpu
+@gpu
 @pytest.mark.parametrize(
     ("cell", "form"), [*((cell, form) for form, cells in GPU_FORMS.items() for cell in cells), ("wedge", "system")]
 )
@@ -311,7 +326,7 @@ def test_passes_on_a_device(cell: str, form: str, on_device: CudaEngine) -> None
     assert max(errors.values()) < 1e-12, errors
 
 
-@pytest.mark.gpu
+@gpu
 @pytest.mark.parametrize("name", PHYSICS)
 def test_problems_on_a_device(name: str, on_device: CudaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     physics, response = PHYSICS[name]
