@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from femadj.errors import SolverUnavailableError
+from femadj.errors import SolverMemoryError, SolverUnavailableError
 
 HostArray = npt.NDArray[Any]
 
@@ -72,6 +74,8 @@ class CuPyArrays:
     ------
     SolverUnavailableError
         Without CuPy, a driver, or a device.
+    SolverMemoryError
+        From its methods, where the device has no memory left.
     """
 
     def __init__(self) -> None:
@@ -94,13 +98,25 @@ class CuPyArrays:
         self._cupy = cupy
 
     def upload(self, a: HostArray) -> Any:
-        return self._cupy.asarray(a, order="C")
+        return self._room(a.nbytes, lambda: self._cupy.asarray(a, order="C"))
 
     def write(self, target: Any, a: HostArray) -> None:
         target.set(np.ascontiguousarray(a, dtype=target.dtype))
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        return self._cupy.empty(shape, dtype)
+        return self._room(math.prod(shape) * np.dtype(dtype).itemsize, lambda: self._cupy.empty(shape, dtype))
+
+    def _room(self, n_bytes: int, make: Callable[[], Any]) -> Any:
+        """SolverMemoryError where the device has no memory left for so many bytes."""
+        try:
+            return make()
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            free = self.memory().free / 1e9
+            raise SolverMemoryError(
+                f"the device has no memory left for {n_bytes / 1e9:.3g} GB ({free:.3g} GB are free): "
+                "solver='pardiso' works in that of the host",
+                n_bytes,
+            ) from error
 
     def download(self, a: Any) -> HostArray:
         result: HostArray = self._cupy.asnumpy(a)
@@ -137,3 +153,8 @@ def _require_driver() -> None:
 def device_arrays() -> CuPyArrays:
     """Those of this process; errors as :class:`CuPyArrays`."""
     return CuPyArrays()
+
+
+def on_host(value: Any) -> Any:
+    """A copy on the host of an array on a CUDA device, CuPy's or another library's; anything else as it is."""
+    return device_arrays().download(value) if hasattr(value, "__cuda_array_interface__") else value

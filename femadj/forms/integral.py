@@ -108,6 +108,20 @@ class IntegralTerm:
         """Whether the tangent does not depend on the field; of an external term: whether the force does not."""
         return all(law.linear for law in self.laws.values())
 
+    def runs_on(self, parameters: Parameters) -> str:
+        """Where assembly, products and derivatives by the nodes run, in words, and why on the host."""
+        law, refusal = self.law, self.domain.engine.refusal(self.domain)
+        if not self.fields.compiled:
+            refusal = "unknowns that are not values at the mesh nodes"
+        elif not law.linear:
+            refusal = "a law that is nonlinear in the field is evaluated at quadrature points by NumPy"
+        elif law.arity == 1:
+            refusal = "linear forms"
+        elif law.varies(parameters):
+            refusal = "its integrand is evaluated at quadrature points by NumPy"
+        what = f"{self.law.name} over {len(self.fields)} {'facets' if self.domain.is_facet else 'cells'}"
+        return f"{what}: host ({refusal})" if refusal else f"{what}: {self.domain.engine.name}"
+
     def prepare(self) -> None:
         """Compile the kernels; those of field maps other than nodal are few, and compiled by the first use."""
         if not isinstance(self.fields, NodalMap):

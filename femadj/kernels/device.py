@@ -16,6 +16,7 @@ Node values of a cell lie in shared memory, a column for each thread, which leav
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -279,7 +280,11 @@ class Launch:
         """Start the kernel of some sizes by its name, for ``n`` items."""
         kernel, threads, lanes = kernels(s)[name]
         stream = self._stream()
-        kernel[-(-n * lanes // threads), threads, cuda.external_stream(stream) if stream else 0](*map(_seen, arguments))
+        on = cuda.external_stream(stream) if stream else 0
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grid size")  # of small domains
+            configured = kernel[-(-n * lanes // threads), threads, on]
+        configured(*map(_seen, arguments))
 
 
 def _seen(value: Any) -> Any:

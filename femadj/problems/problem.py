@@ -12,6 +12,7 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import flag, notified, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, frozen
+from femadj.base.cuda import on_host
 from femadj.base.pickling import HoldsSolver
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, unknown_name
@@ -148,10 +149,19 @@ class MeshProblem(HoldsSolver):
         """Analyses and factorisations so far."""
         return Counts(self._symbolic.analyses, self._symbolic.factorisations)
 
+    def explain(self) -> str:
+        """What solves the problem, and where the passes over the mesh of each of its terms run, and why there."""
+        residual = self._residual
+        lines = [f"solver {self.solver_name}: {self._solver.capabilities.device}"]
+        for term in (*residual.internal, *residual.external):
+            runs_on = getattr(term, "runs_on", None)
+            lines.append(runs_on(residual.parameters) if callable(runs_on) else f"{type(term).__name__}: host")
+        return "\n".join(lines)
+
     def _placed(self, points: npt.ArrayLike | None) -> FloatArray:
-        """Node coordinates to solve at, checked and read-only; those of the mesh for None."""
+        """Node coordinates to solve at, checked and read-only; those of the mesh for None. They may be on a device."""
         mesh = self._mesh
-        return mesh.points if points is None else frozen(checked_points(points, mesh.points.shape))
+        return mesh.points if points is None else frozen(checked_points(on_host(points), mesh.points.shape))
 
     @property
     def _unknowns(self) -> Unknowns:

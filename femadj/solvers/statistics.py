@@ -52,7 +52,7 @@ class Capabilities:
     inertia : bool
         The numbers of positive and negative eigenvalues are reported for symmetric matrices.
     device : "cpu" or "cuda"
-        Where the factor lives.
+        Where the factor lives, and with it the passes over large meshes that need not run on the host.
     lags : bool
         A factor, or another preconditioner, may serve several matrices.
     """

@@ -48,7 +48,7 @@ def engine_on(device: str) -> Engine:
     from femadj.kernels.device import Launch
 
     arrays = device_arrays()
-    return CudaEngine(arrays, Launch(arrays.stream))
+    return CudaEngine(arrays, Launch(arrays.stream), DEVICE_ENTITIES)
 
 
 class CudaEngine:
@@ -62,7 +62,7 @@ class CudaEngine:
         Entities that a domain must have for its passes to run here.
     """
 
-    def __init__(self, arrays: DeviceArrays, launch: Launch, smallest: int = DEVICE_ENTITIES) -> None:
+    def __init__(self, arrays: DeviceArrays, launch: Launch, smallest: int) -> None:
         self.arrays, self.launch, self.smallest = arrays, launch, smallest
         self._points, self._rows = Latest(), Latest()
 
@@ -120,17 +120,24 @@ class CudaPasses:
     """Passes over one domain on a CUDA device; see ``femadj.space.engine.Passes``."""
 
     def __init__(self, domain: Domain, engine: CudaEngine) -> None:
-        upload = engine.arrays.upload
-        self._domain, self._engine, self._upload = domain, engine, upload
-        self._n_nodes = len(domain.owner)
-        here = domain.at(np.zeros((0, domain.dim)))
-        nodes, cell = upload(here.nodes), upload(here.cell)
-        self._same = here.field is here.nodes
-        field = nodes if self._same else upload(here.field)
-        self._geometry = here._replace(
-            points=None, nodes=nodes, field=field, cell=cell, local=cell, orientation=upload(here.orientation)
-        )
-        self._tables = entity.Tables(*map(upload, domain.tables))
+        self._domain, self._engine, self._upload = domain, engine, engine.arrays.upload
+
+    @property
+    def _same(self) -> bool:
+        """Whether field and geometry have the same nodes."""
+        return self._domain.field is self._domain.nodes
+
+    @cached_property
+    def _geometry(self) -> entity.Geometry:
+        """The entities, less node coordinates."""
+        upload, domain = self._upload, self._domain
+        nodes, cell = upload(domain.nodes), upload(domain.cell)
+        field = nodes if self._same else upload(domain.field)
+        return entity.Geometry(None, nodes, field, cell, upload(domain.local), upload(domain.orientation))
+
+    @cached_property
+    def _tables(self) -> entity.Tables:
+        return entity.Tables(*map(self._upload, self._domain.tables))
 
     @cached_property
     def _around_nodes(self) -> Any:
@@ -144,7 +151,7 @@ class CudaPasses:
         """Entities around every node."""
         of_entities = np.ascontiguousarray(nodes[self._domain.cell])
         m, k = of_entities.shape
-        start, items = np.zeros(self._n_nodes + 1, np.int64), np.empty(m * k, np.int32)
+        start, items = np.zeros(len(self._domain.owner) + 1, np.int64), np.empty(m * k, np.int32)
         graph.node_cells(np.arange(0, m * k + 1, k, dtype=np.int64), of_entities.ravel(), start, items)
         return entity.Around(self._upload(start), self._upload(items))
 
@@ -163,7 +170,9 @@ class CudaPasses:
         lows = engine.arrays.empty((min(len(self._domain), LOWS),), np.float64)
         engine.launch(sizes, "low", lows.shape[0], geometry, tables, lows)
         rows = engine.rows(entries.pattern)
-        engine.launch(sizes, "assemble", self._n_nodes, geometry, tables, tensor, self._around_field, rows, data)
+        engine.launch(
+            sizes, "assemble", len(self._domain.owner), geometry, tables, tensor, self._around_field, rows, data
+        )
         entries.data[...] += engine.arrays.download(data)
         return float(engine.arrays.download(lows).min())
 

@@ -100,7 +100,7 @@ class Force(NamedTuple):
 # ------------------------------------------------------------------ bilinear forms
 def prepare_bilinear(domain: Domain, components: int, lo: int, hi: int, *, symmetric: bool) -> None:
     """Compile (or load from disk) the kernels of assembly and contraction, where they run on the host."""
-    if domain.elsewhere is not None:
+    if not domain.engine.refusal(domain):
         return
     passes.assemble(domain.sizes(components, lo, hi, symmetric=symmetric), domain.specialised)
     passes.contract(domain.sizes(components, lo, hi), domain.specialised)
