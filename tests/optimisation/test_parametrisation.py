@@ -302,6 +302,20 @@ def test_boxes_hold_the_faces_across_which_the_mesh_goes_on() -> None:
     assert faces_across(mesh, middle, inside) == ["x-", "x+"]
 
 
+def test_masks_choose_control_points() -> None:
+    mesh = box_mesh("quad", (2, 2))
+    mask = np.zeros((3, 2), dtype=bool)
+    mask[1, 1] = True
+    assert fa.FreeFormBox(mesh, (3, 2), movable=mask).names == ("control point (1, 1) x", "control point (1, 1) y")
+    only = fa.FreeFormBox(mesh, (3, 2), movable=np.stack([mask, ~mask], axis=-1))
+    assert only.names[2] == "control point (1, 0) y"
+    assert only.n == 6
+    p = fa.FreeFormBox(mesh, (3, 2), movable=mask, components="y")
+    x = mesh.points
+    lifted = 0.5 * 2 * x[:, 0] * (1 - x[:, 0]) * x[:, 1]
+    np.testing.assert_allclose(p.forward([0.5]), x + np.stack([0 * lifted, lifted], axis=1), atol=1e-15)
+
+
 @pytest.mark.parametrize("made", ["nodes", "box", "filtered"])
 def test_symmetric_parts_stay_symmetric_and_planes_plane(made: str) -> None:
     mesh = box_mesh("quad", (4, 4), origin=(3.0, -5.0))
