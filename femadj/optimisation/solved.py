@@ -64,12 +64,13 @@ class SolvedMotion(Motion):
     ----------
     mesh : Mesh
     problem : LinearStatic
+        At the coordinates of the mesh; it keeps its factor.
     taken : (n_nodes, dim) bool
         Components that take the movement over as it is, ``P``.
     felt : (n_nodes, dim) bool
         Components of the movement that count.
     arguments : mapping
-        What it is made with beside the mesh, to be made again elsewhere: a factor cannot be sent.
+        What it is made with beside the mesh, its ``solver`` among it, to be made again elsewhere.
     """
 
     linear = True
@@ -97,19 +98,26 @@ class SolvedMotion(Motion):
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
-        return self._problem.counts
+        home, moved = self._problem.counts, self._moving.counts if "_moving" in vars(self) else Counts(0, 0)
+        return Counts(home.analyses + moved.analyses, home.factorisations + moved.factorisations)
 
     @cached_property
     def home(self) -> Solution:
         """The problem solved at the coordinates of the mesh, without a movement: its products are the motion."""
         return self._problem.solve(None, {TOLD: np.zeros(self.points.shape)})
 
+    @cached_property
+    def _moving(self) -> LinearStatic:
+        """The problem for moved coordinates: one live factor for all of them, and not that which stays at home."""
+        home = self._problem
+        return LinearStatic(home.mesh, home.physics, home.supports, solver=self._arguments["solver"])
+
     def place(self, points: FloatArray, origin: FloatArray | None) -> Placed:
         """Put at node coordinates."""
         if origin is None:
             return AtHome(self, frozen(self.points + self.along(points - self.points)))
         told = self.felt * (points - origin)
-        solution = self._problem.solve(origin, {TOLD: told})
+        solution = self._moving.solve(origin, {TOLD: told})
         return FromOrigin(self, solution, frozen(origin + self.taken * told + solution.u))
 
     @property

@@ -101,8 +101,9 @@ def test_products_agree_with_each_other_and_with_differences(cell: str, kind: st
     size = np.abs(at.pullback(g) * d).sum()
     assert abs(forward - backward) < 1e-12 * size
     assert abs(central(lambda t: (g * p.forward(q + t * d)).sum()) - backward) < 1e-10 * size
-    np.testing.assert_array_equal(p.pullback(q, g), at.pullback(g))
-    np.testing.assert_array_equal(p.pushforward(q, d), at.pushforward(d))
+    # the same from anew; of moved coordinates a solution goes on by iterations with the factor of the next one
+    np.testing.assert_allclose(p.pullback(q, g), at.pullback(g), atol=1e-11 * size)
+    np.testing.assert_allclose(p.pushforward(q, d), at.pushforward(d), atol=1e-11 * np.abs(d).sum())
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -191,9 +192,9 @@ def test_one_factorisation_in_all_or_one_a_motion_and_design() -> None:
     two = one + one
     q, d, g = random_case(two)
     at = two.at(q)
-    assert move.counts == fa.Counts(1, 2)
+    assert move.counts == fa.Counts(2, 2)  # a structure, and its analysis, for the mesh itself and one for moved ones
     _ = at.pullback(g), at.pushforward(d), at.curvature(g, d), two.at(np.zeros(two.n))
-    assert move.counts == fa.Counts(1, 3)
+    assert move.counts == fa.Counts(2, 3)
 
 
 # ---------------------------------------------------------------------- values
