@@ -64,7 +64,7 @@ class SolvedMotion(Motion):
     ----------
     mesh : Mesh
     problem : LinearStatic
-        At the coordinates of the mesh; it keeps its factor.
+        At the coordinates of the mesh, where its factor stays.
     taken : (n_nodes, dim) bool
         Components that take the movement over as it is, ``P``.
     felt : (n_nodes, dim) bool
@@ -108,9 +108,8 @@ class SolvedMotion(Motion):
 
     @cached_property
     def _moving(self) -> LinearStatic:
-        """The problem for moved coordinates: one live factor for all of them, and not that which stays at home."""
-        home = self._problem
-        return LinearStatic(home.mesh, home.physics, home.supports, solver=self._arguments["solver"])
+        """The problem for moved coordinates: these share a live factor, which is not that of the mesh itself."""
+        return self._problem.rebuilt(self.points)
 
     def place(self, points: FloatArray, origin: FloatArray | None) -> Placed:
         """Put at node coordinates."""
@@ -260,7 +259,7 @@ class HelmholtzFilter(SolvedMotion):
             _smooth, _told, element="vector", definite=True,
             parameters={"radius": float(length), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
-        problem = LinearStatic(*_held(mesh, form, held), solver=solver, keep_factor=True)
+        problem = LinearStatic(*_held(mesh, form, held), solver=solver)
         self._radius = float(length)
         arguments = {"radius": float(length), "fixed": fixed, "solver": solver}
         super().__init__(mesh, problem, np.zeros_like(held), np.ones_like(held), arguments)
@@ -353,7 +352,9 @@ class ElasticMotion(SolvedMotion):
             parameters={"stiffness": CellField(stiffness), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
         arguments = {"boundary": boundary, "stiffening": float(power), "solver": solver}
-        problem = LinearStatic(*_held(mesh, form, taken), solver=solver, keep_factor=True)
+        # one rule for both forms, or f would not be -K s
+        order = max(block.reference.stiffness_order for block in mesh.blocks)
+        problem = LinearStatic(*_held(mesh, form, taken), solver=solver, quadrature_order=order)
         super().__init__(mesh, problem, taken, taken, arguments)
 
     @property

@@ -74,7 +74,7 @@ def parametrisation(cell: str, kind: str) -> fa.Parametrisation:
 LINEAR = ("nodes", "directions", "box", "box >> motion", "nodes >> filter", "nodes >> filter >> motion",
           "box >> (filter >> motion)")  # fmt: skip
 CURVED = ("two motions", "box + filter + motion")
-CELLS = ("quad", "tetra")
+CELLS = ("quad8+triangle6", "tetra")
 
 
 def central(f: Any, h: float = 0.02) -> Any:
@@ -198,7 +198,7 @@ def test_one_factorisation_in_all_or_one_a_motion_and_design() -> None:
 
 
 # ---------------------------------------------------------------------- values
-@pytest.mark.parametrize("cell", [*CELLS, "quad+triangle"])
+@pytest.mark.parametrize("cell", [*CELLS, "quad"])
 def test_elastic_motion_is_that_of_an_elastic_body(cell: str) -> None:
     """By the built-in elasticity on the moved mesh, with prescribed displacements."""
     mesh, rng = body(cell), np.random.default_rng(6)
@@ -207,7 +207,9 @@ def test_elastic_motion_is_that_of_an_elastic_body(cell: str) -> None:
     nodes, volumes = mesh.nodes_of("boundary"), mesh.cell_volumes()
     physics = fa.Elasticity(fa.CellField((volumes.mean() / volumes) ** 0.7), 0.0)
     given = mesh.with_groups(node_groups={"moved": nodes})
-    u = fa.LinearStatic(given, physics, [fa.Fixed("moved", value=told[nodes])]).solve(start).u
+    order = max(block.reference.stiffness_order for block in mesh.blocks)
+    held = [fa.Fixed("moved", value=told[nodes])]
+    u = fa.LinearStatic(given, physics, held, quadrature_order=order).solve(start).u
     found = fa.ElasticMotion(mesh, stiffening=0.7).at_points(start + told, start).points
     np.testing.assert_allclose(found, start + u, atol=1e-12)
     np.testing.assert_array_equal(found[nodes], (start + told)[nodes])
