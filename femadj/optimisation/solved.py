@@ -29,7 +29,7 @@ from femadj.base.arrays import FloatArray, frozen
 from femadj.base.design import Design
 from femadj.base.display import shown
 from femadj.conditions.supports import Fixed
-from femadj.errors import ParametrisationError
+from femadj.errors import ParametrisationError, SupportError
 from femadj.mesh import Mesh, require_mesh
 from femadj.optimisation.choice import AXES, Groups, chosen_components
 from femadj.optimisation.parametrisation import Motion, Placed, Pulled, finite_array
@@ -325,7 +325,9 @@ class ElasticMotion(SolvedMotion):
     Raises
     ------
     UnknownGroupError, SupportError
-        For groups and components that there are not, and where some part of the mesh is free to move as a rigid body.
+        For groups and components that there are not.
+    ParametrisationError
+        Where some part of the mesh is free to move as a rigid body.
     """
 
     def __init__(
@@ -354,7 +356,12 @@ class ElasticMotion(SolvedMotion):
         arguments = {"boundary": boundary, "stiffening": float(power), "solver": solver}
         # one rule for both forms, or f would not be -K s
         order = max(block.reference.stiffness_order for block in mesh.blocks)
-        problem = LinearStatic(*_held(mesh, form, taken), solver=solver, quadrature_order=order)
+        try:
+            problem = LinearStatic(*_held(mesh, form, taken), solver=solver, quadrature_order=order)
+        except SupportError as error:
+            raise ParametrisationError(
+                f"the boundary {boundary!r} does not tell all of the mesh where to go; name more groups: {error}"
+            ) from error
         super().__init__(mesh, problem, taken, taken, arguments)
 
     @property
