@@ -27,7 +27,7 @@ def examined(
         Called with every check as it is made.
     """
     examination = Examination(told=told)
-    present, devices = [], []
+    present = []
     for name in SOLVERS:
         try:
             solver = get_solver(name)
@@ -35,13 +35,7 @@ def examined(
             examination.lack(f"solver {name}", str(error), required=name in required)
             continue
         present.append(name)
-        if solver.capabilities.device != "cpu":
-            devices.append(name)
         check_solver(examination, f"solver {name}", solver)
-    reference = next(name for name in present if name not in devices)
-    if devices:
-        check_kernels(examination, {**bodies(), **(shipped(meshes) if meshes else {})}, devices, reference)
-    else:
-        examination.lack("kernels of a device", "no solver lives on one here", required=False)
-    check_gradients(examination, present, reference)
+    check_kernels(examination, {**bodies(), **(shipped(meshes) if meshes else {})})
+    check_gradients(examination, present)
     return examination

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.cuda import DeviceArrays, device_arrays
+from femadj.errors import SolverUnavailableError
 from femadj.kernels import entity, graph
 from femadj.kernels.compile import Sizes
 from femadj.space.engine import HOST, Engine, Host
@@ -43,12 +44,28 @@ def engine_on(device: str) -> Engine:
     """What passes of a problem run on whose solver is on a device."""
     if device != "cuda":
         return HOST
+    try:
+        return cuda_engine(DEVICE_ENTITIES)
+    except SolverUnavailableError as error:
+        return Host(str(error))
+
+
+def cuda_engine(smallest: int) -> CudaEngine:
+    """Passes over all domains of so many entities on the current device.
+
+    Raises
+    ------
+    SolverUnavailableError
+        Without a device, CuPy or numba-cuda.
+    """
     if find_spec("numba_cuda") is None:
-        return Host("kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'")
+        raise SolverUnavailableError(
+            "kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'"
+        )
     from femadj.kernels.device import Launch
 
     arrays = device_arrays()
-    return CudaEngine(arrays, Launch(arrays.stream), DEVICE_ENTITIES)
+    return CudaEngine(arrays, Launch(arrays.stream), smallest)
 
 
 class CudaEngine:
