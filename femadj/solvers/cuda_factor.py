@@ -13,10 +13,10 @@ from femadj.solvers.cudss_check import Findings
 from femadj.solvers.cudss_pool import Pool
 from femadj.solvers.cudss_system import REPLACEMENT, System
 from femadj.solvers.factor import Factor
-from femadj.solvers.matrix import Matrix
+from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.statistics import PivotReport, Tolerances
 
-_SHIFT = 10 * REPLACEMENT["float64"]  # of the diagonal, relative to the largest entry
+_SHIFT = 10 * REPLACEMENT["float64"]  # relative to the largest entry, or to each entry
 
 
 class CudaFactor(Factor):
@@ -96,7 +96,8 @@ def factorised(
     afresh : bool
         Without what the factor before in this system is good for.
     shifted : bool
-        With all stored entries of the diagonal a little larger, so that a matrix without a factor can be examined.
+        With other entries in the last digits, larger ones on the diagonal of a symmetric matrix, so that one without a
+        factor can be examined.
 
     Raises
     ------
@@ -106,8 +107,7 @@ def factorised(
     values = arranged(matrix, both=pool.pattern.upper != matrix.structure.upper)
     largest = max(float(values.max()), -float(values.min()))
     if shifted:
-        structure = matrix.structure if pool.pattern.upper == matrix.structure.upper else matrix.structure.whole[0]
-        values = values + np.where(structure.rows() == structure.indices, _SHIFT * largest, 0.0)
+        values = _shifted(matrix.structure, values, largest, both=pool.pattern.upper != matrix.structure.upper)
     device = pool.pattern.context.arrays.upload(values)
     system = pool.take(device)
     again = system.factorised and not afresh
@@ -119,6 +119,15 @@ def arranged(matrix: Matrix, *, both: bool) -> FloatArray:
     """Entries as cuDSS takes them: equilibrated, and those of both triangles of a symmetric matrix where asked for."""
     values = matrix.equilibrated()
     return values[matrix.structure.whole[1]] if both else values
+
+
+def _shifted(structure: Structure, values: FloatArray, largest: float, *, both: bool) -> FloatArray:
+    """Entries of a regular matrix near by; of both triangles by chance, for those need not store a diagonal."""
+    if both or not structure.upper:
+        return values * (1.0 + _SHIFT * np.random.default_rng(0).choice([-1.0, 1.0], len(values)))
+    moved = values.copy()
+    moved[structure.indptr[:-1]] += _SHIFT * largest
+    return moved
 
 
 def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotReport, int | None]:

@@ -196,7 +196,6 @@ class Library:
         return True
 
 
-@cache
 def library(path: str | None = None) -> Library:
     """The library at a path, at that of :data:`LIBRARY`, or that of an installed wheel; loaded once.
 
@@ -217,6 +216,7 @@ def _loaded(path: str) -> Library:
     return Library(native, path)
 
 
+@cache
 def _found() -> str:
     """Path of the library of a wheel; by cuda-pathfinder, which loads what the library needs, too, or beside it."""
     reason = "cuda-pathfinder is not installed"

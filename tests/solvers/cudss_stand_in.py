@@ -38,7 +38,7 @@ class StandIn:
         What becomes of a matrix that is said to be positive definite and is not: a number of a pivot; nothing, so that
         pivots tell; or numbers that are none.
     singular : "replace", "flag" or "nan"
-        What becomes of another matrix with a zero pivot.
+        What becomes of another matrix with a pivot that is too small, or zero but for rounding.
     diagonal : "pivots", "roots" or None
         What is told of pivots, those of definite matrices.
     ignores_mode : bool
@@ -267,7 +267,7 @@ class StandIn:
         threshold = 1.0 if found["matched"] else 0.1 if symmetric else 0.0
         lu, small = _factors(whole, threshold), np.ones(n, bool)
         if lu is not None:
-            small = ~(np.abs(_pivots(lu)) > epsilon)
+            small = ~(np.abs(_pivots(lu)) > (epsilon if self.singular == "replace" else 1e-2 * epsilon))
         if small.any():
             if self.singular == "flag":
                 found["info"] = n
