@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from femadj.base.cuda import DeviceArrays, device_arrays
 from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableError
 from femadj.solvers import cudss
-from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.base import MatrixMaker, Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.cuda_factor import CudaFactor, arranged, factorised
 from femadj.solvers.cuda_single import CudaSinglePrecision
@@ -17,6 +18,7 @@ from femadj.solvers.cudss import Library
 from femadj.solvers.cudss_check import Findings, checked
 from femadj.solvers.cudss_pool import Pool
 from femadj.solvers.cudss_system import Context, Options, Pattern
+from femadj.solvers.device_matrix import DeviceMatrix, Products
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
@@ -119,6 +121,9 @@ class CudaSolver(Solver):
     def _analyse(self, structure: Structure, threads: int | None) -> CudaSymbolic:
         return CudaSymbolic(self, structure, threads)
 
+    def matrices(self, structure: Structure) -> MatrixMaker:
+        return partial(DeviceMatrix, Products(self.arrays, structure))
+
     def _in_single_precision(self, structure: Structure, threads: int | None) -> Approximation:
         options = Options(structure.kind, threads or self.threads, self.deterministic, single=True)
         return CudaSinglePrecision(self.ready()[0], structure, options)
@@ -134,7 +139,7 @@ class CudaSymbolic(Symbolic):
     """
 
     def __init__(self, solver: CudaSolver, structure: Structure, threads: int | None) -> None:
-        super().__init__(structure, solver.tolerances)
+        super().__init__(structure, solver.tolerances, solver.matrices(structure))
         self._context, self._findings = solver.ready()
         self._lock = threading.Lock()
         self._pool = self._pool_for(Options(structure.kind, threads, solver.deterministic))

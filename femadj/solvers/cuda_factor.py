@@ -12,6 +12,7 @@ from femadj.errors import SolverError
 from femadj.solvers.cudss_check import Findings
 from femadj.solvers.cudss_pool import Pool
 from femadj.solvers.cudss_system import REPLACEMENT, System
+from femadj.solvers.device_matrix import DeviceMatrix
 from femadj.solvers.factor import Factor
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.statistics import PivotReport, Tolerances
@@ -104,11 +105,15 @@ def factorised(
     SolverMemoryError
         Where it does not fit; the next one starts with a new system.
     """
-    values = arranged(matrix, both=pool.pattern.upper != matrix.structure.upper)
+    both = pool.pattern.upper != matrix.structure.upper
+    values = arranged(matrix, both=both)
     largest = max(float(values.max()), -float(values.min()))
     if shifted:
-        values = _shifted(matrix.structure, values, largest, both=pool.pattern.upper != matrix.structure.upper)
-    device = pool.pattern.context.arrays.upload(values)
+        values = _shifted(matrix.structure, values, largest, both=both)
+    if isinstance(matrix, DeviceMatrix) and values is matrix.values:
+        device = matrix.on_device
+    else:
+        device = pool.pattern.context.arrays.upload(values)
     system = pool.take(device)
     again = system.factorised and not afresh
     info = pool.factorise(system, device, largest, afresh=afresh)

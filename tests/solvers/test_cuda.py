@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
@@ -32,6 +33,8 @@ from femadj.solvers import ITERATED, SOLVERS, CudaSolver, cudss, get_solver, lin
 from femadj.solvers.choice import MULTIGRID_FROM, chosen
 from femadj.solvers.cudss import Config, CudssError, Library
 from femadj.solvers.cudss_system import Context, Pattern
+from femadj.solvers.device_matrix import SOURCE
+from femadj.solvers.matrix import UNIT_ROUNDOFF, Matrix, Structure
 from femadj.solvers.preference import VARIABLE, set_preferred
 from femadj.solvers.unknowns import Unknowns
 from tests.gpu import gpu, skip
@@ -51,15 +54,29 @@ from tests.solvers.conformance import (
 from tests.solvers.cudss_stand_in import StandIn
 
 
+def residual(
+    n: np.int32, start: Ints, columns: Ints, slots: Ints, values: Floats, b: Floats, x: Floats, into: Floats
+) -> None:
+    """The kernel of this name in ``device_matrix.py``."""
+    assert {a.dtype for a in (start, columns, slots)} == {np.dtype(np.int32)}
+    assert {a.dtype for a in (values, b, x, into)} == {np.dtype(np.float64)}
+    assert len(start) - 1 == n
+    products = values[slots] * x[columns]
+    into[0] = b - np.add.reduceat(products, start[:-1])
+    into[1] = np.add.reduceat(np.abs(products), start[:-1])
+
+
 def made(options: dict[str, Any] | None = None, **of_solver: Any) -> tuple[CudaSolver, StandIn, HostArrays]:
     """A solver on a stand-in with these options, whose log starts after the check of the library."""
-    arrays = HostArrays()
+    arrays = HostArrays(kernels={"residual": residual})
     library = StandIn(arrays, **(options or {}))
     solver = CudaSolver(library=Library(library), arrays=arrays, **of_solver)
     solver.ready()
     library.log.clear()
     return solver, library, arrays
 
+
+Floats, Ints = npt.NDArray[np.float64], npt.NDArray[np.int32]
 
 UNDOCUMENTED = {
     "silent, NaN, roots": {"broken": "silent", "singular": "nan", "diagonal": "roots"},
@@ -159,6 +176,53 @@ def test_what_a_failure_leaves_is_factorised_afresh() -> None:
     assert_solves(symbolic.factor(values), laplacian(10))
     assert [each for each in library.log if not each.startswith("solved")] == ["order given", "factorised"]
     assert symbolic.analyses == 1
+
+
+# ---------------------------------------------------------------------------------- products on the device
+@pytest.mark.parametrize("kind", ["spd", "general"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_residuals_are_those_of_the_host(kind: Any, transposed: bool) -> None:
+    assert_the_residuals_of_the_host(made()[0], kind, transposed)
+
+
+def assert_the_residuals_of_the_host(solver: CudaSolver, kind: Any, transposed: bool) -> None:
+    """To rounding, and with the same bits again."""
+    pattern, values = handed_over(advection_diffusion(30, 3.0) if kind == "general" else laplacian(30), kind)
+    structure = Structure(pattern, kind)
+    here = Matrix(structure, values, UNIT_ROUNDOFF)
+    there = solver.matrices(structure)(structure, values, UNIT_ROUNDOFF, None)
+    b, x = np.random.default_rng(0).standard_normal((2, 900))
+    exact, found = (each.residual(b, x, transposed=transposed) for each in (here, there))
+    assert np.abs(found - exact).max() <= 8 * UNIT_ROUNDOFF * exact[1].max()
+    assert np.array_equal(found, there.residual(b, x, transposed=transposed))
+    np.testing.assert_allclose(here.sums, there.sums, rtol=1e-15)
+    assert not there.changed()
+    values *= 2.0
+    assert there.changed()
+    assert np.array_equal(*(each.residual(b, x, transposed=transposed) for each in (here, there)))
+
+
+def test_values_are_on_the_device_once_for_factors_and_checks() -> None:
+    solver, library, arrays = made()
+    pattern, values = handed_over(laplacian(60), "spd")
+    symbolic = solver.analyse(pattern, "spd")
+    symbolic.factor(values).solve(np.ones(3600))
+    gc.collect()
+    before, swept = arrays.bytes_alive, arrays.launched.total()
+    factor = symbolic.factor(2.0 * values)
+    assert arrays.bytes_alive == before
+    x = factor.solve(np.ones(3600))
+    assert arrays.launched.total() == swept + 3  # sums of rows, sizes of equations, and one solve
+    np.testing.assert_allclose(2.0 * (laplacian(60) @ x), 1.0)
+    assert library.log == ["analysed", "factorised", "solved 1", "again", "solved 1"]
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_the_kernel_compiles(architecture: int) -> None:
+    nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed").cuda.nvrtc
+    program = nvrtc.createProgram(SOURCE, "residual.cu", [], [])
+    nvrtc.compileProgram(program, [f"--gpu-architecture=sm_{architecture}"])
+    assert len(nvrtc.getCUBIN(program)) > 1000
 
 
 # ------------------------------------------------------------------------------------------------ memory
@@ -495,6 +559,13 @@ def on_device() -> CudaSolver:
 @pytest.mark.parametrize("way", ["cuda", "refined", "lagged"])
 def test_problems_on_a_device(on_device: CudaSolver, way: str, problem: Callable[[Any], fa.LinearStatic]) -> None:
     assert_the_same_on_the_cpu(problem, on_device if way == "cuda" else ITERATED[way](on_device))
+
+
+@gpu
+@pytest.mark.parametrize("kind", ["spd", "general"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_residuals_on_a_device(on_device: CudaSolver, kind: Any, transposed: bool) -> None:
+    assert_the_residuals_of_the_host(on_device, kind, transposed)
 
 
 @gpu
