@@ -52,8 +52,8 @@ class CudaFactor(Factor):
                 perturbed=max(report.perturbed or 0, 1), replacement=_SHIFT, smallest_ratio=None, largest_ratio=None
             )
         if info:
-            place = info - 1
-            self.equation = int(system.order[place]) if 0 <= place < matrix.structure.n else None
+            order = system.order
+            self.equation = int(order[info - 1]) if order is not None and 0 < info <= len(order) else None
         super().__init__(matrix, report, tolerances)
         self._system: System | None = system
         self._number = system.number

@@ -189,7 +189,7 @@ class Library:
     def answers(self, name: str, *arguments: Any) -> bool:
         """The same for what the library need not support: whether it does."""
         status: int = self._functions[name](*arguments)
-        if status in (Status.NOT_SUPPORTED, Status.INVALID_VALUE):
+        if status in (Status.NOT_SUPPORTED, Status.INVALID_VALUE, Status.INTERNAL_ERROR):
             return False
         if status:
             raise CudssError(name, status)

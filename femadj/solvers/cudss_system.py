@@ -66,6 +66,11 @@ class Options:
 class Context:
     """What all systems on a device share: the library's handle, and a lock. Freed when nobody holds it any more.
 
+    Attributes
+    ----------
+    threaded : bool
+        Whether orders are found by several threads of the host.
+
     Raises
     ------
     SolverUnavailableError
@@ -79,8 +84,8 @@ class Context:
         self.handle = c_void_p()
         try:
             library.call("cudssCreate", byref(self.handle))
-            if library.threading_layer is not None:
-                library.call("cudssSetThreadingLayer", self.handle, library.threading_layer.encode())
+            layer = library.threading_layer
+            self.threaded = layer is not None and library.answers("cudssSetThreadingLayer", self.handle, layer.encode())
         except CudssError as error:
             raise SolverUnavailableError(f"cuDSS does not work on this device: {error}") from error
         finalizer = weakref.finalize(self, _end, library, self.handle, self._retired)
@@ -158,6 +163,8 @@ class System:
         Of the factor: how many have been asked for.
     memory : Memory
         What it takes, or is estimated to take.
+    order : (n,) int32 or None
+        Equation at every place of the order of elimination; None where large pivots were looked for.
 
     Parameters
     ----------
@@ -187,7 +194,7 @@ class System:
             self._set(Config.MATCHING, Matching.LARGEST_PRODUCT if options.matched else Matching.NONE)
             self._set(Config.REFINEMENTS, 0)
             self._set(Config.DETERMINISTIC, int(options.deterministic))
-            if options.threads and context.library.threading_layer is not None:
+            if options.threads and context.threaded:
                 self._set(Config.HOST_THREADS, options.threads)
             self._data = _made(natives, "cudssDataDestroy", context.handle)
             call("cudssDataCreate", context.handle, byref(self._data))
@@ -205,19 +212,21 @@ class System:
                 self._dense(natives, 1, p(self._vectors) + row * n * number.itemsize) for row in range(2)
             )
             if order is not None:
-                self._order = np.ascontiguousarray(order, np.int32)
-                where, size = c_void_p(self._order.ctypes.data), self._order.nbytes
-                call("cudssDataSet", context.handle, self._data, Data.USER_ORDER, where, size)
+                order = np.ascontiguousarray(order, np.int32)
+                call(
+                    "cudssDataSet",
+                    context.handle,
+                    self._data,
+                    Data.USER_ORDER,
+                    c_void_p(order.ctypes.data),
+                    order.nbytes,
+                )
             self._execute(Phase.ANALYSE, self._x, self._b)
             self.memory = self._estimated()
-            if order is None:
-                self._order = np.empty(n, np.int32)
-                self._read(Data.ORDER, c_void_p(self._order.ctypes.data), self._order.nbytes)
-
-    @property
-    def order(self) -> npt.NDArray[np.int32]:
-        """Equation at every place of the order of elimination, (n,)."""
-        return self._order
+            self.order = order
+            if order is None and not options.matched:
+                self.order = np.empty(n, np.int32)
+                self._read(Data.ORDER, c_void_p(self.order.ctypes.data), self.order.nbytes)
 
     def factorise(self, values: Any, largest: float, *, afresh: bool = False) -> int:
         """Factorise; the number of the first pivot that is not positive, in the order of elimination from one, or 0.
@@ -235,6 +244,11 @@ class System:
         with context.working():
             again, self.factorised = self.factorised and not afresh, False
             self.number += 1
+            if self.number > 1:  # the indicator of errors stays as it is until it is reset
+                none = c_int(0)
+                context.library.call(
+                    "cudssDataSet", context.handle, self._data, Data.INFO, byref(none), ctypes.sizeof(none)
+                )
             context.library.call("cudssMatrixSetValues", self._matrix, context.arrays.pointer(values))
             self._values = values
             # An absolute size. Definite matrices need no replaced pivots, and those of different units get none.

@@ -170,8 +170,12 @@ class StandIn:
         self._of(handle, "handle")
         return self._drop(data, "data")
 
-    def _DataSet(self, handle: int, data: int, item: int, value: int, size: int) -> int:
+    def _DataSet(self, handle: int, data: int, item: int, value: Any, size: int) -> int:
         found = self._of(data, "data")
+        if item == _INFO:
+            assert (value.value, size) == (0, 4)
+            found["info"] = 0
+            return SUCCESS
         assert (item, found["state"]) == (_USER_ORDER, "new")
         order = _host(value, size // 4, np.int32).copy()
         assert np.array_equal(np.sort(order), np.arange(len(order))), "no permutation"
@@ -241,7 +245,7 @@ class StandIn:
         whole = sp.csr_array((self.arrays.at(A["values"], A["nnz"], number).copy(), columns.copy(), start), (n, n))
         if A["type"] != 0:
             whole = sp.csr_array(whole + whole.T - sp.diags_array(whole.diagonal()))
-        found.update(info=0, lu=None, state="analysed", replaced=0, inertia=(0, 0), fill=0, pivots=np.full(n, np.nan))
+        found.update(lu=None, state="analysed", replaced=0, inertia=(0, 0), fill=0, pivots=np.full(n, np.nan))
         if A["type"] == 3:
             return self._definite(found, whole)
         return self._other(found, whole, items[_EPSILON])
