@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from femadj.base.cuda import DeviceArrays, device_arrays
+from femadj.base.cuda import CuPyArrays, DeviceArrays, device_arrays
 from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableError
 from femadj.solvers import cudss
 from femadj.solvers.base import MatrixMaker, Solver, Symbolic
@@ -89,7 +89,13 @@ class CudaSolver(Solver):
         self.deterministic = deterministic
         self.arrays = device_arrays() if arrays is None else arrays
         self.library = library if isinstance(library, Library) else cudss.library(library)
-        self.in_single_precision = self._in_single_precision
+        # Solvers on what was found share its context: it is checked once in a process.
+        shared = arrays is None and not isinstance(library, Library)
+        self._make = (
+            partial(_shared, self.library, device_arrays())
+            if shared
+            else partial(_on_device, self.library, self.arrays)
+        )
         self._lock = threading.Lock()
         self._ready: tuple[Context, Findings] | None = None
 
@@ -103,14 +109,7 @@ class CudaSolver(Solver):
         """
         with self._lock:
             if self._ready is None:
-                context = Context(self.library, self.arrays)
-                findings = checked(context)
-                if not findings.tells_indefinite:
-                    raise SolverUnavailableError(
-                        f"cuDSS {self.version} does not tell matrices that are not positive definite from those that "
-                        "are; install another version"
-                    )
-                self._ready = context, findings
+                self._ready = self._make()
             return self._ready
 
     @property
@@ -124,12 +123,29 @@ class CudaSolver(Solver):
     def matrices(self, structure: Structure) -> MatrixMaker:
         return partial(DeviceMatrix, Products(self.arrays, structure))
 
-    def _in_single_precision(self, structure: Structure, threads: int | None) -> Approximation:
+    def in_single_precision(self, structure: Structure, threads: int | None) -> Approximation:
+        """Its factors in single precision."""
         options = Options(structure.kind, threads or self.threads, self.deterministic, single=True)
         return CudaSinglePrecision(self.ready()[0], structure, options)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} by cuDSS {self.version}>"
+
+
+def _on_device(library: Library, arrays: DeviceArrays) -> tuple[Context, Findings]:
+    context = Context(library, arrays)
+    findings = checked(context)
+    if not findings.tells_indefinite:
+        raise SolverUnavailableError(
+            f"cuDSS {'.'.join(map(str, library.version))} does not tell matrices that are not positive definite from "
+            "those that are; install another version"
+        )
+    return context, findings
+
+
+@cache
+def _shared(library: Library, arrays: CuPyArrays) -> tuple[Context, Findings]:
+    return _on_device(library, arrays)
 
 
 class CudaSymbolic(Symbolic):
@@ -176,8 +192,10 @@ class CudaSymbolic(Symbolic):
             factor.close()
             self._pool.forget()  # memory for another look
             raise self._refused(matrix, factor.equation) or singular_system([factor.equation or 0], "zero pivot")
-        if ratio is None and factor.examine().verdict != "regular":  # the library tells no pivots
-            refused = self._refused(matrix, None)
+        verdict = factor.examine() if ratio is None else None  # the library tells no pivots
+        if verdict is not None and verdict.verdict != "regular":
+            singular = verdict.verdict == "singular"
+            refused = singular_system(verdict.unknowns) if singular else self._refused(matrix, None)
             if refused is not None:
                 factor.close()
                 raise refused

@@ -19,6 +19,8 @@ from femadj.solvers.statistics import PivotReport, Tolerances
 
 _SHIFT = 10 * REPLACEMENT["float64"]  # relative to the largest entry, or to each entry
 
+_REFINEMENTS_IF_PERTURBED = 2
+
 
 class CudaFactor(Factor):
     """A factor in a system of a pool, to which the system goes back.
@@ -74,7 +76,8 @@ class CudaFactor(Factor):
         system = self._system
         if system is None:
             raise SolverError("this factor has been closed")
-        return system.solve(self._number, block, transposed=transposed)
+        refinements = _REFINEMENTS_IF_PERTURBED if self._report.perturbed else 0
+        return system.solve(self._number, block, transposed=transposed, refinements=refinements)
 
     def _free(self) -> None:
         self._system = None

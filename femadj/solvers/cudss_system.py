@@ -261,8 +261,13 @@ class System:
             self.memory = self._estimated()
         return info
 
-    def solve(self, number: int, block: npt.NDArray[Number], *, transposed: bool) -> npt.NDArray[Number]:
-        """Solve with the factor of this number for the rows of a C-contiguous (k, n) block; a new one like it."""
+    def solve(
+        self, number: int, block: npt.NDArray[Number], *, transposed: bool, refinements: int = 0
+    ) -> npt.NDArray[Number]:
+        """Solve with the factor of this number for the rows of a C-contiguous (k, n) block; a new one like it.
+
+        ``refinements``: steps of iterative refinement, none in deterministic mode, which does not allow for them.
+        """
         context, dtype = self._context, self.options.number
         arrays, step = context.arrays, self.pattern.n * dtype.itemsize
         count = len(block)
@@ -270,6 +275,7 @@ class System:
             if not self.factorised or number != self.number:
                 raise SolverError("this factor has been closed")
             b, x = arrays.upload(block), arrays.empty(block.shape, dtype)
+            self._set(Config.REFINEMENTS, 0 if self.options.deterministic else refinements)
             self._set(Config.SOLVE_MODE, int(transposed and self.options.kind == "general"))
             # Only solves for one right-hand side repeat their bits.
             size = 1 if self.options.deterministic else count

@@ -19,8 +19,8 @@ from tests.host_arrays import HostArrays
 
 SUCCESS, ALLOC_FAILED, INVALID, NOT_SUPPORTED = 0, 2, 3, 4
 _INFO, _FILL, _REPLACED, _INERTIA, _ORDER, _DIAGONAL, _USER_ORDER, _MEMORY = 0, 1, 2, 3, 4, 8, 9, 12
-_MATCHING, _MODE, _EPSILON, _DETERMINISTIC = 3, 4, 9, 24
-_DEFAULTS = {_MATCHING: 6, _MODE: 0, 5: 0, 7: 0, _EPSILON: -1.0, 14: -1, _DETERMINISTIC: 0}
+_MATCHING, _MODE, _REFINEMENTS, _EPSILON, _DETERMINISTIC = 3, 4, 5, 9, 24
+_DEFAULTS = {_MATCHING: 6, _MODE: 0, _REFINEMENTS: 0, 7: 0, _EPSILON: -1.0, 14: -1, _DETERMINISTIC: 0}
 _ANALYSE, _FACTORISE, _AGAIN, _SOLVE = 3, 4, 8, 1008
 _NUMBERS = {0: np.float32, 1: np.float64}
 _SMALL = 450
@@ -246,6 +246,7 @@ class StandIn:
         if A["type"] != 0:
             whole = sp.csr_array(whole + whole.T - sp.diags_array(whole.diagonal()))
         found.update(lu=None, state="analysed", replaced=0, inertia=(0, 0), fill=0, pivots=np.full(n, np.nan))
+        found["whole"] = whole
         if A["type"] == 3:
             return self._definite(found, whole)
         return self._other(found, whole, items[_EPSILON])

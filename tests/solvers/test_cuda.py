@@ -137,7 +137,7 @@ def test_right_hand_sides_of_a_block_are_solved_in_one_call() -> None:
     solver, library, arrays = made()
     factor = factorise(solver, advection_diffusion(8, 2.0), "general")
     library.log.clear()
-    x = factor.T.approximate(np.eye(64)) if hasattr(factor.T, "approximate") else factor.approximate(np.eye(64))
+    x = factor.approximate(np.eye(64))
     assert library.log == ["solved 64"]
     np.testing.assert_allclose(x.T, np.linalg.inv(advection_diffusion(8, 2.0).toarray()), atol=1e-12)
     assert library.streams == {arrays.stream()}
@@ -163,6 +163,18 @@ def test_more_care_where_the_order_does_not_suit_the_values() -> None:
     broken[pattern.indices == pattern.rows] *= 1e-9
     factor = symbolic.factor(broken)
     assert_solves(factor, sp.csr_array((broken, pattern.indices, pattern.indptr)), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_solves_with_replaced_pivots_are_refined(deterministic: bool) -> None:
+    """By the library, which repeats no bits then, or by femadj."""
+    solver, library, _ = made(deterministic=deterministic)
+    matrix = sp.csr_array([[1e-17, -1.0, 0.0], [1.0, 1e-17, 0.0], [0.0, 0.0, 1.0]])
+    factor = factorise(solver, matrix, "general")
+    assert factor.statistics.perturbed_pivots == 1
+    assert_solves(factor, matrix, tolerance=1e-12)
+    steps = {each["items"][Config.REFINEMENTS] for each in library.objects.values() if each["kind"] == "config"}
+    assert max(steps) == (0 if deterministic else 2)
 
 
 def test_what_a_failure_leaves_is_factorised_afresh() -> None:
