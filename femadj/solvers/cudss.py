@@ -20,6 +20,7 @@ OLDEST = (1, 0)
 """Older libraries accept a transposed solve and solve untransposed."""
 
 _ADVICE = "pip install 'femadj[gpu13]', or 'femadj[gpu12]' for a driver of CUDA 12"
+_NEEDED = ("nvrtc", "cublas")
 _THREADING_LAYER = "libcudss_mtlayer_gomp.so"
 
 
@@ -209,11 +210,25 @@ def library(path: str | None = None) -> Library:
 
 @cache
 def _loaded(path: str) -> Library:
+    _load_needed()
     try:
         native = ctypes.CDLL(path)
     except OSError as error:
         raise SolverUnavailableError(f"cuDSS cannot be loaded ({error}); {_ADVICE}") from error
     return Library(native, path)
+
+
+def _load_needed() -> None:
+    """Load what cuDSS needs from NVIDIA's other wheels, for a library that does not lie beside them."""
+    try:
+        from cuda import pathfinder
+    except ImportError:
+        return
+    for name in _NEEDED:
+        try:
+            pathfinder.load_nvidia_dynamic_lib(name)
+        except RuntimeError:  # loading the library itself says what is missing
+            continue
 
 
 @cache

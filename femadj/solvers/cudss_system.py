@@ -82,14 +82,14 @@ class Context:
         self._lock = threading.Lock()
         self._retired: deque[_Natives] = deque()
         self.handle = c_void_p()
+        finalizer = weakref.finalize(self, _end, library, self.handle, self._retired)
+        finalizer.atexit = False  # the driver may be gone by then, and takes all memory back
         try:
             library.call("cudssCreate", byref(self.handle))
             layer = library.threading_layer
             self.threaded = layer is not None and library.answers("cudssSetThreadingLayer", self.handle, layer.encode())
         except CudssError as error:
             raise SolverUnavailableError(f"cuDSS does not work on this device: {error}") from error
-        finalizer = weakref.finalize(self, _end, library, self.handle, self._retired)
-        finalizer.atexit = False  # the driver may be gone by then, and takes all memory back
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -124,7 +124,8 @@ def _destroy(library: Library, retired: deque[_Natives]) -> None:
 
 def _end(library: Library, handle: c_void_p, retired: deque[_Natives]) -> None:
     _destroy(library, retired)
-    library.call("cudssDestroy", handle)
+    if handle:
+        library.call("cudssDestroy", handle)
 
 
 class Pattern:
@@ -213,14 +214,8 @@ class System:
             )
             if order is not None:
                 order = np.ascontiguousarray(order, np.int32)
-                call(
-                    "cudssDataSet",
-                    context.handle,
-                    self._data,
-                    Data.USER_ORDER,
-                    c_void_p(order.ctypes.data),
-                    order.nbytes,
-                )
+                where, size = c_void_p(order.ctypes.data), order.nbytes
+                call("cudssDataSet", context.handle, self._data, Data.USER_ORDER, where, size)
             self._execute(Phase.ANALYSE, self._x, self._b)
             self.memory = self._estimated()
             self.order = order
