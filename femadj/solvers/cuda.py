@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 from femadj.base.cuda import CuPyArrays, DeviceArrays, device_arrays
-from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableError
+from femadj.errors import IndefiniteSystemError, SolverError
 from femadj.solvers import cudss
 from femadj.solvers.base import MatrixMaker, Solver, Symbolic
 from femadj.solvers.checks import singular_system
@@ -134,13 +134,7 @@ class CudaSolver(Solver):
 
 def _on_device(library: Library, arrays: DeviceArrays) -> tuple[Context, Findings]:
     context = Context(library, arrays)
-    findings = checked(context)
-    if not findings.tells_indefinite:
-        raise SolverUnavailableError(
-            f"cuDSS {'.'.join(map(str, library.version))} does not tell matrices that are not positive definite from "
-            "those that are; install another version"
-        )
-    return context, findings
+    return context, checked(context)
 
 
 @cache
@@ -158,7 +152,8 @@ class CudaSymbolic(Symbolic):
         super().__init__(structure, solver.tolerances, solver.matrices(structure))
         self._context, self._findings = solver.ready()
         self._lock = threading.Lock()
-        self._pool = self._pool_for(Options(structure.kind, threads, solver.deterministic))
+        kind = self._findings.definite if structure.kind == "spd" else structure.kind
+        self._pool = self._pool_for(Options(kind, threads, solver.deterministic))
         self._needed_bytes = self._pool.needed_bytes
         self._ordered_before = 0
 
@@ -172,8 +167,12 @@ class CudaSymbolic(Symbolic):
         return self._needed_bytes
 
     def _pool_for(self, options: Options, values: Any = None) -> Pool:
-        structure = self._structure if options.kind == self.kind else self._structure.whole[0]
+        structure = self._structure.whole[0] if self._both(options) else self._structure
         return Pool(Pattern(self._context, structure), options, values=values)
+
+    def _both(self, options: Options) -> bool:
+        """Whether both triangles of a symmetric matrix are wanted."""
+        return options.kind == "general" and self._structure.upper
 
     def _factorised(self, matrix: Matrix, *, afresh: bool = False, shifted: bool = False) -> CudaFactor:
         """A factor whose pivots have not been looked at; arguments as for :func:`factorised`."""
@@ -187,8 +186,9 @@ class CudaSymbolic(Symbolic):
     def _definite(self, matrix: Matrix) -> CudaFactor:
         """A factor of a positive definite matrix, or the error that tells what it is instead."""
         factor = self._factorised(matrix)
-        ratio = factor.report.smallest_ratio
-        if factor.broken or (ratio is not None and not ratio > 0.0):
+        ratio, inertia = factor.report.smallest_ratio, factor.report.inertia
+        negative = (ratio is not None and not ratio > 0.0) or (inertia is not None and inertia[1] > 0)
+        if factor.broken or negative:
             factor.close()
             self._pool.forget()  # memory for another look
             raise self._refused(matrix, factor.equation) or singular_system([factor.equation or 0], "zero pivot")
@@ -261,7 +261,7 @@ class CudaSymbolic(Symbolic):
         """Analyse with these options, and with the help of a matrix; factors that are alive keep their systems."""
         self._pool.close()
         self._ordered_before += self._pool.ordered
-        values = arranged(matrix, both=options.kind != self.kind)
+        values = arranged(matrix, both=self._both(options))
         self._pool = self._pool_for(options, self._context.arrays.upload(values))
 
     def _free(self) -> None:

@@ -119,7 +119,9 @@ def factorised(
         device = pool.pattern.context.arrays.upload(values)
     system = pool.take(device)
     again = system.factorised and not afresh
-    info = pool.factorise(system, device, largest, afresh=afresh)
+    # The smallest of a positive definite matrix, whose rows are not brought to the same size.
+    size = float(values[matrix.structure.indptr[:-1]].min()) if matrix.structure.kind == "spd" else largest
+    info = pool.factorise(system, device, size, afresh=afresh)
     return CudaFactor(pool, system, matrix, tolerances, findings, info=info, again=again, shifted=shifted)
 
 

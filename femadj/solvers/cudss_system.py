@@ -223,15 +223,15 @@ class System:
                 self.order = np.empty(n, np.int32)
                 self._read(Data.ORDER, c_void_p(self.order.ctypes.data), self.order.nbytes)
 
-    def factorise(self, values: Any, largest: float, *, afresh: bool = False) -> int:
+    def factorise(self, values: Any, size: float, *, afresh: bool = False) -> int:
         """Factorise; the number of the first pivot that is not positive, in the order of elimination from one, or 0.
 
         Parameters
         ----------
         values : array on the device
             Kept until the next ones come.
-        largest : float
-            Largest of their absolute values.
+        size : float
+            Of entries, which pivots that are too small are compared with.
         afresh : bool
             Without what the factor before is good for.
         """
@@ -247,7 +247,7 @@ class System:
             context.library.call("cudssMatrixSetValues", self._matrix, context.arrays.pointer(values))
             self._values = values
             # An absolute size. Definite matrices need no replaced pivots, and those of different units get none.
-            epsilon = 0.0 if options.kind == "spd" else REPLACEMENT[options.number.name] * largest
+            epsilon = 0.0 if options.kind == "spd" else REPLACEMENT[options.number.name] * size
             where = byref(c_double(epsilon))
             context.library.call("cudssConfigSet", self._config, Config.PIVOT_EPSILON, where, ctypes.sizeof(c_double))
             self._execute(Phase.FACTORISE_AGAIN if again else Phase.FACTORISE, self._x, self._b)

@@ -23,7 +23,7 @@ _MATCHING, _MODE, _REFINEMENTS, _EPSILON, _DETERMINISTIC = 3, 4, 5, 9, 24
 _DEFAULTS = {_MATCHING: 6, _MODE: 0, _REFINEMENTS: 0, 7: 0, _EPSILON: -1.0, 14: -1, _DETERMINISTIC: 0}
 _ANALYSE, _FACTORISE, _AGAIN, _SOLVE = 3, 4, 8, 1008
 _NUMBERS = {0: np.float32, 1: np.float64}
-_SMALL = 450
+_SMALL = 900
 
 
 class StandIn:
@@ -41,6 +41,8 @@ class StandIn:
         What becomes of another matrix with a pivot that is too small, or zero but for rounding.
     diagonal : "pivots", "roots" or None
         What is told of pivots, those of definite matrices.
+    inertia : bool
+        Whether numbers of positive and negative pivots are told; else zeros are, as some versions did.
     ignores_mode : bool
         Whether transposed solves are accepted and not done.
     forgets_order : bool
@@ -55,11 +57,12 @@ class StandIn:
         broken: str = "flag",
         singular: str = "replace",
         diagonal: str | None = "pivots",
+        inertia: bool = True,
         ignores_mode: bool = False,
         forgets_order: bool = False,
     ) -> None:
         self.arrays, self.version = arrays, version
-        self.broken, self.singular, self.diagonal = broken, singular, diagonal
+        self.broken, self.singular, self.diagonal, self.inertia = broken, singular, diagonal, inertia
         self.ignores_mode, self.forgets_order = ignores_mode, forgets_order
         self.capacity: int | None = None  # bytes that factors may take
         self.objects: dict[int, dict[str, Any]] = {}
@@ -284,7 +287,7 @@ class StandIn:
                 lu = _factors(moved, threshold)
                 found["replaced"] = max(int(small.sum()) if lu is not None and not small.all() else 1, 1)
         pivots = np.full(n, np.nan) if lu is None else _pivots(lu)
-        if symmetric and n <= _SMALL:
+        if symmetric and self.inertia and n <= _SMALL:
             w = np.linalg.eigvalsh(whole.toarray().astype(np.float64))
             found["inertia"] = (int((w > 0.0).sum()), int((w <= 0.0).sum()))
         found.update(state="factorised", lu=lu, pivots=pivots, fill=0 if lu is None else lu.nnz)

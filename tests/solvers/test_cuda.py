@@ -83,6 +83,7 @@ UNDOCUMENTED = {
     "NaN, numbers": {"broken": "nan", "singular": "flag"},
     "numbers, NaN, no pivots": {"singular": "nan", "diagonal": None},
     "numbers, replaced, no pivots": {"diagonal": None},
+    "silent, replaced, no pivots": {"broken": "silent", "diagonal": None},
 }
 """What a library may do with matrices that have no factor, besides what stands in for it does."""
 
@@ -334,7 +335,10 @@ def test_libraries_that_are_too_old_are_refused() -> None:
     [
         ({"ignores_mode": True}, "accepts the option and ignores it"),
         ({"forgets_order": True}, "first on a given order factor plainly"),
-        ({"broken": "silent", "diagonal": None}, "does not tell matrices that are not positive definite"),
+        (
+            {"broken": "silent", "diagonal": None, "inertia": False},
+            "does not tell whether a matrix is positive definite",
+        ),
     ],
 )
 def test_libraries_that_fail_a_check_are_refused(options: dict[str, Any], said: str) -> None:
