@@ -48,7 +48,6 @@ from tests.solvers.conformance import (
     free_chain,
     handed_over,
     laplacian,
-    saddle_point,
     shifted,
 )
 from tests.solvers.cudss_stand_in import StandIn
@@ -152,18 +151,34 @@ def test_deterministic_solves_are_for_one_right_hand_side() -> None:
     assert library.log == ["solved 1"] * 3
 
 
-def test_more_care_where_the_order_does_not_suit_the_values() -> None:
-    """Pivots of a saddle point off the diagonal: with large entries moved there, which new values are tried with."""
-    solver, _, _ = made()
-    matrix = sp.csr_array(saddle_point(20) + 1e-9 * sp.eye_array(500))
-    pattern, values = handed_over(matrix, "general")
-    symbolic = solver.analyse(pattern, "general")
+@pytest.mark.parametrize(
+    ("careless", "kind", "calls", "orders"),
+    [
+        ("again", "general", ["again", "factorised"], 1),
+        ("again", "symmetric", ["again", "factorised"], 1),
+        ("unmatched", "symmetric", ["again", "factorised", "matched", "factorised"], 2),
+        ("unmatched", "general", ["again", "factorised", "matched", "factorised"], 2),
+        ("symmetric", "symmetric", ["again", "factorised", *["matched", "factorised"] * 2], 3),
+    ],
+)
+def test_more_care_where_a_factor_is_none(careless: str, kind: Any, calls: list[str], orders: int) -> None:
+    """Afresh, then with large entries on the diagonal, then without symmetry; later values start with what served."""
+    solver, library, _ = made({"diagonal": None})
+    matrix = shifted(12, 0.5)
+    pattern, values = handed_over(matrix, kind)
+    symbolic = solver.analyse(pattern, kind)
     symbolic.factor(values).close()
-    values = values * (1.0 + 1e-3 * np.sin(np.arange(len(values))))
-    broken = values.copy()
-    broken[pattern.indices == pattern.rows] *= 1e-9
-    factor = symbolic.factor(broken)
-    assert_solves(factor, sp.csr_array((broken, pattern.indices, pattern.indptr)), tolerance=1e-6)
+    library.careless = careless
+    library.log.clear()
+    factor = symbolic.factor(values)
+    assert [each for each in library.log if not each.startswith("solved")] == calls
+    assert symbolic.analyses == orders
+    assert_solves(factor, matrix)
+    if orders > 1:
+        factor.close()
+        library.log.clear()
+        assert_solves(symbolic.factor(2.0 * values), sp.csr_array(2.0 * matrix))
+        assert [each for each in library.log if not each.startswith("solved")] == ["again"]
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
