@@ -58,6 +58,13 @@ class DeviceArrays(Protocol):
         """The stream that work is queued on."""
         ...
 
+    def kernel(self, source: str, name: str) -> Callable[..., None]:
+        """A function of CUDA C, compiled at its first call: ``launch(blocks, threads, *arguments)`` queues it.
+
+        Arguments are arrays on the device, and numbers of NumPy of the types that it takes.
+        """
+        ...
+
     def release(self) -> None:
         """Give blocks that are kept for later arrays back to the device, for libraries that allocate by themselves."""
         ...
@@ -130,6 +137,14 @@ class CuPyArrays:
 
     def stream(self) -> int:
         return int(self._cupy.cuda.get_current_stream().ptr)
+
+    def kernel(self, source: str, name: str) -> Callable[..., None]:
+        compiled = self._cupy.RawKernel(source, name)
+
+        def launch(blocks: int, threads: int, *arguments: Any) -> None:
+            compiled((blocks,), (threads,), arguments)
+
+        return launch
 
     def release(self) -> None:
         self._cupy.get_default_memory_pool().free_all_blocks()

@@ -32,6 +32,9 @@ from femadj.solvers.statistics import (
 from femadj.solvers.structure import CsrPattern
 from femadj.solvers.unknowns import PLAIN, Unknowns
 
+MatrixMaker = Callable[[Structure, FloatArray, float, Callable[[], FloatArray | None] | None], Matrix]
+"""Called with the arguments of :class:`Matrix`."""
+
 SERIAL_ENTRIES = 30_000
 """Structures with fewer stored entries, which are factorised in some milliseconds, are so by one thread where nobody
 asks for more: waking others costs as much as they save, and many times that on processors that are busy."""
@@ -115,6 +118,11 @@ class Solver(ABC):
     def _analyse(self, structure: Structure, threads: int | None) -> Symbolic:
         """Analyse a checked structure."""
 
+    def matrices(self, structure: Structure) -> MatrixMaker:
+        """What makes matrices on a structure: :class:`Matrix`, or a kind that multiplies where its solver works."""
+        del structure
+        return Matrix
+
     def prepare(self, kind: MatrixKind) -> None:
         """Load the library, and compile the kernels that factors of such matrices and their solves take.
 
@@ -157,9 +165,10 @@ class Symbolic(Closing):
     analyses: int = 0
     name: str = ""
 
-    def __init__(self, structure: Structure, tolerances: Tolerances) -> None:
+    def __init__(self, structure: Structure, tolerances: Tolerances, matrices: MatrixMaker = Matrix) -> None:
         self._structure = structure
         self.tolerances = tolerances
+        self._matrices = matrices
 
     @property
     def pattern(self) -> CsrPattern:
@@ -227,7 +236,7 @@ class Symbolic(Closing):
             if structure.upper:
                 concerned = np.concatenate([concerned, structure.indices[entries]])
             raise non_finite("the matrix", np.unique(concerned))
-        matrix = Matrix(structure, values, rounding, modes)
+        matrix = self._matrices(structure, values, rounding, modes)
         rows, columns = matrix.sums
         if not np.isfinite(rows).all():
             raise non_finite("the sum of absolute values", np.flatnonzero(~np.isfinite(rows)))

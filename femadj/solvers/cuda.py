@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
-from femadj.base.cuda import DeviceArrays, device_arrays
-from femadj.errors import IndefiniteSystemError, SolverError, SolverUnavailableError
+from femadj.base.cuda import CuPyArrays, DeviceArrays, device_arrays
+from femadj.errors import IndefiniteSystemError, SolverError
 from femadj.solvers import cudss
-from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.base import MatrixMaker, Solver, Symbolic
 from femadj.solvers.checks import singular_system
 from femadj.solvers.cuda_factor import CudaFactor, arranged, factorised
 from femadj.solvers.cuda_single import CudaSinglePrecision
@@ -17,6 +18,7 @@ from femadj.solvers.cudss import Library
 from femadj.solvers.cudss_check import Findings, checked
 from femadj.solvers.cudss_pool import Pool
 from femadj.solvers.cudss_system import Context, Options, Pattern
+from femadj.solvers.device_matrix import DeviceMatrix, Products
 from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.preconditioner import Approximation
 from femadj.solvers.statistics import (
@@ -87,7 +89,13 @@ class CudaSolver(Solver):
         self.deterministic = deterministic
         self.arrays = device_arrays() if arrays is None else arrays
         self.library = library if isinstance(library, Library) else cudss.library(library)
-        self.in_single_precision = self._in_single_precision
+        # Solvers on what was found share its context: it is checked once in a process.
+        shared = arrays is None and not isinstance(library, Library)
+        self._make = (
+            partial(_shared, self.library, device_arrays())
+            if shared
+            else partial(_on_device, self.library, self.arrays)
+        )
         self._lock = threading.Lock()
         self._ready: tuple[Context, Findings] | None = None
 
@@ -101,14 +109,7 @@ class CudaSolver(Solver):
         """
         with self._lock:
             if self._ready is None:
-                context = Context(self.library, self.arrays)
-                findings = checked(context)
-                if not findings.tells_indefinite:
-                    raise SolverUnavailableError(
-                        f"cuDSS {self.version} does not tell matrices that are not positive definite from those that "
-                        "are; install another version"
-                    )
-                self._ready = context, findings
+                self._ready = self._make()
             return self._ready
 
     @property
@@ -119,12 +120,26 @@ class CudaSolver(Solver):
     def _analyse(self, structure: Structure, threads: int | None) -> CudaSymbolic:
         return CudaSymbolic(self, structure, threads)
 
-    def _in_single_precision(self, structure: Structure, threads: int | None) -> Approximation:
+    def matrices(self, structure: Structure) -> MatrixMaker:
+        return partial(DeviceMatrix, Products(self.arrays, structure))
+
+    def in_single_precision(self, structure: Structure, threads: int | None) -> Approximation:
+        """Its factors in single precision."""
         options = Options(structure.kind, threads or self.threads, self.deterministic, single=True)
         return CudaSinglePrecision(self.ready()[0], structure, options)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} by cuDSS {self.version}>"
+
+
+def _on_device(library: Library, arrays: DeviceArrays) -> tuple[Context, Findings]:
+    context = Context(library, arrays)
+    return context, checked(context)
+
+
+@cache
+def _shared(library: Library, arrays: CuPyArrays) -> tuple[Context, Findings]:
+    return _on_device(library, arrays)
 
 
 class CudaSymbolic(Symbolic):
@@ -134,10 +149,11 @@ class CudaSymbolic(Symbolic):
     """
 
     def __init__(self, solver: CudaSolver, structure: Structure, threads: int | None) -> None:
-        super().__init__(structure, solver.tolerances)
+        super().__init__(structure, solver.tolerances, solver.matrices(structure))
         self._context, self._findings = solver.ready()
         self._lock = threading.Lock()
-        self._pool = self._pool_for(Options(structure.kind, threads, solver.deterministic))
+        kind = self._findings.definite if structure.kind == "spd" else structure.kind
+        self._pool = self._pool_for(Options(kind, threads, solver.deterministic))
         self._needed_bytes = self._pool.needed_bytes
         self._ordered_before = 0
 
@@ -151,8 +167,12 @@ class CudaSymbolic(Symbolic):
         return self._needed_bytes
 
     def _pool_for(self, options: Options, values: Any = None) -> Pool:
-        structure = self._structure if options.kind == self.kind else self._structure.whole[0]
+        structure = self._structure.whole[0] if self._both(options) else self._structure
         return Pool(Pattern(self._context, structure), options, values=values)
+
+    def _both(self, options: Options) -> bool:
+        """Whether both triangles of a symmetric matrix are wanted."""
+        return options.kind == "general" and self._structure.upper
 
     def _factorised(self, matrix: Matrix, *, afresh: bool = False, shifted: bool = False) -> CudaFactor:
         """A factor whose pivots have not been looked at; arguments as for :func:`factorised`."""
@@ -166,13 +186,16 @@ class CudaSymbolic(Symbolic):
     def _definite(self, matrix: Matrix) -> CudaFactor:
         """A factor of a positive definite matrix, or the error that tells what it is instead."""
         factor = self._factorised(matrix)
-        ratio = factor.report.smallest_ratio
-        if factor.broken or (ratio is not None and not ratio > 0.0):
+        ratio, inertia = factor.report.smallest_ratio, factor.report.inertia
+        negative = (ratio is not None and not ratio > 0.0) or (inertia is not None and inertia[1] > 0)
+        if factor.broken or negative:
             factor.close()
             self._pool.forget()  # memory for another look
             raise self._refused(matrix, factor.equation) or singular_system([factor.equation or 0], "zero pivot")
-        if ratio is None and factor.examine().verdict != "regular":  # the library tells no pivots
-            refused = self._refused(matrix, None)
+        verdict = factor.examine() if ratio is None else None  # the library tells no pivots
+        if verdict is not None and verdict.verdict != "regular":
+            singular = verdict.verdict == "singular"
+            refused = singular_system(verdict.unknowns) if singular else self._refused(matrix, None)
             if refused is not None:
                 factor.close()
                 raise refused
@@ -238,7 +261,7 @@ class CudaSymbolic(Symbolic):
         """Analyse with these options, and with the help of a matrix; factors that are alive keep their systems."""
         self._pool.close()
         self._ordered_before += self._pool.ordered
-        values = arranged(matrix, both=options.kind != self.kind)
+        values = arranged(matrix, both=self._both(options))
         self._pool = self._pool_for(options, self._context.arrays.upload(values))
 
     def _free(self) -> None:

@@ -12,11 +12,14 @@ from femadj.errors import SolverError
 from femadj.solvers.cudss_check import Findings
 from femadj.solvers.cudss_pool import Pool
 from femadj.solvers.cudss_system import REPLACEMENT, System
+from femadj.solvers.device_matrix import DeviceMatrix
 from femadj.solvers.factor import Factor
-from femadj.solvers.matrix import Matrix
+from femadj.solvers.matrix import Matrix, Structure
 from femadj.solvers.statistics import PivotReport, Tolerances
 
-_SHIFT = 10 * REPLACEMENT["float64"]  # of the diagonal, relative to the largest entry
+_SHIFT = 10 * REPLACEMENT["float64"]  # relative to the largest entry, or to each entry
+
+_REFINEMENTS_IF_PERTURBED = 2
 
 
 class CudaFactor(Factor):
@@ -51,8 +54,8 @@ class CudaFactor(Factor):
                 perturbed=max(report.perturbed or 0, 1), replacement=_SHIFT, smallest_ratio=None, largest_ratio=None
             )
         if info:
-            place = info - 1
-            self.equation = int(system.order[place]) if 0 <= place < matrix.structure.n else None
+            order = system.order
+            self.equation = int(order[info - 1]) if order is not None and 0 < info <= len(order) else None
         super().__init__(matrix, report, tolerances)
         self._system: System | None = system
         self._number = system.number
@@ -73,7 +76,8 @@ class CudaFactor(Factor):
         system = self._system
         if system is None:
             raise SolverError("this factor has been closed")
-        return system.solve(self._number, block, transposed=transposed)
+        refinements = _REFINEMENTS_IF_PERTURBED if self._report.perturbed else 0
+        return system.solve(self._number, block, transposed=transposed, refinements=refinements)
 
     def _free(self) -> None:
         self._system = None
@@ -96,22 +100,28 @@ def factorised(
     afresh : bool
         Without what the factor before in this system is good for.
     shifted : bool
-        With all stored entries of the diagonal a little larger, so that a matrix without a factor can be examined.
+        With other entries in the last digits, larger ones on the diagonal of a symmetric matrix, so that one without a
+        factor can be examined.
 
     Raises
     ------
     SolverMemoryError
         Where it does not fit; the next one starts with a new system.
     """
-    values = arranged(matrix, both=pool.pattern.upper != matrix.structure.upper)
+    both = pool.pattern.upper != matrix.structure.upper
+    values = arranged(matrix, both=both)
     largest = max(float(values.max()), -float(values.min()))
     if shifted:
-        structure = matrix.structure if pool.pattern.upper == matrix.structure.upper else matrix.structure.whole[0]
-        values = values + np.where(structure.rows() == structure.indices, _SHIFT * largest, 0.0)
-    device = pool.pattern.context.arrays.upload(values)
+        values = _shifted(matrix.structure, values, largest, both=both)
+    if isinstance(matrix, DeviceMatrix) and values is matrix.values:
+        device = matrix.on_device
+    else:
+        device = pool.pattern.context.arrays.upload(values)
     system = pool.take(device)
     again = system.factorised and not afresh
-    info = pool.factorise(system, device, largest, afresh=afresh)
+    # The smallest of a positive definite matrix, whose rows are not brought to the same size.
+    size = float(values[matrix.structure.indptr[:-1]].min()) if matrix.structure.kind == "spd" else largest
+    info = pool.factorise(system, device, size, afresh=afresh)
     return CudaFactor(pool, system, matrix, tolerances, findings, info=info, again=again, shifted=shifted)
 
 
@@ -119,6 +129,15 @@ def arranged(matrix: Matrix, *, both: bool) -> FloatArray:
     """Entries as cuDSS takes them: equilibrated, and those of both triangles of a symmetric matrix where asked for."""
     values = matrix.equilibrated()
     return values[matrix.structure.whole[1]] if both else values
+
+
+def _shifted(structure: Structure, values: FloatArray, largest: float, *, both: bool) -> FloatArray:
+    """Entries of a regular matrix near by; of both triangles by chance, for those need not store a diagonal."""
+    if both or not structure.upper:
+        return values * (1.0 + _SHIFT * np.random.default_rng(0).choice([-1.0, 1.0], len(values)))
+    moved = values.copy()
+    moved[structure.indptr[:-1]] += _SHIFT * largest
+    return moved
 
 
 def _report(system: System, matrix: Matrix, findings: Findings) -> tuple[PivotReport, int | None]:

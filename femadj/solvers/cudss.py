@@ -20,6 +20,7 @@ OLDEST = (1, 0)
 """Older libraries accept a transposed solve and solve untransposed."""
 
 _ADVICE = "pip install 'femadj[gpu13]', or 'femadj[gpu12]' for a driver of CUDA 12"
+_NEEDED = ("nvrtc", "cublas")
 _THREADING_LAYER = "libcudss_mtlayer_gomp.so"
 
 
@@ -189,14 +190,13 @@ class Library:
     def answers(self, name: str, *arguments: Any) -> bool:
         """The same for what the library need not support: whether it does."""
         status: int = self._functions[name](*arguments)
-        if status in (Status.NOT_SUPPORTED, Status.INVALID_VALUE):
+        if status in (Status.NOT_SUPPORTED, Status.INVALID_VALUE, Status.INTERNAL_ERROR):
             return False
         if status:
             raise CudssError(name, status)
         return True
 
 
-@cache
 def library(path: str | None = None) -> Library:
     """The library at a path, at that of :data:`LIBRARY`, or that of an installed wheel; loaded once.
 
@@ -210,6 +210,7 @@ def library(path: str | None = None) -> Library:
 
 @cache
 def _loaded(path: str) -> Library:
+    _load_needed()
     try:
         native = ctypes.CDLL(path)
     except OSError as error:
@@ -217,6 +218,20 @@ def _loaded(path: str) -> Library:
     return Library(native, path)
 
 
+def _load_needed() -> None:
+    """Load what cuDSS needs from NVIDIA's other wheels, for a library that does not lie beside them."""
+    try:
+        from cuda import pathfinder
+    except ImportError:
+        return
+    for name in _NEEDED:
+        try:
+            pathfinder.load_nvidia_dynamic_lib(name)
+        except RuntimeError:  # loading the library itself says what is missing
+            continue
+
+
+@cache
 def _found() -> str:
     """Path of the library of a wheel; by cuda-pathfinder, which loads what the library needs, too, or beside it."""
     reason = "cuda-pathfinder is not installed"

@@ -27,12 +27,13 @@ class Findings(NamedTuple):
     pivots : mapping
         By kind of matrix: the power of its diagonal of the factor that pivots are; 0 where the library tells none, or
         in another order than that of the equations.
-    tells_indefinite : bool
-        Whether a matrix that is said to be positive definite and is not is told, by a number or by pivots.
+    definite : MatrixKind
+        As what positive definite matrices are factorised: as they are where one that is not is told, by a number or by
+        pivots; else as symmetric ones, whose inertia tells.
     """
 
     pivots: Mapping[MatrixKind, int]
-    tells_indefinite: bool
+    definite: MatrixKind
 
 
 def checked(context: Context) -> Findings:
@@ -41,16 +42,28 @@ def checked(context: Context) -> Findings:
     Raises
     ------
     SolverUnavailableError
-        If solutions are wrong: transposed ones, those of a second factor on the same analysis, or any.
+        If solutions are wrong: transposed ones, those of a second factor on the same analysis, or any; or if nothing
+        tells that a matrix is not positive definite.
     """
     _require_solves(context)
     pivots = {kind: _power(context, kind) for kind in get_args(MatrixKind)}
+    return Findings(pivots, _definite(context, pivots))
+
+
+def _definite(context: Context, pivots: Mapping[MatrixKind, int]) -> MatrixKind:
     system, values = _system(context, _INDEFINITE, "spd")
-    told = bool(system.factorise(context.arrays.upload(values), 2.0))
-    if not told and pivots["spd"]:
-        diagonal = system.diagonal()
-        told = diagonal is None or not diagonal.min() > 0.0
-    return Findings(pivots, told)
+    if system.factorise(context.arrays.upload(values), 2.0):
+        return "spd"
+    diagonal = system.diagonal() if pivots["spd"] else None
+    if diagonal is not None and not diagonal.min() > 0.0:
+        return "spd"
+    system, values = _system(context, _INDEFINITE, "symmetric")
+    if system.factorise(context.arrays.upload(values), 2.0) or system.inertia() != (2, 1):
+        raise SolverUnavailableError(
+            f"cuDSS {'.'.join(map(str, context.library.version))} does not tell whether a matrix is positive definite; "
+            "install another version"
+        )
+    return "symmetric"
 
 
 def _require_solves(context: Context) -> None:

@@ -71,7 +71,7 @@ class Pool:
         """Free the vacant system for good; those in use are freed with their factors."""
         self._open, self._vacant = False, None
 
-    def factorise(self, system: System, values: Any, largest: float, *, afresh: bool = False) -> int:
+    def factorise(self, system: System, values: Any, size: float, *, afresh: bool = False) -> int:
         """As :meth:`System.factorise`; SolverMemoryError before it where the factor will not fit."""
         arrays = self.pattern.context.arrays
         if not system.allocated:
@@ -80,7 +80,7 @@ class Pool:
             if needed > free:
                 raise out_of_memory("the device has too little memory for the factor", needed, free)
         try:
-            return system.factorise(values, largest, afresh=afresh)
+            return system.factorise(values, size, afresh=afresh)
         except CudssError as error:
             raise self._explained(error, system.memory.peak) from error
 

@@ -66,6 +66,11 @@ class Options:
 class Context:
     """What all systems on a device share: the library's handle, and a lock. Freed when nobody holds it any more.
 
+    Attributes
+    ----------
+    threaded : bool
+        Whether orders are found by several threads of the host.
+
     Raises
     ------
     SolverUnavailableError
@@ -77,14 +82,14 @@ class Context:
         self._lock = threading.Lock()
         self._retired: deque[_Natives] = deque()
         self.handle = c_void_p()
-        try:
-            library.call("cudssCreate", byref(self.handle))
-            if library.threading_layer is not None:
-                library.call("cudssSetThreadingLayer", self.handle, library.threading_layer.encode())
-        except CudssError as error:
-            raise SolverUnavailableError(f"cuDSS does not work on this device: {error}") from error
         finalizer = weakref.finalize(self, _end, library, self.handle, self._retired)
         finalizer.atexit = False  # the driver may be gone by then, and takes all memory back
+        try:
+            library.call("cudssCreate", byref(self.handle))
+            layer = library.threading_layer
+            self.threaded = layer is not None and library.answers("cudssSetThreadingLayer", self.handle, layer.encode())
+        except CudssError as error:
+            raise SolverUnavailableError(f"cuDSS does not work on this device: {error}") from error
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -119,7 +124,8 @@ def _destroy(library: Library, retired: deque[_Natives]) -> None:
 
 def _end(library: Library, handle: c_void_p, retired: deque[_Natives]) -> None:
     _destroy(library, retired)
-    library.call("cudssDestroy", handle)
+    if handle:
+        library.call("cudssDestroy", handle)
 
 
 class Pattern:
@@ -158,6 +164,8 @@ class System:
         Of the factor: how many have been asked for.
     memory : Memory
         What it takes, or is estimated to take.
+    order : (n,) int32 or None
+        Equation at every place of the order of elimination; None where large pivots were looked for.
 
     Parameters
     ----------
@@ -187,7 +195,7 @@ class System:
             self._set(Config.MATCHING, Matching.LARGEST_PRODUCT if options.matched else Matching.NONE)
             self._set(Config.REFINEMENTS, 0)
             self._set(Config.DETERMINISTIC, int(options.deterministic))
-            if options.threads and context.library.threading_layer is not None:
+            if options.threads and context.threaded:
                 self._set(Config.HOST_THREADS, options.threads)
             self._data = _made(natives, "cudssDataDestroy", context.handle)
             call("cudssDataCreate", context.handle, byref(self._data))
@@ -205,29 +213,25 @@ class System:
                 self._dense(natives, 1, p(self._vectors) + row * n * number.itemsize) for row in range(2)
             )
             if order is not None:
-                self._order = np.ascontiguousarray(order, np.int32)
-                where, size = c_void_p(self._order.ctypes.data), self._order.nbytes
+                order = np.ascontiguousarray(order, np.int32)
+                where, size = c_void_p(order.ctypes.data), order.nbytes
                 call("cudssDataSet", context.handle, self._data, Data.USER_ORDER, where, size)
             self._execute(Phase.ANALYSE, self._x, self._b)
             self.memory = self._estimated()
-            if order is None:
-                self._order = np.empty(n, np.int32)
-                self._read(Data.ORDER, c_void_p(self._order.ctypes.data), self._order.nbytes)
+            self.order = order
+            if order is None and not options.matched:
+                self.order = np.empty(n, np.int32)
+                self._read(Data.ORDER, c_void_p(self.order.ctypes.data), self.order.nbytes)
 
-    @property
-    def order(self) -> npt.NDArray[np.int32]:
-        """Equation at every place of the order of elimination, (n,)."""
-        return self._order
-
-    def factorise(self, values: Any, largest: float, *, afresh: bool = False) -> int:
+    def factorise(self, values: Any, size: float, *, afresh: bool = False) -> int:
         """Factorise; the number of the first pivot that is not positive, in the order of elimination from one, or 0.
 
         Parameters
         ----------
         values : array on the device
             Kept until the next ones come.
-        largest : float
-            Largest of their absolute values.
+        size : float
+            Of entries, which pivots that are too small are compared with.
         afresh : bool
             Without what the factor before is good for.
         """
@@ -235,10 +239,15 @@ class System:
         with context.working():
             again, self.factorised = self.factorised and not afresh, False
             self.number += 1
+            if self.number > 1:  # the indicator of errors stays as it is until it is reset
+                none = c_int(0)
+                context.library.call(
+                    "cudssDataSet", context.handle, self._data, Data.INFO, byref(none), ctypes.sizeof(none)
+                )
             context.library.call("cudssMatrixSetValues", self._matrix, context.arrays.pointer(values))
             self._values = values
             # An absolute size. Definite matrices need no replaced pivots, and those of different units get none.
-            epsilon = 0.0 if options.kind == "spd" else REPLACEMENT[options.number.name] * largest
+            epsilon = 0.0 if options.kind == "spd" else REPLACEMENT[options.number.name] * size
             where = byref(c_double(epsilon))
             context.library.call("cudssConfigSet", self._config, Config.PIVOT_EPSILON, where, ctypes.sizeof(c_double))
             self._execute(Phase.FACTORISE_AGAIN if again else Phase.FACTORISE, self._x, self._b)
@@ -247,8 +256,13 @@ class System:
             self.memory = self._estimated()
         return info
 
-    def solve(self, number: int, block: npt.NDArray[Number], *, transposed: bool) -> npt.NDArray[Number]:
-        """Solve with the factor of this number for the rows of a C-contiguous (k, n) block; a new one like it."""
+    def solve(
+        self, number: int, block: npt.NDArray[Number], *, transposed: bool, refinements: int = 0
+    ) -> npt.NDArray[Number]:
+        """Solve with the factor of this number for the rows of a C-contiguous (k, n) block; a new one like it.
+
+        ``refinements``: steps of iterative refinement, none in deterministic mode, which does not allow for them.
+        """
         context, dtype = self._context, self.options.number
         arrays, step = context.arrays, self.pattern.n * dtype.itemsize
         count = len(block)
@@ -256,6 +270,7 @@ class System:
             if not self.factorised or number != self.number:
                 raise SolverError("this factor has been closed")
             b, x = arrays.upload(block), arrays.empty(block.shape, dtype)
+            self._set(Config.REFINEMENTS, 0 if self.options.deterministic else refinements)
             self._set(Config.SOLVE_MODE, int(transposed and self.options.kind == "general"))
             # Only solves for one right-hand side repeat their bits.
             size = 1 if self.options.deterministic else count

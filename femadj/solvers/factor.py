@@ -332,8 +332,7 @@ class Factor(HoldsSolver, Closing):
 
     def _changed(self, relative_residual: float) -> ResidualError | None:
         """The error for values that callers have written to since."""
-        current = Matrix(self._matrix.structure, self._matrix.values, self._matrix.rounding)
-        if np.array_equal(current.sums[0], self._matrix.sums[0]):
+        if not self._matrix.changed():
             return None
         return ResidualError("the values of the matrix were changed after it had been factorised", relative_residual)
 

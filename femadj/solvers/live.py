@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from femadj.base.arrays import FloatArray
 from femadj.errors import ApproximationError, SolverError
-from femadj.solvers.base import Solver, Symbolic
+from femadj.solvers.base import MatrixMaker, Solver, Symbolic
 from femadj.solvers.factor import Factor
 from femadj.solvers.inverse import TOLERANCE, LiveInverse, Rung
 from femadj.solvers.matrix import Judgement, Matrix, Structure
@@ -68,12 +68,15 @@ class LiveSolver(Solver):
     def _analyse(self, structure: Structure, threads: int | None) -> LiveSymbolic:
         return LiveSymbolic(self, structure, threads)
 
+    def matrices(self, structure: Structure) -> MatrixMaker:
+        return self.exact.matrices(structure)
+
 
 class LiveSymbolic(Symbolic):
     """A structure with its live inverse."""
 
     def __init__(self, solver: LiveSolver, structure: Structure, threads: int | None) -> None:
-        super().__init__(structure, solver.tolerances)
+        super().__init__(structure, solver.tolerances, solver.matrices(structure))
         self.name = solver.name
         self._solver = solver
         self._live = LiveInverse(

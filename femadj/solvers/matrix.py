@@ -240,6 +240,10 @@ class Matrix:
         """Product ``|A| x`` or ``|A|^T x`` for ``x`` (n,) without negative entries."""
         return self.residual(np.zeros_like(x), x, transposed=transposed)[1]
 
+    def changed(self) -> bool:
+        """Whether callers have written to the values since."""
+        return not np.array_equal(self.absolute(np.ones(self.structure.n)), self.sums[0])
+
     def residual(self, b: FloatArray, x: FloatArray, *, transposed: bool, precise: bool = False) -> FloatArray:
         """``b - A x`` and ``|A| |x|`` (of ``A^T``) for vectors of shape (n,): a (2, n) array.
 

@@ -19,11 +19,11 @@ from tests.host_arrays import HostArrays
 
 SUCCESS, ALLOC_FAILED, INVALID, NOT_SUPPORTED = 0, 2, 3, 4
 _INFO, _FILL, _REPLACED, _INERTIA, _ORDER, _DIAGONAL, _USER_ORDER, _MEMORY = 0, 1, 2, 3, 4, 8, 9, 13
-_MATCHING, _MODE, _EPSILON, _DETERMINISTIC = 3, 4, 9, 24
-_DEFAULTS = {_MATCHING: 6, _MODE: 0, 5: 0, 7: 0, _EPSILON: -1.0, 14: -1, _DETERMINISTIC: 0}
+_MATCHING, _MODE, _REFINEMENTS, _EPSILON, _DETERMINISTIC = 3, 4, 5, 9, 24
+_DEFAULTS = {_MATCHING: 6, _MODE: 0, _REFINEMENTS: 0, 7: 0, _EPSILON: -1.0, 14: -1, _DETERMINISTIC: 0}
 _ANALYSE, _FACTORISE, _AGAIN, _SOLVE = 3, 4, 8, 1008
 _NUMBERS = {0: np.float32, 1: np.float64}
-_SMALL = 450
+_SMALL = 900
 
 
 class StandIn:
@@ -38,9 +38,14 @@ class StandIn:
         What becomes of a matrix that is said to be positive definite and is not: a number of a pivot; nothing, so that
         pivots tell; or numbers that are none.
     singular : "replace", "flag" or "nan"
-        What becomes of another matrix with a zero pivot.
+        What becomes of another matrix with a pivot that is too small, or zero but for rounding.
     diagonal : "pivots", "roots" or None
         What is told of pivots, those of definite matrices.
+    inertia : bool
+        Whether numbers of positive and negative pivots are told; else zeros are, as some versions did.
+    careless : "again", "unmatched", "symmetric" or None
+        Which factors of matrices that are not definite are none: those made again, those without matching, or all of
+        symmetric ones.
     ignores_mode : bool
         Whether transposed solves are accepted and not done.
     forgets_order : bool
@@ -55,11 +60,14 @@ class StandIn:
         broken: str = "flag",
         singular: str = "replace",
         diagonal: str | None = "pivots",
+        inertia: bool = True,
+        careless: str | None = None,
         ignores_mode: bool = False,
         forgets_order: bool = False,
     ) -> None:
         self.arrays, self.version = arrays, version
-        self.broken, self.singular, self.diagonal = broken, singular, diagonal
+        self.broken, self.singular, self.diagonal, self.inertia = broken, singular, diagonal, inertia
+        self.careless = careless
         self.ignores_mode, self.forgets_order = ignores_mode, forgets_order
         self.capacity: int | None = None  # bytes that factors may take
         self.objects: dict[int, dict[str, Any]] = {}
@@ -138,10 +146,8 @@ class StandIn:
         return self._drop(config, "config")
 
     # ------------------------------------------------------------------------------------------ matrices
-    def _MatrixCreateCsr(
-        self, out: Any, n: int, m: int, nnz: int, start: int, end: int | None, columns: int, values: int,
-        offset: int, index: int, number: int, kind: int, view: int, base: int,
-    ) -> int:  # fmt: skip
+    def _MatrixCreateCsr(self, out: Any, n: int, m: int, nnz: int, *given: Any) -> int:
+        start, end, columns, values, offset, index, number, kind, view, base = given
         assert (n, end, offset, index, base) == (m, None, 10, 10, 0)
         assert (kind, view) in ((0, 0), (1, 2), (3, 2))
         return self._new(
@@ -170,8 +176,12 @@ class StandIn:
         self._of(handle, "handle")
         return self._drop(data, "data")
 
-    def _DataSet(self, handle: int, data: int, item: int, value: int, size: int) -> int:
+    def _DataSet(self, handle: int, data: int, item: int, value: Any, size: int) -> int:
         found = self._of(data, "data")
+        if item == _INFO:
+            assert (value.value, size) == (0, 4)
+            found["info"] = 0
+            return SUCCESS
         assert (item, found["state"]) == (_USER_ORDER, "new")
         order = _host(value, size // 4, np.int32).copy()
         assert np.array_equal(np.sort(order), np.arange(len(order))), "no permutation"
@@ -241,10 +251,15 @@ class StandIn:
         whole = sp.csr_array((self.arrays.at(A["values"], A["nnz"], number).copy(), columns.copy(), start), (n, n))
         if A["type"] != 0:
             whole = sp.csr_array(whole + whole.T - sp.diags_array(whole.diagonal()))
-        found.update(info=0, lu=None, state="analysed", replaced=0, inertia=(0, 0), fill=0, pivots=np.full(n, np.nan))
+        found.update(lu=None, state="analysed", replaced=0, inertia=(0, 0), fill=0, pivots=np.full(n, np.nan))
+        found["whole"] = whole
         if A["type"] == 3:
             return self._definite(found, whole)
-        return self._other(found, whole, items[_EPSILON])
+        status = self._other(found, whole, items[_EPSILON])
+        wrong = {"again": phase == _AGAIN, "unmatched": not found["matched"], "symmetric": A["type"] == 1}
+        if n > 3 and self.careless is not None and wrong[self.careless]:
+            found["lu"] = _factors(sp.csr_array(-np.abs(whole.data).max() * sp.eye_array(n)), 1.0)
+        return status
 
     def _definite(self, found: dict[str, Any], whole: sp.csr_array) -> int:
         lu = _factors(whole, 0.0, symmetric=True)
@@ -267,7 +282,7 @@ class StandIn:
         threshold = 1.0 if found["matched"] else 0.1 if symmetric else 0.0
         lu, small = _factors(whole, threshold), np.ones(n, bool)
         if lu is not None:
-            small = ~(np.abs(_pivots(lu)) > epsilon)
+            small = ~(np.abs(_pivots(lu)) > (epsilon if self.singular == "replace" else 1e-2 * epsilon))
         if small.any():
             if self.singular == "flag":
                 found["info"] = n
@@ -279,7 +294,7 @@ class StandIn:
                 lu = _factors(moved, threshold)
                 found["replaced"] = max(int(small.sum()) if lu is not None and not small.all() else 1, 1)
         pivots = np.full(n, np.nan) if lu is None else _pivots(lu)
-        if symmetric and n <= _SMALL:
+        if symmetric and self.inertia and n <= _SMALL:
             w = np.linalg.eigvalsh(whole.toarray().astype(np.float64))
             found["inertia"] = (int((w > 0.0).sum()), int((w <= 0.0).sum()))
         found.update(state="factorised", lu=lu, pivots=pivots, fill=0 if lu is None else lu.nnz)
