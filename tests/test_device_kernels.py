@@ -30,6 +30,7 @@ from femadj.mesh.reference import cell_table
 from femadj.problems import problem as problems
 from femadj.problems.fem import FemAtDesign
 from femadj.solvers import SuperLUSolver
+from femadj.space import device as space_device
 from femadj.space import nodal
 from femadj.space.device import CudaEngine, engine_on
 from femadj.space.engine import HOST
@@ -223,6 +224,18 @@ def test_the_solver_says_where() -> None:
     assert engine_on("cpu") is HOST
     problem = static(fa.Elasticity(1.0, 0.3))
     assert problem.explain().splitlines()[1].endswith("over 12 cells: host (the solver runs on the host)")
+
+
+def test_solvers_on_a_device_have_passes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_device, "find_spec", lambda name: object() if name == "numba_cuda" else None)
+    monkeypatch.setattr(space_device, "device_arrays", CountedArrays)
+    engine = engine_on("cuda")
+    assert isinstance(engine, CudaEngine)
+    assert engine.smallest == space_device.DEVICE_ENTITIES
+    assert engine.name == "CUDA device"
+    problem = static(fa.Elasticity(1.0, 0.3), OnDevice())  # all of it small, so that nothing is uploaded
+    assert "fewer than" in problem.explain()
+    fa.value_and_gradient(problem.solve(), fa.Compliance())
 
 
 @pytest.mark.skipif(find_spec("numba_cuda") is not None, reason="numba-cuda is installed")

@@ -82,8 +82,8 @@ class CudaEngine:
         return CudaPasses(domain, self)
 
     def points(self, points: AnyArray) -> Any:
-        """Node coordinates on the device; those that were uploaded last where it is the same array."""
-        if points.flags.writeable:
+        """Node coordinates on the device; those that were uploaded last where it is the same array, and read-only."""
+        if points.flags.writeable or points.base is not None:  # what it is a view of could be written to
             return self.upload(points)
         return self._points(points, lambda: self.upload(points))
 
