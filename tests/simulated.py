@@ -25,6 +25,12 @@ class PlainArrays(HostArrays):
     def download(self, a: Any) -> Any:
         return a.copy()
 
+    def page_locked(self, n: int) -> Any:
+        return np.empty(n)
+
+    def read(self, a: Any, first: int, into: Any) -> None:
+        into[...] = a[first : first + len(into)]
+
 
 if __name__ == "__main__":
     assert config.ENABLE_CUDASIM

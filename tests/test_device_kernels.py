@@ -34,6 +34,7 @@ from femadj.space import device as space_device
 from femadj.space import nodal
 from femadj.space.device import CudaEngine, engine_on
 from femadj.space.engine import HOST
+from femadj.space.pattern import MatrixEntries
 from tests.cuda_stand_in import CountedArrays, PlainLaunch
 from tests.device_passes import FORMS, Sample, order_of, simulated_mesh
 from tests.gpu import gpu, require_gpu, skip
@@ -101,6 +102,21 @@ def test_topology_is_moved_once_and_points_once_a_design(engine: CudaEngine) -> 
     sample.points = sample.points.copy()
     sample.passes(there)  # an array that may be written to is moved every time
     assert sorted(arrays.uploads) == sorted(coefficients + fields + 4 * [sample.points.nbytes])
+
+
+def test_large_matrices_come_back_in_parts(engine: CudaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_device, "STAGED", 7)
+    arrays, sample = engine.arrays, Sample(simulated_mesh("triangle"), "diffusion")
+    assert isinstance(arrays, CountedArrays)
+    sample.domain = replace(sample.domain, parts=3 * sample.domain.parts)  # threads that add
+    there, entries = sample.on(engine), MatrixEntries(sample.pattern, np.ones(sample.pattern.csr.nnz))
+    nodal.assemble(there, sample.points, sample.c, entries)
+    assert sum(arrays.downloads[:-1]) == entries.data.nbytes
+    assert max(arrays.downloads[:-1]) == 7 * 8
+    expected = MatrixEntries(sample.pattern, np.ones(sample.pattern.csr.nnz))
+    one = replace(sample.domain, parts=sample.domain.parts[:1])
+    nodal.assemble(one, sample.points, sample.c, expected)
+    assert np.abs(entries.data - expected.data).max() <= 1e-13 * np.abs(expected.data).max()
 
 
 def test_what_stays_on_the_host(engine: CudaEngine) -> None:

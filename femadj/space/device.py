@@ -7,8 +7,9 @@ same read-only array that is handed over; fields with every call. Results are ad
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,12 +21,15 @@ from femadj.kernels.compile import Sizes
 from femadj.space.engine import HOST, Engine, Host
 from femadj.space.nodal import Tensor
 from femadj.space.pattern import MatrixEntries, Pattern
-from femadj.space.region import Domain
+from femadj.space.region import Domain, in_threads
 
 AnyArray = npt.NDArray[Any]
 
 DEVICE_ENTITIES = 20_000
 """Domains with fewer entities are left to the host: what is moved and started takes longer than their passes."""
+
+STAGED = 1 << 23
+"""Values of a matrix that come back from the device at a time, by way of page-locked memory."""
 
 LOWS = 1 << 16
 """Threads that look for the smallest determinant."""
@@ -96,9 +100,26 @@ class CudaEngine:
         upper = int(pattern.csr.triangle == "upper")
         return entity.NodeRows(self.arrays.upload(start), self.arrays.upload(column), upper)
 
+    def add(self, a: Any, into: AnyArray, threads: int) -> None:
+        """Add a flat array on the device to one of the host, in so many threads."""
+        for first in range(0, len(into), STAGED):
+            part = into[first : first + STAGED]
+            found = self._staging[: len(part)]
+            self.arrays.read(a, first, found)
+            ends = np.linspace(0, len(part), threads + 1).astype(int)
+            in_threads(partial(_add, part, found), [slice(*pair) for pair in pairwise(ends)])
+
+    @cached_property
+    def _staging(self) -> AnyArray:
+        return self.arrays.page_locked(STAGED)
+
     def upload(self, values: AnyArray) -> Any:
         """Real numbers on the device."""
         return self.arrays.upload(np.ascontiguousarray(values, np.float64))
+
+
+def _add(into: AnyArray, values: AnyArray, part: slice) -> None:
+    into[part] += values[part]
 
 
 class Latest:
@@ -173,7 +194,7 @@ class CudaPasses:
         engine.launch(
             sizes, "assemble", len(self._domain.owner), geometry, tables, tensor, self._around_field, rows, data
         )
-        entries.data[...] += engine.arrays.download(data)
+        engine.add(data, entries.data, len(self._domain.parts))
         return float(engine.arrays.download(lows).min())
 
     def apply(self, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
