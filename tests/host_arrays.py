@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -37,12 +38,16 @@ class HostArrays:
     ----------
     free, total : int
         What :meth:`memory` tells; ``free`` is before what is alive.
+    kernels : dict
+        By name: functions of NumPy that do what the kernels of that name do, from their arguments.
+    launched : Counter
+        Kernels by name.
     """
 
-    def __init__(self, free: int = 2**36) -> None:
+    def __init__(self, free: int = 2**36, kernels: dict[str, Callable[..., None]] | None = None) -> None:
         self.free = self.total = free
+        self.kernels, self.launched = kernels or {}, Counter[str]()
         self.released = 0
-        self._numbers = itertools.count()
         self._next = _FIRST
         self._alive: weakref.WeakValueDictionary[int, DeviceArray] = weakref.WeakValueDictionary()
 
@@ -82,6 +87,19 @@ class HostArrays:
 
     def stream(self) -> int:
         return 0x5EA
+
+    def kernel(self, source: str, name: str) -> Callable[..., None]:
+        assert f" {name}(" in source
+
+        def launch(blocks: int, threads: int, *arguments: Any) -> None:
+            assert blocks > 0
+            assert 0 < threads <= 1024
+            for each in arguments:
+                assert isinstance(each, (DeviceArray, np.number)), f"{type(each).__name__} is not for a device"
+            self.launched[name] += 1
+            self.kernels[name](*(each._content if isinstance(each, DeviceArray) else each for each in arguments))
+
+        return launch
 
     def release(self) -> None:
         self.released += 1

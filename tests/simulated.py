@@ -34,7 +34,7 @@ class PlainArrays(HostArrays):
 
 if __name__ == "__main__":
     assert config.ENABLE_CUDASIM
-    engine = CudaEngine(PlainArrays(), Launch(lambda: 0), smallest=1)
+    engine = CudaEngine(lambda: (PlainArrays(), Launch(lambda: 0)), smallest=1)
     for cell, form in (("quad", "system"), ("tetra", "elasticity")):
         errors = Sample(simulated_mesh(cell), form, order_of(cell)).errors(engine)
         print(cell, form, errors)

@@ -53,7 +53,8 @@ PLAIN = [
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> CudaEngine:
     """Passes in plain Python on arrays that the host must not touch."""
-    return CudaEngine(CountedArrays(), PlainLaunch(monkeypatch), smallest=1)
+    arrays, launch = CountedArrays(), PlainLaunch(monkeypatch)
+    return CudaEngine(lambda: (arrays, launch), smallest=1)
 
 
 # ---------------------------------------------------------------------- the mathematics, without a device
@@ -128,7 +129,7 @@ def test_what_stays_on_the_host(engine: CudaEngine) -> None:
     assert "facets" in engine.refusal(facets)
     assert cells.chunk(0, 1).elsewhere is None
     assert "piece by piece" in cells.chunk(0, 1).engine.refusal(cells)
-    few = CudaEngine(engine.arrays, engine.launch, smallest=1000)
+    few = CudaEngine(lambda: (engine.arrays, engine.launch), smallest=1000)
     assert "fewer than 1000 cells" in few.refusal(cells)
     assert replace(cells, engine=few).elsewhere is None
     assert isinstance(engine.launch, PlainLaunch)
@@ -244,7 +245,7 @@ def test_the_solver_says_where() -> None:
 
 def test_solvers_on_a_device_have_passes_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space_device, "find_spec", lambda name: object() if name == "numba_cuda" else None)
-    monkeypatch.setattr(space_device, "device_arrays", CountedArrays)
+    monkeypatch.setattr(space_device, "device_arrays", lambda: pytest.fail("nothing is asked of the device"))
     engine = engine_on("cuda")
     assert isinstance(engine, CudaEngine)
     assert engine.smallest == space_device.DEVICE_ENTITIES
@@ -338,7 +339,7 @@ def on_device() -> CudaEngine:
     if find_spec("numba_cuda") is None:
         skip("numba-cuda is not installed: pip install 'femadj[gpu13]'")
     arrays = device_arrays()
-    return CudaEngine(arrays, device.Launch(arrays.stream), smallest=1)
+    return CudaEngine(lambda: (arrays, device.Launch(arrays.stream)), smallest=1)
 
 
 GPU_FORMS = {"elasticity": CELLS, "diffusion": ("hexahedron",), "advection": ("triangle",), "reaction": ("tetra",)}

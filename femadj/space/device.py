@@ -49,26 +49,44 @@ def engine_on(device: str) -> Engine:
         return HOST
     if find_spec("numba_cuda") is None:
         return Host("kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'")
-    from femadj.kernels.device import Launch
+    return CudaEngine(_connected, DEVICE_ENTITIES)
+
+
+def _connected() -> tuple[DeviceArrays, Launch]:
+    from femadj.kernels.device import Launch as OnDevice  # imports numba-cuda, which takes a while
 
     arrays = device_arrays()
-    return CudaEngine(arrays, Launch(arrays.stream), DEVICE_ENTITIES)
+    return arrays, OnDevice(arrays.stream)
 
 
 class CudaEngine:
     """Passes of one problem on a CUDA device.
 
-    Attributes
+    Parameters
     ----------
-    arrays : DeviceArrays
-    launch : Launch
+    connect : callable
+        Gives arrays and what starts kernels; called when the first domain has its passes here.
     smallest : int
-        Entities that a domain must have for its passes to run here.
+        Entities that a domain must have for that.
     """
 
-    def __init__(self, arrays: DeviceArrays, launch: Launch, smallest: int) -> None:
-        self.arrays, self.launch, self.smallest = arrays, launch, smallest
+    def __init__(self, connect: Callable[[], tuple[DeviceArrays, Launch]], smallest: int) -> None:
+        self._connect, self.smallest = connect, smallest
         self._points, self._rows = Latest(), Latest()
+
+    @cached_property
+    def _connected(self) -> tuple[DeviceArrays, Launch]:
+        return self._connect()
+
+    @property
+    def arrays(self) -> DeviceArrays:
+        """Where arrays on the device come from."""
+        return self._connected[0]
+
+    @property
+    def launch(self) -> Launch:
+        """What starts kernels."""
+        return self._connected[1]
 
     @property
     def name(self) -> str:
