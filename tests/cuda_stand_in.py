@@ -15,7 +15,7 @@ from tests.host_arrays import DeviceArray, HostArrays
 
 
 class CountedArrays(HostArrays):
-    """Counts what is moved."""
+    """Counts what is moved, in bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +29,16 @@ class CountedArrays(HostArrays):
     def download(self, a: DeviceArray) -> npt.NDArray[Any]:
         self.downloads.append(a._content.nbytes)
         return super().download(a)
+
+    def page_locked(self, n: int) -> npt.NDArray[Any]:
+        return np.full(n, np.nan)
+
+    def read(self, a: DeviceArray, first: int, into: npt.NDArray[Any]) -> None:
+        part = a._content[first : first + len(into)]
+        assert a._content.ndim == 1
+        assert part.shape == into.shape
+        self.downloads.append(part.nbytes)
+        into[...] = part
 
 
 class _Cuda:

@@ -30,9 +30,11 @@ from femadj.mesh.reference import cell_table
 from femadj.problems import problem as problems
 from femadj.problems.fem import FemAtDesign
 from femadj.solvers import SuperLUSolver
+from femadj.space import device as space_device
 from femadj.space import nodal
 from femadj.space.device import CudaEngine, engine_on
 from femadj.space.engine import HOST
+from femadj.space.pattern import MatrixEntries
 from tests.cuda_stand_in import CountedArrays, PlainLaunch
 from tests.device_passes import FORMS, Sample, order_of, simulated_mesh
 from tests.gpu import gpu, require_gpu, skip
@@ -51,7 +53,8 @@ PLAIN = [
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> CudaEngine:
     """Passes in plain Python on arrays that the host must not touch."""
-    return CudaEngine(CountedArrays(), PlainLaunch(monkeypatch), smallest=1)
+    arrays, launch = CountedArrays(), PlainLaunch(monkeypatch)
+    return CudaEngine(lambda: (arrays, launch), smallest=1)
 
 
 # ---------------------------------------------------------------------- the mathematics, without a device
@@ -102,6 +105,21 @@ def test_topology_is_moved_once_and_points_once_a_design(engine: CudaEngine) -> 
     assert sorted(arrays.uploads) == sorted(coefficients + fields + 4 * [sample.points.nbytes])
 
 
+def test_large_matrices_come_back_in_parts(engine: CudaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_device, "STAGED", 7)
+    arrays, sample = engine.arrays, Sample(simulated_mesh("triangle"), "diffusion")
+    assert isinstance(arrays, CountedArrays)
+    sample.domain = replace(sample.domain, parts=3 * sample.domain.parts)  # threads that add
+    there, entries = sample.on(engine), MatrixEntries(sample.pattern, np.ones(sample.pattern.csr.nnz))
+    nodal.assemble(there, sample.points, sample.c, entries)
+    assert sum(arrays.downloads[:-1]) == entries.data.nbytes
+    assert max(arrays.downloads[:-1]) == 7 * 8
+    expected = MatrixEntries(sample.pattern, np.ones(sample.pattern.csr.nnz))
+    one = replace(sample.domain, parts=sample.domain.parts[:1])
+    nodal.assemble(one, sample.points, sample.c, expected)
+    assert np.abs(entries.data - expected.data).max() <= 1e-13 * np.abs(expected.data).max()
+
+
 def test_what_stays_on_the_host(engine: CudaEngine) -> None:
     mesh = simulated_mesh("quad")
     space = replace(Sample(mesh, "diffusion").space, engine=engine)
@@ -111,7 +129,7 @@ def test_what_stays_on_the_host(engine: CudaEngine) -> None:
     assert "facets" in engine.refusal(facets)
     assert cells.chunk(0, 1).elsewhere is None
     assert "piece by piece" in cells.chunk(0, 1).engine.refusal(cells)
-    few = CudaEngine(engine.arrays, engine.launch, smallest=1000)
+    few = CudaEngine(lambda: (engine.arrays, engine.launch), smallest=1000)
     assert "fewer than 1000 cells" in few.refusal(cells)
     assert replace(cells, engine=few).elsewhere is None
     assert isinstance(engine.launch, PlainLaunch)
@@ -225,6 +243,18 @@ def test_the_solver_says_where() -> None:
     assert problem.explain().splitlines()[1].endswith("over 12 cells: host (the solver runs on the host)")
 
 
+def test_solvers_on_a_device_have_passes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_device, "find_spec", lambda name: object() if name == "numba_cuda" else None)
+    monkeypatch.setattr(space_device, "device_arrays", lambda: pytest.fail("nothing is asked of the device"))
+    engine = engine_on("cuda")
+    assert isinstance(engine, CudaEngine)
+    assert engine.smallest == space_device.DEVICE_ENTITIES
+    assert engine.name == "CUDA device"
+    problem = static(fa.Elasticity(1.0, 0.3), OnDevice())  # all of it small, so that nothing is uploaded
+    assert "fewer than" in problem.explain()
+    fa.value_and_gradient(problem.solve(), fa.Compliance())
+
+
 @pytest.mark.skipif(find_spec("numba_cuda") is not None, reason="numba-cuda is installed")
 def test_without_numba_cuda_passes_run_on_the_host() -> None:
     assert "pip install 'femadj[gpu13]'" in engine_on("cuda").refusal(None)
@@ -309,7 +339,7 @@ def on_device() -> CudaEngine:
     if find_spec("numba_cuda") is None:
         skip("numba-cuda is not installed: pip install 'femadj[gpu13]'")
     arrays = device_arrays()
-    return CudaEngine(arrays, device.Launch(arrays.stream), smallest=1)
+    return CudaEngine(lambda: (arrays, device.Launch(arrays.stream)), smallest=1)
 
 
 GPU_FORMS = {"elasticity": CELLS, "diffusion": ("hexahedron",), "advection": ("triangle",), "reaction": ("tetra",)}

@@ -46,6 +46,14 @@ class DeviceArrays(Protocol):
         """A copy on the host; waits for what is going on."""
         ...
 
+    def page_locked(self, n: int) -> HostArray:
+        """Room for so many real numbers on the host, which the device writes to at its full speed."""
+        ...
+
+    def read(self, a: Any, first: int, into: HostArray) -> None:
+        """Copy entries of a flat array from ``first`` on, as many as fit, to the host; waits for what is going on."""
+        ...
+
     def pointer(self, a: Any) -> int:
         """Address of the first entry."""
         ...
@@ -128,6 +136,15 @@ class CuPyArrays:
     def download(self, a: Any) -> HostArray:
         result: HostArray = self._cupy.asnumpy(a)
         return result
+
+    def page_locked(self, n: int) -> HostArray:
+        from cupyx import empty_pinned
+
+        result: HostArray = empty_pinned(n, np.float64)
+        return result
+
+    def read(self, a: Any, first: int, into: HostArray) -> None:
+        a[first : first + len(into)].get(out=into)
 
     def pointer(self, a: Any) -> int:
         return int(a.data.ptr)

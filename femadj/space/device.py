@@ -7,8 +7,9 @@ same read-only array that is handed over; fields with every call. Results are ad
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,15 +22,20 @@ from femadj.kernels.compile import Sizes
 from femadj.space.engine import HOST, Engine, Host
 from femadj.space.nodal import Tensor
 from femadj.space.pattern import MatrixEntries, Pattern
-from femadj.space.region import Domain
+from femadj.space.region import Domain, in_threads
 
 AnyArray = npt.NDArray[Any]
 
 DEVICE_ENTITIES = 20_000
 """Domains with fewer entities are left to the host: what is moved and started takes longer than their passes."""
 
+STAGED = 1 << 23
+"""Values of a matrix that come back from the device at a time, by way of page-locked memory."""
+
 LOWS = 1 << 16
 """Threads that look for the smallest determinant."""
+
+_MISSING = "kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'"
 
 
 class Launch(Protocol):
@@ -44,10 +50,7 @@ def engine_on(device: str) -> Engine:
     """What passes of a problem run on whose solver is on a device."""
     if device != "cuda":
         return HOST
-    try:
-        return cuda_engine(DEVICE_ENTITIES)
-    except SolverUnavailableError as error:
-        return Host(str(error))
+    return Host(_MISSING) if find_spec("numba_cuda") is None else CudaEngine(_connected, DEVICE_ENTITIES)
 
 
 def cuda_engine(smallest: int) -> CudaEngine:
@@ -59,29 +62,46 @@ def cuda_engine(smallest: int) -> CudaEngine:
         Without a device, CuPy or numba-cuda.
     """
     if find_spec("numba_cuda") is None:
-        raise SolverUnavailableError(
-            "kernels on the device need numba-cuda: pip install 'femadj[gpu13]', or 'femadj[gpu12]'"
-        )
-    from femadj.kernels.device import Launch
+        raise SolverUnavailableError(_MISSING)
+    connected = _connected()
+    return CudaEngine(lambda: connected, smallest)
+
+
+def _connected() -> tuple[DeviceArrays, Launch]:
+    from femadj.kernels.device import Launch as OnDevice  # imports numba-cuda, which takes a while
 
     arrays = device_arrays()
-    return CudaEngine(arrays, Launch(arrays.stream), smallest)
+    return arrays, OnDevice(arrays.stream)
 
 
 class CudaEngine:
     """Passes of one problem on a CUDA device.
 
-    Attributes
+    Parameters
     ----------
-    arrays : DeviceArrays
-    launch : Launch
+    connect : callable
+        Gives arrays and what starts kernels; called when the first domain has its passes here.
     smallest : int
-        Entities that a domain must have for its passes to run here.
+        Entities that a domain must have for that.
     """
 
-    def __init__(self, arrays: DeviceArrays, launch: Launch, smallest: int) -> None:
-        self.arrays, self.launch, self.smallest = arrays, launch, smallest
+    def __init__(self, connect: Callable[[], tuple[DeviceArrays, Launch]], smallest: int) -> None:
+        self._connect, self.smallest = connect, smallest
         self._points, self._rows = Latest(), Latest()
+
+    @cached_property
+    def _connected(self) -> tuple[DeviceArrays, Launch]:
+        return self._connect()
+
+    @property
+    def arrays(self) -> DeviceArrays:
+        """Where arrays on the device come from."""
+        return self._connected[0]
+
+    @property
+    def launch(self) -> Launch:
+        """What starts kernels."""
+        return self._connected[1]
 
     @property
     def name(self) -> str:
@@ -99,8 +119,8 @@ class CudaEngine:
         return CudaPasses(domain, self)
 
     def points(self, points: AnyArray) -> Any:
-        """Node coordinates on the device; those that were uploaded last where it is the same array."""
-        if points.flags.writeable:
+        """Node coordinates on the device; those that were uploaded last where it is the same array, and read-only."""
+        if points.flags.writeable or points.base is not None:  # what it is a view of could be written to
             return self.upload(points)
         return self._points(points, lambda: self.upload(points))
 
@@ -113,9 +133,26 @@ class CudaEngine:
         upper = int(pattern.csr.triangle == "upper")
         return entity.NodeRows(self.arrays.upload(start), self.arrays.upload(column), upper)
 
+    def add(self, a: Any, into: AnyArray, threads: int) -> None:
+        """Add a flat array on the device to one of the host, in so many threads."""
+        for first in range(0, len(into), STAGED):
+            part = into[first : first + STAGED]
+            found = self._staging[: len(part)]
+            self.arrays.read(a, first, found)
+            ends = np.linspace(0, len(part), threads + 1).astype(int)
+            in_threads(partial(_add, part, found), [slice(*pair) for pair in pairwise(ends)])
+
+    @cached_property
+    def _staging(self) -> AnyArray:
+        return self.arrays.page_locked(STAGED)
+
     def upload(self, values: AnyArray) -> Any:
         """Real numbers on the device."""
         return self.arrays.upload(np.ascontiguousarray(values, np.float64))
+
+
+def _add(into: AnyArray, values: AnyArray, part: slice) -> None:
+    into[part] += values[part]
 
 
 class Latest:
@@ -190,7 +227,7 @@ class CudaPasses:
         engine.launch(
             sizes, "assemble", len(self._domain.owner), geometry, tables, tensor, self._around_field, rows, data
         )
-        entries.data[...] += engine.arrays.download(data)
+        engine.add(data, entries.data, len(self._domain.parts))
         return float(engine.arrays.download(lows).min())
 
     def apply(self, points: AnyArray, c: Tensor, x: AnyArray, y: AnyArray) -> None:
