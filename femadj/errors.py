@@ -129,6 +129,10 @@ class SecondOrderError(FemadjError, TypeError):
     """Second derivatives of something that does not tell them, or that differences do not confirm."""
 
 
+class ParametrisationError(FemadjError, ValueError):
+    """Design variables, or a map from them to node coordinates, that do not fit the mesh or have no meaning."""
+
+
 class LinearSystemError(FemadjError, ValueError):
     """A parametric linear system whose parts do not fit, or whose functions fail or return something unusable."""
 

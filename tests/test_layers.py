@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("responses",),
     ("sensitivity",),
     ("results", "report"),
+    ("optimisation",),
     ("case",),
 )
 """Modules and folders of the package from the ground up. One may import from floors below its own, and within its own
