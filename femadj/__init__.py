@@ -37,8 +37,10 @@ from femadj.errors import (
     ParameterError,
     ParametrisationError,
     ProblemError,
+    QualityWarning,
     ResidualError,
     ResponseError,
+    RunError,
     SecondOrderError,
     SingularSystemError,
     SolverError,
@@ -55,6 +57,9 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.ode import OdeGradient, OdeSolution, odeint
+from femadj.optimisation.constraint import AtLeast, AtMost, Between, Constraint, Equal, Maximised, Objective
+from femadj.optimisation.evaluation import Evaluated
+from femadj.optimisation.reduced import Reduced
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral, NonlinearForm
 from femadj.problems import (
     Buckling,
@@ -136,7 +141,10 @@ __all__ = [
     "SDIRK2",
     "SDIRK3",
     "AdvectionDiffusion",
+    "AtLeast",
+    "AtMost",
     "AtTime",
+    "Between",
     "BodyForce",
     "Buckling",
     "BucklingSolution",
@@ -148,6 +156,7 @@ __all__ = [
     "CheckpointError",
     "ComplexStepError",
     "Compliance",
+    "Constraint",
     "ConvergenceError",
     "Cotangent",
     "Counts",
@@ -157,6 +166,8 @@ __all__ = [
     "Eigenvalue",
     "EigenvalueError",
     "Elasticity",
+    "Equal",
+    "Evaluated",
     "Evaluation",
     "FacetSet",
     "FemadjError",
@@ -193,6 +204,7 @@ __all__ = [
     "LoadStep",
     "Mass",
     "MaterialError",
+    "Maximised",
     "MeanEigenvalue",
     "Mesh",
     "MeshFileError",
@@ -209,6 +221,7 @@ __all__ = [
     "NonlinearForm",
     "NonlinearSolution",
     "NonlinearStatic",
+    "Objective",
     "OdeError",
     "OdeGradient",
     "OdeSolution",
@@ -219,11 +232,14 @@ __all__ = [
     "PointLoad",
     "Pressure",
     "ProblemError",
+    "QualityWarning",
     "Reaction",
+    "Reduced",
     "ResidualError",
     "Response",
     "ResponseError",
     "ResponseEvaluation",
+    "RunError",
     "SecondOrderError",
     "SingularSystemError",
     "Solution",

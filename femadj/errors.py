@@ -274,6 +274,14 @@ class ConvergenceError(FemadjError, RuntimeError):
         self.path = tuple(path)
 
 
+class RunError(FemadjError, OSError):
+    """The folder of an optimisation run that is in use, damaged, or of something else than what is given."""
+
+
+class QualityWarning(UserWarning):
+    """A design whose cells are so distorted that results lose accuracy."""
+
+
 class CheckpointError(FemadjError, OSError):
     """States of a run over time that do not fit into memory or onto the disk, or files of another run."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from femadj import errors
+from femadj.base.arrays import FloatArray
 from femadj.errors import (
     ApproximationError,
     ConvergenceError,
@@ -35,10 +38,16 @@ FAILURES = (
 _KEPT = 20
 
 
-def require_finite(finite: bool) -> None:
+def require_finite(z: FloatArray) -> None:
     """TangledMeshError for variables that are no numbers, as optimisers ask for once they have lost their way."""
-    if not finite:
+    if not np.isfinite(z).all():
         raise TangledMeshError("the optimiser asks for a design whose variables are not finite numbers", ())
+
+
+def forgetful(failure: FemadjError) -> FemadjError:
+    """The error without the way it came, which would keep the solution alive."""
+    failure.__cause__ = failure.__context__ = None
+    return failure.with_traceback(None)
 
 
 def packed(failure: FemadjError) -> dict[str, Any]:
@@ -62,4 +71,5 @@ def unpacked(kept: dict[str, Any]) -> FemadjError:
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [each for each in value[:_KEPT] if isinstance(each, (int, float, str))]
-    return value if isinstance(value, (int, float, str)) else None
+    finite = not isinstance(value, float) or np.isfinite(value)
+    return value if isinstance(value, (int, float, str)) and finite else None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from femadj.base.arrays import FloatArray
+from femadj.errors import ProblemError
 from femadj.optimisation.parametrisation import Placed
 from femadj.problems import AnyGradient, AnySolution
 from femadj.problems.gradient import Partials
@@ -83,4 +84,9 @@ class Solved:
 
 def _iterations(solution: Any) -> int:
     own = getattr(solution, "iterations", None)
-    return int(solution.factor.statistics.iterations if own is None else own)
+    if own is not None:
+        return int(own)
+    try:
+        return int(solution.factor.statistics.iterations)
+    except ProblemError:  # a nonlinear history has a factor for every step, and keeps none
+        return 0

@@ -1,14 +1,15 @@
 """A run on the disk: lines of JSON that are only ever added to, beside one file of numbers, and one writer at a time.
 
 ``history.jsonl`` begins with a line that says what the run is of. Then there is a line for every design and for every
-set of gradients, with the place of their numbers in ``designs.bin`` (float64, little endian: of a design its variables
-and values, of gradients all rows). Numbers are on the disk before the line that tells of them. What an interruption
+set of gradients, with the place of their numbers in ``designs.bin`` (float64, little endian: of a design its variables,
+of gradients all rows). Numbers are on the disk before the line that tells of them. What an interruption
 leaves behind is therefore at most numbers that no line tells of, and a last line that does not end: both are cut off
 when the run is taken up again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -43,7 +44,9 @@ class RunFolder:
         self._folder, self._lock = folder, lock
         self._designs = {int(line["design"]): line for line in lines if "design" in line}
         self._gradients = {int(line["gradients"]): line for line in lines if "gradients" in line}
-        self._lines, self._numbers = (_opened(folder / name, end) for name, end in zip((LINES, NUMBERS), ends, strict=True))
+        self._lines, self._numbers = (
+            _opened(folder / name, end) for name, end in zip((LINES, NUMBERS), ends, strict=True)
+        )
 
     # ------------------------------------------------------------------ writing
     def add(self, record: Record, z: FloatArray) -> None:
@@ -58,7 +61,7 @@ class RunFolder:
             "iterations": record.iterations,
             "seconds": round(record.seconds, 6),
             "key": key_of(z),
-            **self._kept(np.concatenate([z, record.values])),
+            **self._kept(z),
         }
         self._tell(line)
         self._designs[record.number] = line
@@ -71,23 +74,15 @@ class RunFolder:
 
     def _kept(self, numbers: FloatArray) -> dict[str, int]:
         data = numbers.astype("<f8").tobytes()
-        at = self._numbers.seek(0, os.SEEK_END)
-        _write(self._numbers, data)
-        return {"at": at, "bytes": len(data), "crc": crc32(data)}
+        return {"at": _write(self._numbers, data), "bytes": len(data), "crc": crc32(data)}
 
     def _tell(self, line: Mapping[str, Any]) -> None:
-        self._lines.seek(0, os.SEEK_END)
         _write(self._lines, (json.dumps(line, allow_nan=False) + "\n").encode())
 
     # ------------------------------------------------------------------ reading
     def variables(self, number: int) -> FloatArray:
         """Variables of a design."""
-        return self._design(number)[0]
-
-    def _design(self, number: int) -> tuple[FloatArray, FloatArray]:
-        line = self._designs[number]
-        numbers, m = self._read(line), len(line["values"])
-        return numbers[:-m], numbers[-m:]
+        return self._read(self._designs[number])
 
     def slopes(self, number: int) -> FloatArray | None:
         """Gradients of a design; None where they have not been asked for."""
@@ -95,6 +90,7 @@ class RunFolder:
         return None if line is None else self._read(line).reshape(line["shape"])
 
     def _read(self, line: Mapping[str, Any]) -> FloatArray:
+        _require_open(self._numbers)
         self._numbers.seek(line["at"])
         data = self._numbers.read(line["bytes"])
         if len(data) != line["bytes"] or crc32(data) != line["crc"]:
@@ -111,7 +107,7 @@ class RunFolder:
         line = self._designs[number]
         return Record(
             number,
-            tuple(self._design(number)[1].tolist()),
+            tuple(number_of(value, np.inf) for value in line["values"]),
             None if line["failure"] is None else unpacked(line["failure"]),
             number_of(line["step"], np.nan),
             number_of(line["quality"], np.nan),
@@ -247,12 +243,22 @@ def _opened(path: Path, end: int) -> BinaryIO:
     return file
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
-    """Add to a file and wait for the disk; RunError where it is full."""
+def _write(file: BinaryIO, data: bytes) -> int:
+    """Add to a file and wait for the disk; gives the place. RunError where it is full, with the file as it was."""
+    _require_open(file)
+    at = file.seek(0, os.SEEK_END)
     try:
         left = memoryview(data)
         while left:
             left = left[file.write(left) :]
         os.fsync(file.fileno())
     except OSError as cause:
+        with contextlib.suppress(OSError):
+            file.truncate(at)
         raise RunError(f"{file.name} cannot be written: {cause.strerror or cause}") from cause
+    return at
+
+
+def _require_open(file: BinaryIO) -> None:
+    if file.closed:
+        raise RunError("this run has been closed: take it up again by Reduced.resume(folder, problem, ...)")
