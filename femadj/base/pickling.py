@@ -86,8 +86,8 @@ def _require_pickled(value: Any, what: str) -> None:
         pickle.dumps(value)
     except (pickle.PicklingError, AttributeError, TypeError, ProblemError) as cause:
         raise ProblemError(
-            f"{what} holds {type(value).__name__}, which cannot be sent elsewhere ({cause}). Functions are sent by their "
-            "names: write them with def at the top of a module, not as lambda or inside of another function"
+            f"{what} holds {type(value).__name__}, which cannot be sent elsewhere ({cause}). Functions are sent by "
+            "their names: write them with def at the top of a module, not as lambda or inside of another function"
         ) from cause
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import notified, real_array
+from femadj.base.arguments import notified, real_array, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
@@ -27,14 +27,18 @@ from femadj.optimisation.failures import FAILURES, forgetful, require_finite
 from femadj.optimisation.history import History, Memory, Record, key_of
 from femadj.optimisation.identity import parts_of, probe, require_same
 from femadj.optimisation.model import Solved
-from femadj.optimisation.parametrisation import Parametrisation
+from femadj.optimisation.parametrisation import Parametrisation, Placed
 from femadj.optimisation.run_folder import earlier_run, new_run
+from femadj.optimisation.step import largest_step
 from femadj.progress import Progress
 from femadj.responses.base import AnyResponse
 from femadj.solvers.closing import Closing
 
 FEASIBLE = 1e-6
 """By how much a constraint may be missed, in its scale, by a design that counts as within all limits."""
+
+TRIALS, LESS = 60, 0.9
+"""Shorter steps that are tried along a curved way, and by how much one is shorter than that before it, at least."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ class Reduced(HoldsSolver, Closing):
         ``AtMost``, ``AtLeast``, ``Equal``, ``Between``.
     folder : path, optional
         Where the run is kept while it goes on, new or without a run; ``Reduced.resume`` takes it up again.
+    solutions : int
+        Of how many of the last designs the solution is kept, with its factor where it has one of its own. One is enough
+        for methods of first order; one with Hessian products that tries designs and goes back needs two.
     quality_limit : float
         A ``QualityWarning`` is given when the smallest scaled Jacobian of all cells falls below it.
     on_design : callable of Evaluated, optional
@@ -107,6 +114,7 @@ class Reduced(HoldsSolver, Closing):
         constraints: Sequence[Constraint] = (),
         *,
         folder: str | os.PathLike[str] | None = None,
+        solutions: int = 1,
         quality_limit: float = 0.1,
         on_design: Callable[[Evaluated], object] | None = None,
         bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
@@ -121,7 +129,9 @@ class Reduced(HoldsSolver, Closing):
         self._quality_limit, self._on_design = float(quality_limit), on_design
         self._progress = getattr(problem, "progress", None) if progress is None else progress
         self._set_variables(bounds, scales)
-        self._solved: tuple[str, Solved] | None = None
+        whole_number(solutions, 1, "solutions", ProblemError)
+        self._solutions = solutions
+        self._solved: dict[str, Solved] = {}
         self._low = False
         self._solves = self._gradients = self._products = 0
         self._keep(History(Memory()) if folder is None else new_run(folder, self._about()), folder)
@@ -135,6 +145,7 @@ class Reduced(HoldsSolver, Closing):
         objective: AnyResponse | Objective,
         constraints: Sequence[Constraint] = (),
         *,
+        solutions: int = 1,
         quality_limit: float = 0.1,
         on_design: Callable[[Evaluated], object] | None = None,
         bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
@@ -150,7 +161,7 @@ class Reduced(HoldsSolver, Closing):
         Parameters
         ----------
         folder : path
-        problem, parametrisation, objective, constraints, quality_limit, on_design, bounds, scales, progress
+        problem, parametrisation, objective, constraints, solutions, quality_limit, on_design, bounds, scales, progress
             As the run was begun with; limits, bounds and names of constraints may be others.
 
         Raises
@@ -160,8 +171,8 @@ class Reduced(HoldsSolver, Closing):
             message names), and for damaged files.
         """
         reduced = cls(
-            problem, parametrisation, objective, constraints, quality_limit=quality_limit, on_design=on_design,
-            bounds=bounds, scales=scales, progress=progress,
+            problem, parametrisation, objective, constraints, solutions=solutions, quality_limit=quality_limit,
+            on_design=on_design, bounds=bounds, scales=scales, progress=progress,
         )  # fmt: skip
         history, about = earlier_run(folder)
         try:
@@ -380,6 +391,47 @@ class Reduced(HoldsSolver, Closing):
         self._products += 1
         return self._scales * product
 
+    def largest_step(
+        self,
+        z: npt.ArrayLike,
+        direction: npt.ArrayLike,
+        *,
+        keep: float = 0.1,
+        most: float = 1.0,
+        orders: Sequence[int] = (),
+    ) -> float:
+        """The largest ``t`` for which ``z + t * direction`` leaves each Jacobian a part ``keep`` of that at ``z``.
+
+        Exact where the parametrisation is linear. For others a step for which that is so at its end: the nodes' way to
+        where the step takes them is cut where it is too long, along its chord, and the shorter step is checked in turn,
+        which places the mesh once for each.
+
+        Parameters
+        ----------
+        z, direction : (n,)
+        keep, most, orders
+            As of ``fa.largest_step``.
+
+        Raises
+        ------
+        TangledMeshError
+            Where the mesh is tangled at ``z`` itself.
+        """
+        variables = self._checked(z)
+        along = self._scales * _filled(direction, self.n, "the direction")
+        placed, mesh = self._placed(variables), self._problem.mesh
+        if self._parametrisation.linear:
+            motion = placed.pushforward(along)
+            return largest_step(mesh, placed.points, motion, keep=keep, most=most, orders=orders)
+        step = float(most)
+        for _ in range(TRIALS):
+            chord = self._parametrisation.at(self._scales * variables + step * along).points - placed.points
+            part = largest_step(mesh, placed.points, chord, keep=keep, most=1.0, orders=orders)
+            if part == 1.0:
+                return step
+            step *= min(part, LESS)
+        return 0.0
+
     # ------------------------------------------------------------------ work
     @property
     def _sizes(self) -> FloatArray:
@@ -397,15 +449,12 @@ class Reduced(HoldsSolver, Closing):
         """Solve at a new design and keep what is found."""
         number, start, before = len(self._history), perf_counter(), self._effort()
         record = Record(number, (np.inf,) * (1 + self.m), None, self._step(z), np.nan, 0, 0, 0.0)
-        self._solved = None  # first of all: memory of the solution before
         try:
             with self._shown(number):
                 require_finite(z)
                 placed = self._parametrisation.at(self._scales * z)
                 record = replace(record, quality=float(self._problem.mesh.quality(placed.points).min()))
-                self._solves += 1
-                solved = Solved.at(self._problem, placed, self._responses)
-            self._solved = key_of(z), solved
+                solved = self._solve(key_of(z), placed)
             record = replace(record, values=tuple(solved.values.tolist()), iterations=solved.iterations)
         except FAILURES as failure:
             record = replace(record, failure=forgetful(failure))
@@ -425,19 +474,28 @@ class Reduced(HoldsSolver, Closing):
             self._history.add_slopes(number, found)
         return found
 
+    def _placed(self, z: FloatArray) -> Placed:
+        """The mesh at a design: of one that is solved, or placed again."""
+        solved = self._solved.get(key_of(z))
+        return self._parametrisation.at(self._scales * z) if solved is None else solved.placed
+
     def _points(self, z: FloatArray) -> FloatArray:
-        if self._solved is not None and self._solved[0] == key_of(z):
-            return self._solved[1].placed.points
-        return self._parametrisation.at(self._scales * z).points
+        return self._placed(z).points
 
     def _solved_at(self, z: FloatArray) -> Solved:
-        """The solution at a design: the last one, or solved again."""
-        if self._solved is None or self._solved[0] != key_of(z):
-            self._solved = None
-            self._solves += 1
-            placed = self._parametrisation.at(self._scales * z)
-            self._solved = key_of(z), Solved.at(self._problem, placed, self._responses)
-        return self._solved[1]
+        """The solution at a design: one of the last, or solved again."""
+        key = key_of(z)
+        if key in self._solved:
+            self._solved[key] = self._solved.pop(key)  # the youngest
+            return self._solved[key]
+        return self._solve(key, self._parametrisation.at(self._scales * z))
+
+    def _solve(self, key: str, placed: Placed) -> Solved:
+        while len(self._solved) >= self._solutions:  # before there is one more
+            del self._solved[next(iter(self._solved))]
+        self._solves += 1
+        self._solved[key] = Solved.at(self._problem, placed, self._responses)
+        return self._solved[key]
 
     def _step(self, z: FloatArray) -> float:
         if not len(self._history):
