@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import notified, real_array, whole_number
+from femadj.base.arguments import flag, notified, path_of, real_array, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
@@ -28,7 +28,9 @@ from femadj.optimisation.history import History, Memory, Record, key_of
 from femadj.optimisation.identity import parts_of, probe, require_same
 from femadj.optimisation.model import Solved
 from femadj.optimisation.parametrisation import Parametrisation, Placed
+from femadj.optimisation.picture import draw_history
 from femadj.optimisation.run_folder import earlier_run, new_run
+from femadj.optimisation.shapes import chosen, write_series, write_shape, write_solved
 from femadj.optimisation.step import largest_step
 from femadj.progress import Progress
 from femadj.responses.base import AnyResponse
@@ -432,6 +434,81 @@ class Reduced(HoldsSolver, Closing):
             step *= min(part, LESS)
         return 0.0
 
+    # ------------------------------------------------------------------ files
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of objective and constraints; those that occur twice are numbered."""
+        given = [self._objective.name, *(each.name for each in self._constraints)]
+        return tuple(name if given.count(name) == 1 else f"{name} [{k}]" for k, name in enumerate(given))
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Draw the history: objective, constraints, step, mesh quality, factorisations and iterations by designs.
+
+        Parameters
+        ----------
+        path : path, optional
+            PNG file; ``history.png`` in the folder of the run when left out.
+
+        Raises
+        ------
+        MissingExtraError
+            Without matplotlib.
+        """
+        return draw_history(
+            self._file(path, "history.png"), self._history.records, self._objective, self._constraints,
+            self._improving, self._quality_limit,
+        )  # fmt: skip
+
+    def write_shapes(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        designs: str | int | Sequence[int] = "improving",
+        *,
+        solve: bool = False,
+        smooth: Callable[[Any], FloatArray] | None = None,
+    ) -> Path:
+        """Write shapes of the run as a series for ParaView: a PVD file, and a VTU file for each of them.
+
+        Point data are the ``movement`` from the mesh as it was, and ``node_id``; cell data the ``quality``.
+
+        Parameters
+        ----------
+        path : path, optional
+            PVD file; ``shapes.pvd`` in the folder of the run when left out. The VTU files are in a folder of its name.
+        designs : "improving", "all", int or sequence of int
+            Designs that were the best one when they were found; all that have an answer; every k-th of these; or some
+            by their numbers.
+        solve : bool
+            Whether the chosen designs are solved again, so that there are all fields that ``write_results`` writes:
+            displacement, and raw gradients of all responses by the node coordinates.
+        smooth : callable of Gradient, optional
+            Makes smoothed gradients ``(n_nodes, dim)`` that are written beside the raw ones, ``HelmholtzFilter.riesz``
+            for instance.
+
+        Raises
+        ------
+        FemadjError
+            The failure of a design that is named and cannot be solved.
+        """
+        flag(solve, "solve", ProblemError)
+        mesh = self._problem.mesh
+
+        def write(number: int, file: Path) -> Path:
+            z = self._history.variables(number)
+            if not solve:
+                return write_shape(file, mesh, self._points(z))
+            return write_solved(file, mesh, self._solved_at(z), self.names, smooth)
+
+        numbers = chosen(designs, self._history.records, self._improving)
+        return write_series(self._file(path, "shapes.pvd"), numbers, write)
+
+    def _file(self, path: Any, name: str) -> Path:
+        if path is not None:
+            return path_of(path, "path", ProblemError)
+        if self._folder is None:
+            raise ProblemError(f"say where {name} is to be written: the run has no folder")
+        return self._folder / name
+
     # ------------------------------------------------------------------ work
     @property
     def _sizes(self) -> FloatArray:
@@ -530,11 +607,10 @@ class Reduced(HoldsSolver, Closing):
 
     def _about(self) -> Mapping[str, Any]:
         """What the run is of."""
-        names = [self._objective.name, *(each.name for each in self._constraints)]
         responses = {f"{number} ({type(r).__name__})": r for number, r in enumerate(self._responses)}
         return {
             "n": self.n,
-            "responses": names,
+            "responses": list(self.names),
             "parts": parts_of(self._problem, responses),
             "probe": probe(self._parametrisation, self._start, self._scales),
         }
