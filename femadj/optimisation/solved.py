@@ -227,7 +227,7 @@ class HelmholtzFilter(SolvedMotion):
             _smooth, _told, element="vector", definite=True,
             parameters={"radius": float(length), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
-        problem = LinearStatic(*_held(mesh, form, held), solver=solver)
+        problem = LinearStatic(*_held(mesh, form, held), solver=solver, keep_factor=True)
         arguments = {"radius": float(length), "fixed": fixed, "solver": solver}
         super().__init__(mesh, problem, np.zeros_like(held), np.ones_like(held), arguments)
 
@@ -310,7 +310,8 @@ class ElasticMotion(SolvedMotion):
             parameters={"stiffness": CellField(stiffness), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
         arguments = {"boundary": boundary, "stiffening": float(power), "solver": solver}
-        super().__init__(mesh, LinearStatic(*_held(mesh, form, taken), solver=solver), taken, taken, arguments)
+        problem = LinearStatic(*_held(mesh, form, taken), solver=solver, keep_factor=True)
+        super().__init__(mesh, problem, taken, taken, arguments)
 
 
 # ---------------------------------------------------------------------- shared
