@@ -17,9 +17,8 @@ from femadj.mesh import Mesh
 from femadj.optimisation.history import Record
 from femadj.optimisation.model import Solved
 from femadj.problems import AnyGradient
+from femadj.problems.gradient import Metric
 from femadj.results import write_results
-
-Smooth = Callable[[AnyGradient], FloatArray]
 
 
 def chosen(designs: Any, records: Sequence[Record], improving: Sequence[int]) -> tuple[int, ...]:
@@ -56,10 +55,8 @@ def write_shape(path: Path, mesh: Mesh, points: FloatArray) -> Path:
     return write_vtu(path, mesh, points, nodal, {"quality": mesh.quality(points)})
 
 
-def write_solved(path: Path, mesh: Mesh, solved: Solved, names: Sequence[str], smooth: Smooth | None) -> Path:
-    """The same with the field, and the raw gradients of all responses beside smoothed ones."""
+def write_solved(path: Path, mesh: Mesh, solved: Solved, names: Sequence[str], metric: Metric | None) -> Path:
+    """The same with the field, and the raw gradients of all responses, beside filtered ones where there is a metric."""
     gradients: Mapping[str, AnyGradient] = dict(zip(names, solved.gradients(), strict=True))
-    nodal = {"movement": solved.placed.points - mesh.points}
-    if smooth is not None:
-        nodal |= {f"d({name})/dX, Riesz": smooth(gradient) for name, gradient in gradients.items()}
-    return write_results(path, solved.solution, gradients, point_data=nodal)
+    movement = {"movement": solved.placed.points - mesh.points}
+    return write_results(path, solved.solution, gradients, metric=metric, point_data=movement)
