@@ -37,7 +37,7 @@ def draw_history(
         Without matplotlib.
     """
     numbers = np.arange(len(records))
-    values = np.array([r.values for r in records]).reshape(len(records), -1)
+    values = np.array([r.values for r in records]).reshape(len(records), 1 + len(constraints))
     values[~np.isfinite(values)] = np.nan
     panels: list[Callable[[Any], None]] = [
         lambda ax: _objective(ax, numbers, values[:, 0], objective, improving),

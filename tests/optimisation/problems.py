@@ -76,6 +76,22 @@ def straight() -> fa.Directions:
     return fa.Directions(mesh(), directions(), bounds=(-1.5, 1.5))
 
 
+def descend(run: fa.Reduced, steps: int = 5) -> FloatArray:
+    """Steepest descent that begins with a step that tangles, and halves it until the value falls; its last design."""
+    z, value, step = run.start, run.value(run.start), 1e3
+    for _ in range(steps):
+        slope = run.gradient(z)
+        while not run.value(z - step * slope) < value:
+            step /= 4
+        z, step = z - step * slope, 2 * step
+        value = run.value(z)
+    return z
+
+
+def responses() -> tuple[Any, list[fa.Constraint]]:
+    return fa.Compliance(), [fa.AtMost(fa.Volume(), LIMIT), fa.AtLeast(fa.Displacement("opposite", "y"), -0.5)]
+
+
 def reduced(parametrisation: Any = None, **options: Any) -> fa.Reduced:
     """Compliance under a limit of the area and of a displacement."""
     limits = [fa.AtMost(fa.Volume(), LIMIT, name="area"), fa.AtLeast(fa.Displacement("opposite", "y"), -0.5)]
