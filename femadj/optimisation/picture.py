@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from femadj.base.arrays import FloatArray
+from femadj.base.arrays import FloatArray, IntArray
 from femadj.optimisation.constraint import Constraint, Objective
 from femadj.optimisation.history import Record
 from femadj.report.curves import COLOURS
@@ -36,15 +36,15 @@ def draw_history(
     MissingExtraError
         Without matplotlib.
     """
-    numbers = np.arange(len(records))
-    values = np.array([r.values for r in records]).reshape(len(records), 1 + len(constraints))
-    values[~np.isfinite(values)] = np.nan
+    answered = [r for r in records if r.failure is None]
+    numbers = np.array([r.number for r in answered])
+    values = np.array([r.values for r in answered]).reshape(len(answered), 1 + len(constraints))
     panels: list[Callable[[Any], None]] = [
         lambda ax: _objective(ax, numbers, values[:, 0], objective, improving),
         *([lambda ax: _constraints(ax, numbers, values[:, 1:], constraints)] if constraints else []),
-        lambda ax: _steps(ax, numbers, np.array([r.step for r in records])),
-        lambda ax: _quality(ax, numbers, np.array([r.quality for r in records]), quality_limit),
-        lambda ax: _effort(ax, numbers, records),
+        lambda ax: _steps(ax, records),
+        lambda ax: _quality(ax, numbers, [r.quality for r in answered], quality_limit),
+        lambda ax: _effort(ax, records),
     ]
     height = 1.5 + 1.9 * len(panels)
     figure = blank_figure(height=height)
@@ -81,16 +81,15 @@ def _words(
     return "\n".join(told[:2]) + f"; {told[-1]}" if len(told) > 2 else "; ".join(told)
 
 
-def _objective(ax: Any, numbers: Any, values: FloatArray, objective: Objective, improving: Sequence[int]) -> None:
+def _objective(ax: Any, numbers: IntArray, values: FloatArray, objective: Objective, improving: Sequence[int]) -> None:
     ax.plot(numbers, values, color=COLOURS[0], linewidth=1.4)
-    chosen = list(improving)
-    ax.plot(chosen, values[chosen], "o", color=COLOURS[0], markersize=4, label="best so far")
+    best = np.isin(numbers, list(improving))
+    ax.plot(numbers[best], values[best], "o", color=COLOURS[0], markersize=4, label="best so far")
     ax.set_ylabel(objective.name, fontsize=10.5)
-    if chosen:
-        ax.legend(fontsize=9.5, frameon=False, loc="best")
+    ax.legend(fontsize=9.5, frameon=False, loc="best")
 
 
-def _constraints(ax: Any, numbers: Any, values: FloatArray, constraints: Sequence[Constraint]) -> None:
+def _constraints(ax: Any, numbers: IntArray, values: FloatArray, constraints: Sequence[Constraint]) -> None:
     for k, constraint in enumerate(constraints):
         colour = COLOURS[(k + 1) % len(COLOURS)]
         name = constraint.name if k < LEGEND_MOST else None
@@ -102,26 +101,29 @@ def _constraints(ax: Any, numbers: Any, values: FloatArray, constraints: Sequenc
     ax.legend(fontsize=9.5, frameon=False, loc="best")
 
 
-def _steps(ax: Any, numbers: Any, steps: FloatArray) -> None:
-    positive = np.where(steps > 0, steps, np.nan)
-    ax.plot(numbers, positive, color=COLOURS[4], linewidth=1.2, marker=".", markersize=4)
-    if np.isfinite(positive).any():
+def _steps(ax: Any, records: Sequence[Record]) -> None:
+    moved = [r for r in records if np.isfinite(r.step) and r.step > 0]
+    ax.plot(
+        [r.number for r in moved], [r.step for r in moved], color=COLOURS[4], linewidth=1.2, marker=".", markersize=4
+    )
+    if moved:
         ax.set_yscale("log")
     ax.set_ylabel("step", fontsize=10.5)
 
 
-def _quality(ax: Any, numbers: Any, quality: FloatArray, limit: float) -> None:
+def _quality(ax: Any, numbers: IntArray, quality: Sequence[float], limit: float) -> None:
     ax.plot(numbers, quality, color=COLOURS[2], linewidth=1.4)
     ax.axhline(limit, color=COLOURS[1], linewidth=0.9, linestyle="--")
     ax.set_ylabel("mesh quality\n(dashed: limit)", fontsize=10.5)
 
 
-def _effort(ax: Any, numbers: Any, records: Sequence[Record]) -> None:
+def _effort(ax: Any, records: Sequence[Record]) -> None:
     for k, name in enumerate(("factorisations", "iterations")):
         counted = np.array([getattr(r, name) for r in records])
-        if counted.any() or name == "factorisations":
-            ax.step(numbers, counted, where="mid", color=COLOURS[4 - k], linewidth=1.2, label=name)
+        if counted.any():
+            ax.vlines(np.arange(len(records)) + 0.2 * k, 0, counted, color=COLOURS[3 * k], linewidth=2.0, label=name)
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("for the values", fontsize=10.5)
+    ax.set_ylabel("effort for values", fontsize=10.5)
     ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.legend(fontsize=9.5, frameon=False, loc="best")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=9.5, frameon=False, loc="best")
