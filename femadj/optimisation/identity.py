@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -23,7 +23,7 @@ SETTINGS = frozenset({"solver", "threads", "keep_factor", "progress"})
 AGREE = 1e-6
 """Of numbers that tell a parametrisation: that of a motion is solved for."""
 
-Tell = Callable[[bytes], Any]
+Known = dict[int, tuple[Any, bytes]]
 
 
 def parts_of(problem: Any, responses: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -90,27 +90,28 @@ def digest(value: Any) -> str:
 
     Equal in every process of one version of Python.
     """
-    told = blake2b(digest_size=16)
-    _tell(value, told.update, ())
-    return told.hexdigest()
+    return _told(value, (), {}).hex()
 
 
-def _tell(value: Any, tell: Tell, inside: tuple[int, ...]) -> None:
+def _told(value: Any, inside: tuple[int, ...], known: Known) -> bytes:
+    """Digest of a value inside of others; ``known`` holds what has been told, so that nothing is told twice."""
+    if id(value) in known:
+        return known[id(value)][1]
     if id(value) in inside:
-        return
-    inside = (*inside, id(value))
-    tell(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
+        return b"a circle"
+    told = blake2b(f"{type(value).__module__}.{type(value).__qualname__} ".encode(), digest_size=16)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
-        tell(repr(value).encode())
+        told.update(repr(value).encode())
     elif isinstance(value, np.ndarray) and value.dtype != object:
-        tell(f"{value.dtype.str}{value.shape}".encode())
-        tell(np.ascontiguousarray(value).tobytes())
+        told.update(f"{value.dtype.str}{value.shape} ".encode())
+        told.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, (type, ModuleType, BuiltinFunctionType, np.ufunc)):
-        tell(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
+        told.update(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
     else:
         for part in _consists_of(value):
-            _tell(part, tell, inside)
-    tell(b";")
+            told.update(_told(part, (*inside, id(value)), known))
+    known[id(value)] = value, told.digest()  # the value itself too, so that its id stays its own
+    return told.digest()
 
 
 def _consists_of(value: Any) -> list[Any]:
