@@ -206,6 +206,10 @@ def bump(x: Any) -> Any:
     return [0.1 * x[1], -0.2 + 0 * x[0]]
 
 
+def calls_bump(x: Any) -> Any:
+    return bump(x)
+
+
 def loaded(E: float = 20.0, load: Any = bump, points: Any = None) -> fa.LinearStatic:
     base = mesh() if points is None else mesh().with_points(points)
     return fa.LinearStatic(base, fa.Elasticity(E, 0.3), [fa.Fixed("left")], [fa.BodyForce(load)])
@@ -266,6 +270,17 @@ def test_digests_are_those_of_contents() -> None:
         return lambda x: factor * x
 
     assert digest(scaled(2.0)) == digest(scaled(2.0)) != digest(scaled(3.0))
+
+    def response(factor: float, name: str = "evaluate") -> Any:
+        return type("Own", (), {name: scaled(factor)})()
+
+    assert digest(response(2.0)) == digest(response(2.0)) != digest(response(3.0))
+    assert digest(calls_bump) != digest(bump)
+    before = digest(calls_bump)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "bump", lambda x: [x[0], x[1]])
+        assert digest(calls_bump) != before  # what it calls has changed
+    assert digest(calls_bump) == before
     assert digest([1, 2]) != digest([2, 1])
     assert digest({"a": 1, "b": {2, 3}}) == digest({"b": {3, 2}, "a": 1})
     assert digest(np.arange(3)) != digest(np.arange(3.0))
