@@ -118,11 +118,13 @@ def _quality(ax: Any, numbers: IntArray, quality: Sequence[float], limit: float)
 
 
 def _effort(ax: Any, records: Sequence[Record]) -> None:
+    most = 1
     for k, name in enumerate(("factorisations", "iterations")):
         counted = np.array([getattr(r, name) for r in records])
         if counted.any():
             ax.vlines(np.arange(len(records)) + 0.2 * k, 0, counted, color=COLOURS[3 * k], linewidth=2.0, label=name)
-    ax.set_ylim(bottom=0)
+        most = max(most, *counted.tolist(), 0)
+    ax.set_ylim(0, 1.35 * most)  # with a place for the legend
     ax.set_ylabel("effort for values", fontsize=10.5)
     ax.yaxis.get_major_locator().set_params(integer=True)
     if ax.get_legend_handles_labels()[0]:
