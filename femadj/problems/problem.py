@@ -13,7 +13,7 @@ from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import flag, notified, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.cuda import on_host
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import MadeAnew
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, unknown_name
 from femadj.errors import (
@@ -81,7 +81,7 @@ class Settings:
         return self.threads if isinstance(self.solver, str) else None
 
 
-class MeshProblem(HoldsSolver):
+class MeshProblem(MadeAnew):
     """A physics on a mesh: what it consists of."""
 
     _residual: FemResidual
@@ -103,6 +103,18 @@ class MeshProblem(HoldsSolver):
         space = self._physics.discretise(self._mesh, self._settings.threads)
         engine = engine_on(self._solver.capabilities.device)
         return replace(space, stiffness_order=self._settings.quadrature_order, engine=engine)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        settings = self._settings
+        return {
+            "mesh": self._mesh,
+            "physics": self._physics,
+            "solver": settings.solver,
+            "threads": settings.threads,
+            "quadrature_order": settings.quadrature_order,
+        }
 
     @property
     def mesh(self) -> Mesh:
