@@ -129,6 +129,10 @@ class SecondOrderError(FemadjError, TypeError):
     """Second derivatives of something that does not tell them, or that differences do not confirm."""
 
 
+class ParametrisationError(FemadjError, ValueError):
+    """Design variables, or a map from them to node coordinates, that do not fit the mesh or have no meaning."""
+
+
 class LinearSystemError(FemadjError, ValueError):
     """A parametric linear system whose parts do not fit, or whose functions fail or return something unusable."""
 
@@ -268,6 +272,14 @@ class ConvergenceError(FemadjError, RuntimeError):
         self.level = level
         self.u = u
         self.path = tuple(path)
+
+
+class RunError(FemadjError, OSError):
+    """The folder of an optimisation run that is in use, damaged, or of something else than what is given."""
+
+
+class QualityWarning(UserWarning):
+    """A design whose cells are so distorted that results lose accuracy."""
 
 
 class CheckpointError(FemadjError, OSError):

@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("responses",),
     ("sensitivity",),
     ("results", "report"),
+    ("optimisation",),
     ("case", "doctor"),
     ("command",),
 )

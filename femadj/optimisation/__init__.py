@@ -1,0 +1,1 @@
+"""The optimisation loop: parametrisations of node coordinates, reduced problems, histories and adaptors."""
