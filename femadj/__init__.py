@@ -57,6 +57,17 @@ from femadj.io import GroupRecord, ImportReport, read_mesh, read_mesh_with_repor
 from femadj.mesh import Mesh
 from femadj.mesh.topology import CellBlock, FacetSet
 from femadj.ode import OdeGradient, OdeSolution, odeint
+from femadj.optimisation import (
+    Directions,
+    ElasticMotion,
+    FreeFormBox,
+    FreeNodes,
+    HelmholtzFilter,
+    Motion,
+    Parametrisation,
+    Placed,
+    largest_step,
+)
 from femadj.optimisation.constraint import AtLeast, AtMost, Between, Constraint, Equal, Maximised, Objective
 from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.reduced import Reduced
@@ -162,9 +173,11 @@ __all__ = [
     "Counts",
     "Design",
     "Diffusion",
+    "Directions",
     "Displacement",
     "Eigenvalue",
     "EigenvalueError",
+    "ElasticMotion",
     "Elasticity",
     "Equal",
     "Evaluated",
@@ -176,12 +189,15 @@ __all__ = [
     "Flux",
     "Form",
     "FormError",
+    "FreeFormBox",
+    "FreeNodes",
     "Frequency",
     "Functional",
     "GeneralisedAlpha",
     "Gradient",
     "Gravity",
     "GroupRecord",
+    "HelmholtzFilter",
     "Hessian",
     "HistorySolution",
     "Hyperelastic",
@@ -214,6 +230,7 @@ __all__ = [
     "ModalSolution",
     "ModePartials",
     "ModeShape",
+    "Motion",
     "Newmark",
     "Newton",
     "NodalField",
@@ -227,8 +244,10 @@ __all__ = [
     "OdeSolution",
     "OnStage",
     "ParameterError",
+    "Parametrisation",
     "ParametrisationError",
     "Partials",
+    "Placed",
     "PointLoad",
     "Pressure",
     "ProblemError",
@@ -270,6 +289,7 @@ __all__ = [
     "available_solvers",
     "get_solver",
     "hessian",
+    "largest_step",
     "observation",
     "odeint",
     "read_mesh",

@@ -17,6 +17,7 @@ from femadj.mesh import Mesh, checked_points, require_mesh
 from femadj.mesh.normals import boundary_normals
 from femadj.mesh.reference import cell_type
 from femadj.problems import AnyGradient, AnySolution, require_solution
+from femadj.problems.gradient import Metric
 
 
 def boundary_density(mesh: Mesh, gradient: npt.ArrayLike, points: npt.ArrayLike | None = None) -> FloatArray:
@@ -99,6 +100,7 @@ def write_results(
     solution: AnySolution,
     gradient: AnyGradient | Mapping[str, AnyGradient] | None = None,
     *,
+    metric: Metric | None = None,
     point_data: Mapping[str, npt.ArrayLike] | None = None,
     cell_data: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Path:
@@ -110,6 +112,7 @@ def write_results(
       names, as means over the cells at a node; the stages of a chain by theirs;
     - ``dJ/dX``, the raw node gradient (vectors), and ``dJ/dn per area``, its density on the boundary (see
       ``boundary_density``; zero inside). With several gradients ``d(name)/dX`` and ``d(name)/dn per area`` of each;
+    - with a metric ``dJ/dX riesz``, the filtered gradient: the movement that stands for the raw one in the metric;
     - ``node_id``, the number of the node in the input file.
 
     Cell data: ``volume`` (area in 2-D), ``quality`` (scaled Jacobian), and ``in name``, 1 in the cells of a cell group
@@ -121,6 +124,7 @@ def write_results(
         Must end in ``.vtu``; missing folders are made.
     solution : Solution, ChainSolution, or HistorySolution, of which the field at the final time is written
     gradient : Gradient, ChainGradient or TransientGradient, or mapping of response name to such, optional
+    metric : HelmholtzFilter, or anything with a method ``riesz(gradient)``, optional
     point_data, cell_data : mapping of name to array, optional
         Further fields, as ``write_vtu`` takes them.
 
@@ -149,6 +153,8 @@ def write_results(
         of = f"d{name}" if single else f"d({name})"
         nodal[f"{of}/dX"] = each.points
         nodal[f"{of}/dn per area"] = boundary_density(mesh, each.points, x)
+        if metric is not None:
+            nodal[f"{of}/dX riesz"] = metric.riesz(each.points)
     nodal["node_id"] = mesh.node_ids
     cellwise: dict[str, npt.ArrayLike] = {"volume": mesh.cell_volumes(x), "quality": mesh.quality(x)}
     for name, cells in mesh.cell_groups.items():

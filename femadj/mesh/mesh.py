@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +20,7 @@ from femadj.base.pickling import Picklable
 from femadj.errors import FemadjError, InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.mesh import skfem_bridge
-from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions
+from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions, watched_gradients
 from femadj.mesh.topology import (
     CellBlock,
     FacetSet,
@@ -613,17 +612,8 @@ def _jacobian_ranges(points: FloatArray, blocks: Sequence[CellBlock]) -> list[tu
     """Scaled Jacobian ranges over the quadrature points of both default orders, block by block."""
     ranges = []
     for block in blocks:
-        ranges.append(scaled_jacobian_range(points, block.nodes, _gradients(block.type)))
+        ranges.append(scaled_jacobian_range(points, block.nodes, watched_gradients(block.type)))
     return ranges
-
-
-@cache
-def _gradients(name: str) -> FloatArray:
-    """Reference gradients ``(n_points, n_nodes, dim)`` of a cell type at the points of both default orders."""
-    cell = cell_type(name)
-    # the Jacobian of a straight simplex is constant: one point tells
-    orders = {0} if name in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
-    return frozen(np.concatenate([cell_table(name, order).gradients[0] for order in orders]))
 
 
 def _orientation(points: FloatArray, blocks: Sequence[CellBlock], cell_ids: IntArray | None) -> FloatArray:

@@ -336,6 +336,18 @@ def _cell_arrays(name: str, order: int) -> tuple[FloatArray, ...]:
     return tuple(map(frozen, (values[None], gradients[None], weights[None], np.zeros((1, cell_type(name).dim)))))
 
 
+@cache
+def watched_gradients(name: str) -> FloatArray:
+    """Reference gradients ``(n_points, n_nodes, dim)`` of a cell type at the points of both default orders.
+
+    There Jacobians are looked at when it is asked whether cells are tangled.
+    """
+    cell = cell_type(name)
+    # the Jacobian of a straight simplex is constant: one point tells
+    orders = {0} if name in ("triangle", "tetra") else {cell.stiffness_order, cell.mass_order}
+    return frozen(np.concatenate([cell_table(name, order).gradients[0] for order in orders]))
+
+
 def facet_table(name: str, order: int | None = None) -> Table:
     """Table of the shape functions of cell type ``name`` at the quadrature points of each of its facets.
 

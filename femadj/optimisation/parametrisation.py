@@ -24,6 +24,9 @@ from femadj.base.arrays import FloatArray
 from femadj.errors import ParametrisationError, SecondOrderError
 from femadj.mesh import checked_points
 
+Pulled = tuple[FloatArray, FloatArray | None]
+"""Derivatives by the input and by the origin; None by one that was left out, which does not move."""
+
 
 class Placed(ABC):
     """A parametrisation or a motion at its input and origin: everything that was computed there, once.
@@ -44,16 +47,14 @@ class Placed(ABC):
         """Shape of the input: ``(n,)`` variables, or ``(n_nodes, dim)``."""
 
     @abstractmethod
-    def pull(self, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def pull(self, gradient: FloatArray) -> Pulled:
         """Derivatives by the input and by the origin, for a derivative by the points."""
 
     @abstractmethod
     def push(self, direction: FloatArray, origin: FloatArray | None) -> FloatArray:
         """Velocities of the nodes for those of the input and of the origin (None: it rests)."""
 
-    def bend(
-        self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None
-    ) -> tuple[FloatArray, FloatArray]:
+    def bend(self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None) -> Pulled:
         """Rates of ``pull(gradient)`` along velocities of the input and of the origin, for a fixed gradient."""
         raise SecondOrderError(f"{type(self).__name__} does not tell its second derivatives: it has no method bend")
 
@@ -205,24 +206,22 @@ class PlacedChain(Placed):
         """That of the first."""
         return self.first.input_shape
 
-    def pull(self, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def pull(self, gradient: FloatArray) -> Pulled:
         """Derivatives by the input and by the origin."""
         between, by_then = self.then.pull(gradient)
         by_input, by_first = self.first.pull(between)
-        return by_input, by_then + by_first
+        return by_input, _sum(by_then, by_first)
 
     def push(self, direction: FloatArray, origin: FloatArray | None) -> FloatArray:
         """Velocities of the nodes."""
         return self.then.push(self.first.push(direction, origin), origin)
 
-    def bend(
-        self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None
-    ) -> tuple[FloatArray, FloatArray]:
+    def bend(self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None) -> Pulled:
         """Rates of both derivatives: of those of the motion, pulled back, and of the pullback itself."""
         between, by_then = self.then.bend(gradient, self.first.push(direction, origin), origin)
         pulled = self.first.pull(between)
         bent = self.first.bend(self.then.pull(gradient)[0], direction, origin)
-        return pulled[0] + bent[0], by_then + pulled[1] + bent[1]
+        return pulled[0] + bent[0], _sum(by_then, _sum(pulled[1], bent[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,9 +327,14 @@ class PlacedSuccession(Placed):
         n = self.first.input_shape[0]
         return direction[:n], direction[n:]
 
-    def pull(self, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _of_then(self, pulled: Pulled) -> tuple[FloatArray, FloatArray]:
+        if pulled[1] is None:
+            raise ParametrisationError(f"{type(self.then).__name__} does not tell its derivative by the origin")
+        return pulled[0], pulled[1]
+
+    def pull(self, gradient: FloatArray) -> Pulled:
         """Derivatives by the variables and by the origin."""
-        by_then, between = self.then.pull(gradient)
+        by_then, between = self._of_then(self.then.pull(gradient))
         by_first, by_origin = self.first.pull(between)
         return np.concatenate([by_first, by_then]), by_origin
 
@@ -339,15 +343,13 @@ class PlacedSuccession(Placed):
         first, then = self._split(direction)
         return self.then.push(then, self.first.push(first, origin))
 
-    def bend(
-        self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None
-    ) -> tuple[FloatArray, FloatArray]:
+    def bend(self, gradient: FloatArray, direction: FloatArray, origin: FloatArray | None) -> Pulled:
         """Rates of both derivatives."""
         first, then = self._split(direction)
-        by_then, between = self.then.bend(gradient, then, self.first.push(first, origin))
+        by_then, between = self._of_then(self.then.bend(gradient, then, self.first.push(first, origin)))
         pulled = self.first.pull(between)
-        bent = self.first.bend(self.then.pull(gradient)[1], first, origin)
-        return np.concatenate([pulled[0] + bent[0], by_then]), pulled[1] + bent[1]
+        bent = self.first.bend(self._of_then(self.then.pull(gradient))[1], first, origin)
+        return np.concatenate([pulled[0] + bent[0], by_then]), _sum(pulled[1], bent[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,6 +409,10 @@ class Successive(Parametrisation):
 
 
 # ---------------------------------------------------------------------- checks
+def _sum(one: FloatArray | None, other: FloatArray | None) -> FloatArray | None:
+    return None if one is None or other is None else one + other
+
+
 def require_same_mesh(first: Any, then: Any) -> None:
     """ParametrisationError where two maps were made for different meshes."""
     if first.points.shape != then.points.shape or not np.array_equal(first.points, then.points):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from femadj.base.arguments import sequence_of
 from femadj.base.arrays import FloatArray
@@ -190,6 +190,14 @@ class ChainGradient(Picklable):
             parameters=", ".join(self.parameters),
             stages=", ".join(self.stages),
         )
+
+
+class Metric(Protocol):
+    """What measures movements of nodes: an inner product of them, such as that of a filter."""
+
+    def riesz(self, gradient: FloatArray) -> FloatArray:
+        """The movement ``(n_nodes, dim)`` whose inner product with any other is that of a node gradient with it."""
+        ...
 
 
 def _count(gradient: Gradient | ChainGradient) -> str:

@@ -27,6 +27,8 @@ class Caption:
         Written beside those groups.
     field : str
         What the contour lines of a plane body show.
+    filtered : bool
+        Whether the filtered gradient is shown, and not the raw one.
     """
 
     response: str = "response"
@@ -35,25 +37,33 @@ class Caption:
     title: str = ""
     labels: Mapping[str, str] | None = None
     field: str = ""
+    filtered: bool = False
 
     def heading(self) -> str:
         """First line."""
         what = f"{self.title}: " if self.title else ""
-        return f"{what}sensitivity of the {self.response} to the shape"
+        return f"{what}{'filtered ' if self.filtered else ''}sensitivity of the {self.response} to the shape"
 
     def explanation(self, dim: int) -> str:
         """The lines below it, with the sign convention."""
         piece = f"{self.length_unit}²" if dim == 3 else self.length_unit
         unit = f" {self.unit}" if self.unit else ""
+        lines = f"\nLines: {self.field}." if self.field else ""
+        if self.filtered:
+            return (
+                f"Moving the {'surface' if dim == 3 else 'boundary'} outward in proportion to the value shown changes "
+                f"the {self.response} most, as the filter measures. Red: it grows outward, blue: inward.{lines}"
+            )
         return (
             f"Moving 1 {piece} of the {'surface' if dim == 3 else 'boundary'} outward by 1 {self.length_unit} changes "
             f"the {self.response} by the value shown{' [' + self.unit + ']' if unit else ''}. "
-            f"Red: it grows, blue: it shrinks.{chr(10) + 'Lines: ' + self.field + '.' if self.field else ''}"
+            f"Red: it grows, blue: it shrinks.{lines}"
         )
 
     def scale(self, dim: int) -> str:
         """Label of the colour bar."""
-        piece = f"{self.length_unit}²" if dim == 3 else self.length_unit
+        power = dim if self.filtered else dim - 1
+        piece = f"{self.length_unit}{('', '²', '³')[power - 1]}"
         return f"{self.unit or 'change'} per {self.length_unit} outward, per {piece}"
 
 

@@ -123,6 +123,16 @@ def area_vectors(
     return oriented
 
 
+def outward(facets: list[Facets], points: FloatArray, field: FloatArray) -> list[FloatArray]:
+    """Outward component of a vector field ``(n_nodes, dim)`` at the nodes of every facet, arrays ``(n, k)``."""
+    result = []
+    for block in facets:
+        vectors = area_vectors(block.type, block.nodes, block.sign, points, block.reference.nodes)
+        lengths = np.linalg.norm(vectors, axis=2)
+        result.append((vectors * field[block.nodes]).sum(axis=2) / np.maximum(lengths, 1e-300))
+    return result
+
+
 def facet_densities(facets: list[Facets], points: FloatArray, gradient: FloatArray) -> list[FloatArray]:
     """Change of a response per outward movement and area, at the nodes of every facet.
 

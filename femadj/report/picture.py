@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.problems import AnyGradient, AnySolution
+from femadj.problems.gradient import Metric
 from femadj.report.caption import Caption
 from femadj.report.drawing import blank_figure, save_figure, write_words
-from femadj.report.facets import boundary_facets, facet_densities
+from femadj.report.facets import boundary_facets, facet_densities, outward
 from femadj.report.plane import draw_plane
 from femadj.report.solid import View, draw_solid
 from femadj.report.surface import boundary_curves, boundary_triangles
@@ -32,6 +34,7 @@ def picture(
     *,
     view: View | None = None,
     field: npt.ArrayLike | None = None,
+    metric: Metric | None = None,
 ) -> Path:
     """Draw the sensitivity of a response to outward movements of the boundary.
 
@@ -52,6 +55,8 @@ def picture(
         Of a solid; by default, from where most of the sensitivity is seen.
     field : (n_nodes,), optional
         Of a plane body: its contour lines are drawn.
+    metric : HelmholtzFilter, or anything with a method ``riesz(gradient)``, optional
+        The filtered gradient is drawn: the outward component of the movement that stands for the raw one.
 
     Returns
     -------
@@ -68,7 +73,10 @@ def picture(
     figure = blank_figure()
     words = caption or Caption()
     facets = boundary_facets(mesh, x)
-    densities = facet_densities(facets, x, gradient.points)
+    if metric is None:
+        densities = facet_densities(facets, x, gradient.points)
+    else:
+        densities, words = outward(facets, x, metric.riesz(gradient.points)), replace(words, filtered=True)
     mappable = _mappable(_limit(np.concatenate([d.ravel() for d in densities])))
     if mesh.dim == 3:
         draw_solid(figure, mesh, x, boundary_triangles(facets, densities, x), mappable, words, view)
