@@ -13,6 +13,7 @@ import numpy.typing as npt
 from femadj.base.arguments import real_array, whole_number
 from femadj.base.arrays import FloatArray, IntArray
 from femadj.errors import MissingExtraError, OptimiserError, ProblemError
+from femadj.optimisation.balance import imbalance
 from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.history import key_of
 from femadj.optimisation.optimum import FoundDesign, Optimum
@@ -20,6 +21,12 @@ from femadj.optimisation.reduced import FEASIBLE, Reduced
 
 End = tuple[FloatArray | None, bool, str]
 """Where an optimiser ended (None: it does not tell), whether it calls that an optimum, and its message."""
+
+
+BALANCED = 0.05
+"""Part of the gradient that may be left without balance where a run with failures is called converged."""
+
+_STUCK = "{:.0%} of its gradient is held back by no limit and no bound, only by designs without an answer next to it"
 
 
 class EnoughDesigns(Exception):
@@ -48,7 +55,8 @@ class Asked:
 
     A design without an answer never ends a run: its objective is infinite and its derivatives are zero, so that every
     line search cuts its step. Constraints are told as of the last design that has an answer: merit functions multiply
-    them by multipliers that may be zero, and ``0 * inf`` is no number.
+    them by multipliers that may be zero, and ``0 * inf`` is no number. An objective without a scale is told in units of
+    its size at the start, as tolerances are meant for numbers of the order of one.
 
     Parameters
     ----------
@@ -83,6 +91,9 @@ class Asked:
         self._answered = first = self.at(self.start)
         if first.failure is not None:
             raise first.failure
+        size = abs(reduced.value(self.start))
+        self._unit = size if abs(reduced.objective.scale) == 1.0 and size > 0 else 1.0
+        self._slope = float(np.linalg.norm(reduced.gradient(self.start)))
 
     # ------------------------------------------------------------------ what optimisers are told
     def at(self, z: FloatArray) -> Evaluated:
@@ -104,11 +115,11 @@ class Asked:
 
     def value(self, z: FloatArray) -> float:
         """The objective, infinite for a design without an answer."""
-        return self.reduced.value(self.at(z).z)
+        return self.reduced.value(self.at(z).z) / self._unit
 
     def gradient(self, z: FloatArray) -> FloatArray:
         """Its derivatives, zero for a design without an answer."""
-        return self._kept(self.reduced.gradient, self.at(z))
+        return self._kept(self.reduced.gradient, self.at(z)) / self._unit
 
     def constraint_values(self, z: FloatArray) -> FloatArray:
         """All constraints; for a design without an answer those of the last one that has one."""
@@ -136,7 +147,7 @@ class Asked:
         if found.failure is None:
             return self.value(z), self.gradient(z)
         base = self._answered.z
-        value, gradient, step = self.reduced.value(base), self.gradient(base), found.z - base
+        value, gradient, step = self.value(base), self.gradient(base), found.z - base
         fall = max(abs(float(gradient @ step)), np.finfo(float).eps * abs(value))
         return value + 4 * fall, 9 * fall / float(step @ step) * step
 
@@ -188,9 +199,19 @@ class Asked:
         found = self._found(final)
         if converged and found.violation > FEASIBLE:
             converged, message = False, f"{message}; but a constraint is missed by {found.violation:.2g} of its scale"
+        left = self._left(final)
+        if converged and left > BALANCED and any(record.failure for record in self.reduced.history.records):
+            converged, message = False, f"{message}; but the objective still falls there: {_STUCK.format(left)}"
         names = (self.reduced.objective.name, *(each.name for each in self.reduced.constraints))
         of_best = found if best.number == final.number else self._found(best)
-        return Optimum(optimiser, bool(converged), message, len(self._seen), names, found, of_best)
+        return Optimum(optimiser, bool(converged), message, len(self._seen), left, names, found, of_best)
+
+    def _left(self, final: Evaluated) -> float:
+        """Part of the gradient that nothing balances; NaN where gradients would take a further solve."""
+        if not self._slope or self.reduced.history.slopes(final.number) is None:
+            return np.nan
+        norm = float(np.linalg.norm(self.reduced.gradient(final.z)))
+        return imbalance(self.reduced, final.z) / max(self._slope, norm)
 
     def _found(self, design: Evaluated) -> FoundDesign:
         pairs = zip(self.reduced.constraints, design.values[1:].tolist(), strict=True)

@@ -43,11 +43,14 @@ class Optimum(Picklable):
     optimiser : str
         Library and algorithm.
     converged : bool
-        Whether the optimiser says so, of a design within all limits.
+        Whether the optimiser says so, of a design within all limits, and no design without an answer kept it from more.
     message : str
         The optimiser's own words, and what is to be said of them.
     designs : int
         How many designs were asked for, those that were answered from an earlier run as well.
+    imbalance : float
+        Part of the objective's gradient at the final design that neither limits nor bounds hold back, zero at an
+        optimum; of the larger one of the gradients there and at the start. NaN where gradients are not at hand.
     names : tuple of str
         Of objective and constraints.
     final : FoundDesign
@@ -61,6 +64,7 @@ class Optimum(Picklable):
     converged: bool
     message: str
     designs: int
+    imbalance: float
     names: tuple[str, ...]
     final: FoundDesign
     best: FoundDesign

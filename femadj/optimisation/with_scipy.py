@@ -18,6 +18,11 @@ from femadj.optimisation.reduced import Reduced
 ScipyMethod = Literal["SLSQP", "trust-constr", "L-BFGS-B"]
 
 
+_FINER = 10.0
+"""Constraints are handed to trust-constr in tenths of their scale: it begins with a slack of one to each limit, and goes
+there first, away from the objective, which by the whole scale would leave no volume or no stiffness."""
+
+
 class _Curvature(optimize.BFGS):
     """BFGS that leaves out pairs with a design that has no derivatives."""
 
@@ -87,9 +92,13 @@ def _trust_constr(asked: Asked, tolerance: float, options: dict[str, Any]) -> En
     def known(derivatives: FloatArray, z: FloatArray) -> FloatArray:
         return derivatives if asked.at(z).failure is None else np.full_like(derivatives, np.nan)
 
-    lower, upper = asked.reduced.constraint_lower, asked.reduced.constraint_upper
+    lower, upper = _FINER * asked.reduced.constraint_lower, _FINER * asked.reduced.constraint_upper
     constraint = optimize.NonlinearConstraint(
-        asked.constraint_values, lower, upper, lambda z: known(asked.jacobian(z), z), _Curvature()
+        lambda z: _FINER * asked.constraint_values(z),
+        lower,
+        upper,
+        lambda z: known(_FINER * asked.jacobian(z), z),
+        _Curvature(),
     )
     inside = (asked.start > asked.reduced.lower) & (asked.start < asked.reduced.upper)
     return _end(
