@@ -7,34 +7,37 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import notified, real_array
+from femadj.base.arguments import described, flag, notified, path_of, real_array, whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.display import shown
 from femadj.base.pickling import HoldsSolver
 from femadj.errors import ParametrisationError, ProblemError, QualityWarning
 from femadj.optimisation.constraint import Constraint, Objective, constraints_of, limits_of, objective_of
+from femadj.optimisation.designs import Designs
 from femadj.optimisation.evaluation import Evaluated
-from femadj.optimisation.failures import FAILURES, forgetful, require_finite
-from femadj.optimisation.history import History, Memory, Record, key_of
+from femadj.optimisation.history import History, Memory, Record
 from femadj.optimisation.identity import parts_of, probe, require_same
-from femadj.optimisation.model import Solved
 from femadj.optimisation.parametrisation import Parametrisation
+from femadj.optimisation.picture import draw_history
+from femadj.optimisation.ranking import Ranking
 from femadj.optimisation.run_folder import earlier_run, new_run
+from femadj.optimisation.shapes import chosen, write_series, write_shape, write_solved
+from femadj.optimisation.step import largest_step
+from femadj.problems.gradient import Metric
 from femadj.progress import Progress
 from femadj.responses.base import AnyResponse
 from femadj.solvers.closing import Closing
 
-FEASIBLE = 1e-6
-"""By how much a constraint may be missed, in its scale, by a design that counts as within all limits."""
+TRIALS, LESS = 60, 0.9
+"""Shorter steps that are tried along a curved way, and by how much one is shorter than that before it, at least."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class Reduced(HoldsSolver, Closing):
         ``AtMost``, ``AtLeast``, ``Equal``, ``Between``.
     folder : path, optional
         Where the run is kept while it goes on, new or without a run; ``Reduced.resume`` takes it up again.
+    solutions : int
+        Of how many of the last designs the solution is kept, with its factor where it has one of its own. One is enough
+        for methods of first order; one with Hessian products that tries designs and goes back needs two.
     quality_limit : float
         A ``QualityWarning`` is given when the smallest scaled Jacobian of all cells falls below it.
     on_design : callable of Evaluated, optional
@@ -107,6 +113,7 @@ class Reduced(HoldsSolver, Closing):
         constraints: Sequence[Constraint] = (),
         *,
         folder: str | os.PathLike[str] | None = None,
+        solutions: int = 1,
         quality_limit: float = 0.1,
         on_design: Callable[[Evaluated], object] | None = None,
         bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
@@ -115,16 +122,19 @@ class Reduced(HoldsSolver, Closing):
     ) -> None:
         _require_fitting(problem, parametrisation)
         notified(progress, ProblemError)
-        self._problem, self._parametrisation = problem, parametrisation
+        whole_number(solutions, 1, "solutions", ProblemError)
+        if on_design is not None and not callable(on_design):
+            raise ProblemError(f"on_design must be a function of a design, not {described(on_design)}")
         self._objective, self._constraints = objective_of(objective), constraints_of(constraints)
-        self._responses = (self._objective.response, *(each.response for each in self._constraints))
-        self._quality_limit, self._on_design = float(quality_limit), on_design
+        self._quality_limit = _filled(quality_limit, 1, "quality_limit")[0]
+        self._on_design = on_design
         self._progress = getattr(problem, "progress", None) if progress is None else progress
-        self._set_variables(bounds, scales)
-        self._solved: tuple[str, Solved] | None = None
-        self._low = False
-        self._solves = self._gradients = self._products = 0
-        self._keep(History(Memory()) if folder is None else new_run(folder, self._about()), folder)
+        self._scales = _scales(scales, parametrisation.n)
+        self._bounds = _bounds(parametrisation.bounds if bounds is None else bounds, self._scales)
+        responses = (self._objective.response, *(each.response for each in self._constraints))
+        self._designs = Designs(problem, parametrisation, responses, self._scales, solutions, History(Memory()))
+        self._low, self._products = False, 0
+        self._keep(self.history if folder is None else new_run(folder, self._about()), folder)
 
     @classmethod
     def resume(
@@ -135,6 +145,7 @@ class Reduced(HoldsSolver, Closing):
         objective: AnyResponse | Objective,
         constraints: Sequence[Constraint] = (),
         *,
+        solutions: int = 1,
         quality_limit: float = 0.1,
         on_design: Callable[[Evaluated], object] | None = None,
         bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
@@ -150,7 +161,7 @@ class Reduced(HoldsSolver, Closing):
         Parameters
         ----------
         folder : path
-        problem, parametrisation, objective, constraints, quality_limit, on_design, bounds, scales, progress
+        problem, parametrisation, objective, constraints, solutions, quality_limit, on_design, bounds, scales, progress
             As the run was begun with; limits, bounds and names of constraints may be others.
 
         Raises
@@ -160,8 +171,8 @@ class Reduced(HoldsSolver, Closing):
             message names), and for damaged files.
         """
         reduced = cls(
-            problem, parametrisation, objective, constraints, quality_limit=quality_limit, on_design=on_design,
-            bounds=bounds, scales=scales, progress=progress,
+            problem, parametrisation, objective, constraints, solutions=solutions, quality_limit=quality_limit,
+            on_design=on_design, bounds=bounds, scales=scales, progress=progress,
         )  # fmt: skip
         history, about = earlier_run(folder)
         try:
@@ -174,37 +185,22 @@ class Reduced(HoldsSolver, Closing):
 
     def _keep(self, history: History, folder: Any) -> None:
         """Keep the run in a history, which lets go of its files when nothing holds this any more."""
-        self._history, self._folder = history, None if folder is None else Path(folder)
+        self._designs.history, self._folder = history, None if folder is None else Path(folder)
         weakref.finalize(self, history.close)
-        self._improving: list[int] = []
-        self._least = (np.inf, np.inf)
+        self._ranking = Ranking(self._objective, self._constraints)
         for record in history.records:
-            self._rank(record)
-
-    def _set_variables(self, bounds: Any, scales: Any) -> None:
-        n = self._parametrisation.n
-        self._scales = np.ones(n) if scales is None else _filled(scales, n, "scales")
-        if not ((self._scales > 0) & np.isfinite(self._scales)).all():
-            raise ProblemError("scales must be positive and finite")
-        given = self._parametrisation.bounds if bounds is None else bounds
-        if not isinstance(given, (tuple, list)) or len(given) != 2:
-            raise ProblemError("bounds must be two, (lower, upper)")
-        lower, upper = (_filled(each, n, "bounds") for each in given)
-        if not (lower <= upper).all():
-            raise ProblemError("bounds must be (lower, upper), with lower <= upper for every variable")
-        self._bounds = lower / self._scales, upper / self._scales
-        self._start = self._parametrisation.start / self._scales
+            self._ranking.note(record)
 
     # ------------------------------------------------------------------ what it consists of
     @property
     def problem(self) -> Any:
         """What is solved."""
-        return self._problem
+        return self._designs.problem
 
     @property
     def parametrisation(self) -> Parametrisation:
         """Where the nodes are."""
-        return self._parametrisation
+        return self._designs.parametrisation
 
     @property
     def objective(self) -> Objective:
@@ -234,7 +230,7 @@ class Reduced(HoldsSolver, Closing):
     @property
     def start(self) -> FloatArray:
         """The optimiser's variables of the mesh as it is, ``(n,)``."""
-        return self._start
+        return self.parametrisation.start / self._scales
 
     @property
     def lower(self) -> FloatArray:
@@ -259,18 +255,18 @@ class Reduced(HoldsSolver, Closing):
     @property
     def history(self) -> History:
         """All designs so far."""
-        return self._history
+        return self._designs.history
 
     @property
     def counts(self) -> RunCounts:
         """What the run has taken in this process."""
-        analyses, factorisations = self._effort()
-        return RunCounts(len(self._history), self._solves, self._gradients, analyses, factorisations)
+        found = self._designs
+        return RunCounts(len(self.history), found.solves, found.gradients, *found.effort())
 
     def __repr__(self) -> str:
         return shown(
-            f"Reduced({self.n} variables, {self.m} constraints, {len(self._history)} designs)",
-            problem=repr(self._problem),
+            f"Reduced({self.n} variables, {self.m} constraints, {len(self.history)} designs)",
+            problem=repr(self.problem),
             objective=self._objective.name,
             constraints=", ".join(each.name for each in self._constraints),
             folder="" if self._folder is None else str(self._folder),
@@ -278,7 +274,7 @@ class Reduced(HoldsSolver, Closing):
 
     def _free(self) -> None:
         """Let go of the folder; another process may take the run up."""
-        self._history.close()
+        self.history.close()
 
     # ------------------------------------------------------------------ designs
     def variables(self, z: npt.ArrayLike) -> FloatArray:
@@ -288,11 +284,13 @@ class Reduced(HoldsSolver, Closing):
     def evaluate(self, z: npt.ArrayLike) -> Evaluated:
         """All about a design: solved if it has never been asked for, answered from the history otherwise."""
         variables = self._checked(z)
-        record = self._history.find(variables)
+        record = self.history.find(variables)
         if record is not None:
-            return self._evaluation(variables, record)
-        found = self._evaluation(variables, self._new(variables))
-        self._watch(found)
+            return self._evaluated(variables, record)
+        record = self._designs.new(variables, self._shown())
+        self._ranking.note(record)
+        self._watch(record)
+        found = self._evaluated(variables, record)
         if self._on_design is not None:
             self._on_design(found)
         return found
@@ -300,29 +298,18 @@ class Reduced(HoldsSolver, Closing):
     @property
     def best(self) -> Evaluated | None:
         """The design within all limits with the smallest objective; where there is none, the one that misses least."""
-        return self.design(self._improving[-1]) if self._improving else None
+        return self.design(self.improving[-1]) if self.improving else None
 
     @property
     def improving(self) -> tuple[int, ...]:
         """Numbers of the designs that were the best one when they were found."""
-        return tuple(self._improving)
+        return tuple(self._ranking.improving)
 
     def design(self, number: int) -> Evaluated:
         """A design of the history; ProblemError where there is none of that number."""
-        if not 0 <= number < len(self._history):
-            raise ProblemError(f"there is no design {number!r}: the history has {len(self._history)}, counted from 0")
-        return self._evaluation(self._history.variables(number), self._history[number])
-
-    def _rank(self, record: Record) -> None:
-        """Note a design that is better than all before it."""
-        if record.failure is not None:
-            return
-        missed = [each.violation(value) for each, value in zip(self._constraints, record.values[1:], strict=True)]
-        worst = max(missed, default=0.0)
-        merit = worst if worst > FEASIBLE else 0.0, record.values[0] / self._objective.scale
-        if merit < self._least:
-            self._improving.append(record.number)
-            self._least = merit
+        if not 0 <= number < len(self.history):
+            raise ProblemError(f"there is no design {number!r}: the history has {len(self.history)}, counted from 0")
+        return self._evaluated(self.history.variables(number), self.history[number])
 
     # ------------------------------------------------------------------ for optimisers
     def value(self, z: npt.ArrayLike) -> float:
@@ -375,10 +362,124 @@ class Reduced(HoldsSolver, Closing):
         given = np.zeros(self.m) if multipliers is None else _filled(multipliers, self.m, "multipliers")
         weights = np.concatenate([[objective / self._objective.scale], given / self._sizes])
         along = self._scales * _filled(direction, self.n, "the direction")
-        solved = self._solved_at(found.z)
-        product = solved.curved(weights, along, check=self._products == 0)
+        product = self._designs.solved(found.z).curved(weights, along, check=self._products == 0)
         self._products += 1
         return self._scales * product
+
+    def largest_step(
+        self,
+        z: npt.ArrayLike,
+        direction: npt.ArrayLike,
+        *,
+        keep: float = 0.1,
+        most: float = 1.0,
+        orders: Sequence[int] = (),
+    ) -> float:
+        """The largest ``t`` for which ``z + t * direction`` leaves each Jacobian a part ``keep`` of that at ``z``.
+
+        Exact where the parametrisation is linear. For others a step for which that is so at its end: the nodes' way to
+        where the step takes them is cut where it is too long, along its chord, and the shorter step is checked in turn,
+        which places the mesh once for each.
+
+        Parameters
+        ----------
+        z, direction : (n,)
+        keep, most, orders
+            As of ``fa.largest_step``.
+
+        Raises
+        ------
+        TangledMeshError
+            Where the mesh is tangled at ``z`` itself.
+        """
+        variables = self._checked(z)
+        along = self._scales * _filled(direction, self.n, "the direction")
+        placed, mesh = self._designs.placed(variables), self.problem.mesh
+        if self.parametrisation.linear:
+            motion = placed.pushforward(along)
+            return largest_step(mesh, placed.points, motion, keep=keep, most=most, orders=orders)
+        step = float(most)
+        for _ in range(TRIALS):
+            chord = self.parametrisation.at(self._scales * variables + step * along).points - placed.points
+            part = largest_step(mesh, placed.points, chord, keep=keep, most=1.0, orders=orders)
+            if part == 1.0:
+                return step
+            step *= min(part, LESS)
+        return 0.0
+
+    # ------------------------------------------------------------------ files
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of objective and constraints; those that occur twice are numbered."""
+        given = [self._objective.name, *(each.name for each in self._constraints)]
+        return tuple(name if given.count(name) == 1 else f"{name} [{k}]" for k, name in enumerate(given))
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Draw the history: objective, constraints, step, mesh quality, factorisations and iterations by designs.
+
+        Parameters
+        ----------
+        path : path, optional
+            PNG file; ``history.png`` in the folder of the run when left out.
+
+        Raises
+        ------
+        MissingExtraError
+            Without matplotlib.
+        """
+        return draw_history(
+            self._file(path, "history.png"), self.history.records, self._objective, self._constraints,
+            self.improving, self._quality_limit,
+        )  # fmt: skip
+
+    def write_shapes(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        designs: str | int | Sequence[int] = "improving",
+        *,
+        solve: bool = False,
+        metric: Metric | None = None,
+    ) -> Path:
+        """Write shapes of the run as a series for ParaView: a PVD file, and a VTU file for each of them.
+
+        Point data are the ``movement`` from the mesh as it was, and ``node_id``; cell data the ``quality``.
+
+        Parameters
+        ----------
+        path : path, optional
+            PVD file; ``shapes.pvd`` in the folder of the run when left out. The VTU files are in a folder of its name.
+        designs : "improving", "all", int or sequence of int
+            Designs that were the best one when they were found; all that have an answer; every k-th of these; or some
+            by their numbers.
+        solve : bool
+            Whether the chosen designs are solved again, so that there are all fields that ``write_results`` writes:
+            displacement, and raw gradients of all responses by the node coordinates.
+        metric : HelmholtzFilter, or anything with a method ``riesz(gradient)``, optional
+            With ``solve``: filtered gradients are written beside the raw ones.
+
+        Raises
+        ------
+        FemadjError
+            The failure of a design that is named and cannot be solved.
+        """
+        flag(solve, "solve", ProblemError)
+        mesh = self.problem.mesh
+
+        def write(number: int, file: Path) -> Path:
+            z = self.history.variables(number)
+            if not solve:
+                return write_shape(file, mesh, self._designs.points(z))
+            return write_solved(file, mesh, self._designs.solved(z), self.names, metric)
+
+        numbers = chosen(designs, self.history.records, self.improving)
+        return write_series(self._file(path, "shapes.pvd"), numbers, write)
+
+    def _file(self, path: Any, name: str) -> Path:
+        if path is not None:
+            return path_of(path, "path", ProblemError)
+        if self._folder is None:
+            raise ProblemError(f"say where {name} is to be written: the run has no folder")
+        return self._folder / name
 
     # ------------------------------------------------------------------ work
     @property
@@ -390,79 +491,28 @@ class Reduced(HoldsSolver, Closing):
         variables.setflags(write=False)
         return variables
 
-    def _evaluation(self, z: FloatArray, record: Record) -> Evaluated:
-        return Evaluated(z, record, partial(self._slopes, z, record.number), partial(self._points, z))
+    def _evaluated(self, z: FloatArray, record: Record) -> Evaluated:
+        designs = self._designs
+        return Evaluated(z, record, partial(designs.slopes, z, record.number), partial(designs.points, z))
 
-    def _new(self, z: FloatArray) -> Record:
-        """Solve at a new design and keep what is found."""
-        number, start, before = len(self._history), perf_counter(), self._effort()
-        record = Record(number, (np.inf,) * (1 + self.m), None, self._step(z), np.nan, 0, 0, 0.0)
-        self._solved = None  # first of all: memory of the solution before
-        try:
-            with self._shown(number):
-                require_finite(z)
-                placed = self._parametrisation.at(self._scales * z)
-                record = replace(record, quality=float(self._problem.mesh.quality(placed.points).min()))
-                self._solves += 1
-                solved = Solved.at(self._problem, placed, self._responses)
-            self._solved = key_of(z), solved
-            record = replace(record, values=tuple(solved.values.tolist()), iterations=solved.iterations)
-        except FAILURES as failure:
-            record = replace(record, failure=forgetful(failure))
-        spent = self._effort()[1] - before[1]
-        record = replace(record, factorisations=spent, seconds=perf_counter() - start)
-        self._history.add(record, z)
-        self._rank(record)
-        return record
-
-    def _slopes(self, z: FloatArray, number: int) -> FloatArray:
-        """Derivatives of all responses by ``z``."""
-        found = self._history.slopes(number)
-        if found is None:
-            found = self._solved_at(z).slopes() * self._scales
-            found.setflags(write=False)
-            self._gradients += 1
-            self._history.add_slopes(number, found)
-        return found
-
-    def _points(self, z: FloatArray) -> FloatArray:
-        if self._solved is not None and self._solved[0] == key_of(z):
-            return self._solved[1].placed.points
-        return self._parametrisation.at(self._scales * z).points
-
-    def _solved_at(self, z: FloatArray) -> Solved:
-        """The solution at a design: the last one, or solved again."""
-        if self._solved is None or self._solved[0] != key_of(z):
-            self._solved = None
-            self._solves += 1
-            placed = self._parametrisation.at(self._scales * z)
-            self._solved = key_of(z), Solved.at(self._problem, placed, self._responses)
-        return self._solved[1]
-
-    def _step(self, z: FloatArray) -> float:
-        if not len(self._history):
-            return 0.0
-        return float(np.linalg.norm(z - self._history.variables(len(self._history) - 1)))
-
-    def _effort(self) -> tuple[int, int]:
-        """Analyses and factorisations of the problem so far."""
-        counts = getattr(self._problem, "counts", None)
-        return (0, 0) if counts is None else (counts.analyses, counts.factorisations)
-
-    def _shown(self, number: int) -> AbstractContextManager[object]:
+    def _shown(self) -> AbstractContextManager[object]:
+        """Tell whoever watches that a new design begins."""
         if self._progress is None:
             return nullcontext()
-        if not self._improving:
-            return self._progress(f"design {number}")
-        best = self._improving[-1]
-        return self._progress(f"design {number} (best so far: {self._history[best].values[0]:.6g} at {best})")
+        name = f"design {len(self.history)}"
+        if self.improving:
+            best = self.history[self.improving[-1]]
+            name += f" (best so far: {best.values[0]:.6g} at {best.number})"
+        return self._progress(name)
 
-    def _watch(self, found: Evaluated) -> None:
+    def _watch(self, record: Record) -> None:
         """Warn when the quality falls below its limit."""
-        low = found.quality < self._quality_limit
+        if record.failure is not None:
+            return
+        low = record.quality < self._quality_limit
         if low and not self._low:
             warnings.warn(
-                f"design {found.number}: the smallest scaled Jacobian of the mesh is {found.quality:.3g}, below the "
+                f"design {record.number}: the smallest scaled Jacobian of the mesh is {record.quality:.3g}, below the "
                 f"limit {self._quality_limit:g}; results lose accuracy. Take smaller bounds, a filter or a mesh "
                 "motion, or mesh the shape anew and go on from there",
                 QualityWarning,
@@ -472,13 +522,12 @@ class Reduced(HoldsSolver, Closing):
 
     def _about(self) -> Mapping[str, Any]:
         """What the run is of."""
-        names = [self._objective.name, *(each.name for each in self._constraints)]
-        responses = {f"{number} ({type(r).__name__})": r for number, r in enumerate(self._responses)}
+        responses = {f"{number} ({type(r).__name__})": r for number, r in enumerate(self._designs.responses)}
         return {
             "n": self.n,
-            "responses": names,
-            "parts": parts_of(self._problem, responses),
-            "probe": probe(self._parametrisation, self._start, self._scales),
+            "responses": list(self.names),
+            "parts": parts_of(self.problem, responses),
+            "probe": probe(self.parametrisation, self.start, self._scales),
         }
 
 
@@ -502,3 +551,20 @@ def _filled(given: npt.ArrayLike, n: int, what: str) -> FloatArray:
     if array.shape not in ((), (n,)):
         raise ProblemError(f"{what} must have shape ({n},), not {array.shape}")
     return np.full(n, float(array)) if array.shape == () else array
+
+
+def _scales(given: npt.ArrayLike | None, n: int) -> FloatArray:
+    scales = np.ones(n) if given is None else _filled(given, n, "scales")
+    if not ((scales > 0) & np.isfinite(scales)).all():
+        raise ProblemError("scales must be positive and finite")
+    return scales
+
+
+def _bounds(given: Any, scales: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of the optimiser's variables."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ProblemError(f"bounds must be two, (lower, upper), not {described(given)}")
+    lower, upper = (_filled(each, len(scales), "bounds") for each in given)
+    if not (lower <= upper).all():
+        raise ProblemError("bounds must be (lower, upper), with lower <= upper for every variable")
+    return lower / scales, upper / scales

@@ -15,7 +15,7 @@ from femadj.algebra.spectral import Spectral
 from femadj.base.arguments import whole_number
 from femadj.base.arrays import FloatArray
 from femadj.base.design import Cotangent, Design
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import MadeAnew
 from femadj.errors import EigenvalueError, ProblemError
 from femadj.mesh import Mesh
 from femadj.physics import Physics
@@ -33,7 +33,7 @@ PRESTRESS = "prestress"
 """Name of the parameter through which the displacement enters the geometric stiffness."""
 
 
-class Buckling(HoldsSolver):
+class Buckling(MadeAnew):
     """Factors by which the loads of a linear static problem have to grow until the body buckles.
 
     The geometric stiffness is that of the stress of its solution. Loads keep their directions (a pressure does not
@@ -65,6 +65,11 @@ class Buckling(HoldsSolver):
         with phases("prepare kernels"):
             self._residual.prepare()
         self._seconds = MappingProxyType({**problem.seconds, **phases.seconds})
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments."""
+        return {"problem": self._problem, "count": self._count}
 
     @property
     def static(self) -> LinearStatic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import mapping_of
 from femadj.base.arrays import FloatArray
 from femadj.base.display import shown
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import MadeAnew, SolvedAnew
 from femadj.errors import ParameterError, ProblemError, ResponseError, UnknownParameterError, choices
 from femadj.mesh import Mesh
 from femadj.problems.gradient import ChainGradient, Gradient, OnDemand, Partials, all_partials
@@ -24,7 +25,7 @@ from femadj.progress import Progress
 from femadj.space.parameters import Parameters
 
 
-class Chain(HoldsSolver):
+class Chain(MadeAnew):
     """Problems on one mesh, solved one after the other.
 
     A nodal parameter of a later stage that has the name of an earlier stage receives that stage's solution: a load
@@ -94,6 +95,11 @@ class Chain(HoldsSolver):
                 )
             found.append(source)
         return tuple(found)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments."""
+        return {"stages": dict(self._stages)}
 
     @property
     def stages(self) -> Mapping[str, Static]:
@@ -180,7 +186,7 @@ class Chain(HoldsSolver):
 
 
 @dataclass(frozen=True, eq=False)
-class ChainSolution(HoldsSolver):
+class ChainSolution(SolvedAnew):
     """A solved chain at fixed node coordinates.
 
     Attributes
@@ -191,6 +197,16 @@ class ChainSolution(HoldsSolver):
 
     problem: Chain
     stages: Mapping[str, Solution]
+
+    def _again(self) -> tuple[Chain, FloatArray, Mapping[str, Any], Mapping[str, Any]]:
+        links = self.problem.links
+        values = {
+            f"{stage}.{name}": value
+            for stage, solution in self.stages.items()
+            for name, value in solution.parameters.known.items()
+            if name not in links[stage]
+        }
+        return self.problem, self.points, values, {}
 
     @property
     def last(self) -> Solution:

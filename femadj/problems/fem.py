@@ -126,8 +126,7 @@ class FemResidual:
         if points is not mesh.points:
             mesh.require_untangled(points)
         parameters = self.parameters.updated(design.parameters)
-        values = {name: entry.values for name, entry in parameters.entries.items() if entry.values is not None}
-        return FemAtDesign(self, Design(points, values), points, parameters)
+        return FemAtDesign(self, Design(points, parameters.known), points, parameters)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy.typing as npt
 
@@ -103,6 +104,11 @@ class Static(MeshProblem):
 
     # ------------------------------------------------------------------ what it consists of
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        return {**super().arguments, "supports": self._supports, "loads": self._loads}
+
+    @property
     def supports(self) -> tuple[Fixed, ...]:
         """The supports."""
         return self._supports
@@ -190,6 +196,11 @@ class LinearStatic(Static):
         return residual
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        return {**super().arguments, "keep_factor": self._settings.keep_factor}
+
+    @property
     def linear_system(self) -> LinearSystem:
         """The problem as ``A(X) x = b(X)``.
 
@@ -210,17 +221,7 @@ class LinearStatic(Static):
 
     def rebuilt(self, points: npt.ArrayLike) -> LinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
-        mesh = self._mesh.with_points(points)
-        return LinearStatic(
-            mesh,
-            self._physics,
-            self._supports,
-            self._loads,
-            solver=self._settings.solver,
-            threads=self._settings.threads,
-            quadrature_order=self._settings.quadrature_order,
-            keep_factor=self._settings.keep_factor,
-        )
+        return LinearStatic(**{**self.arguments, "mesh": self._mesh.with_points(points)})
 
     # ------------------------------------------------------------------ solving
     def rehearse(self, parameters: Mapping[str, npt.ArrayLike] | None = None) -> Solution:

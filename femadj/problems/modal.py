@@ -123,6 +123,11 @@ class Modal(MeshProblem):
 
     # ------------------------------------------------------------------ what it consists of
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        return {**super().arguments, "supports": self._supports, "count": self._count, "shift": self._shift}
+
+    @property
     def supports(self) -> tuple[Fixed, ...]:
         """The supports."""
         return self._supports
@@ -139,11 +144,7 @@ class Modal(MeshProblem):
 
     def rebuilt(self, points: npt.ArrayLike) -> Modal:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
-        mesh = self._mesh.with_points(points)
-        return Modal(
-            mesh, self._physics, self._supports, count=self._count, shift=self._shift, solver=self._settings.solver,
-            threads=self._settings.threads, quadrature_order=self._settings.quadrature_order,
-        )  # fmt: skip
+        return Modal(**{**self.arguments, "mesh": self._mesh.with_points(points)})
 
     def __repr__(self) -> str:
         supports, counts = self._residual.supports, self.counts

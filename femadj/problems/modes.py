@@ -18,7 +18,7 @@ from femadj.base.arrays import FloatArray
 from femadj.base.complex_step import guarded, plain, steps_kept
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import shown
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import SolvedAnew
 from femadj.conditions.supports import Prescribed
 from femadj.errors import ProblemError, ResponseError
 from femadj.problems.fem import FemAtDesign
@@ -94,7 +94,7 @@ class ModeField:
 
 
 @dataclass(frozen=True, eq=False)
-class Modes(HoldsSolver):
+class Modes(SolvedAnew):
     """Eigenpairs of a problem at fixed node coordinates.
 
     Attributes
@@ -111,6 +111,9 @@ class Modes(HoldsSolver):
     at: FemAtDesign
     spectral: Spectral
     seconds: Mapping[str, float]
+
+    def _again(self) -> tuple[Any, FloatArray, Mapping[str, Any], Mapping[str, Any]]:
+        return self.problem, self.points, self.parameters.known, {}
 
     @property
     def points(self) -> FloatArray:

@@ -96,17 +96,18 @@ class NonlinearStatic(Static):
         return NonlinearResidual.of(space, bound, loads, supports, parameters)
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        return {**super().arguments, "newton": self._newton}
+
+    @property
     def newton(self) -> Newton:
         """How it is solved."""
         return self._newton
 
     def rebuilt(self, points: npt.ArrayLike) -> NonlinearStatic:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
-        return NonlinearStatic(
-            self._mesh.with_points(points), self._physics, self._supports, self._loads, newton=self._newton,
-            solver=self._settings.solver, threads=self._settings.threads,
-            quadrature_order=self._settings.quadrature_order,
-        )  # fmt: skip
+        return NonlinearStatic(**{**self.arguments, "mesh": self._mesh.with_points(points)})
 
     def solve(
         self,
@@ -236,6 +237,11 @@ class NonlinearSolution(Solution):
         """The problem built anew at other node coordinates and solved from here on: the equilibrium on this branch."""
         there = self.points if points is None else points
         return self.problem.rebuilt(there).solve(parameters=parameters, start=self)
+
+    def _again(self) -> tuple[Any, FloatArray, Mapping[str, Any], Mapping[str, Any]]:
+        """Solved again from where it is, so that it is on the same branch."""
+        problem, points, parameters, _ = super()._again()
+        return problem, points, parameters, {"start": self.u}
 
     def _told(self) -> dict[str, str]:
         negative = self.path[-1].negative

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from femadj.algebra.linear_system import Counts
 from femadj.base.arguments import flag, notified, sequence_of, whole_number
 from femadj.base.arrays import FloatArray, frozen
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import MadeAnew
 from femadj.conditions.loads import Load
 from femadj.conditions.supports import Fixed, unknown_name
 from femadj.errors import (
@@ -79,7 +79,7 @@ class Settings:
         return self.threads if isinstance(self.solver, str) else None
 
 
-class MeshProblem(HoldsSolver):
+class MeshProblem(MadeAnew):
     """A physics on a mesh: what it consists of."""
 
     _residual: FemResidual
@@ -95,6 +95,18 @@ class MeshProblem(HoldsSolver):
 
     def _solver_of(self, settings: Settings) -> Solver:
         return settings.direct_solver()
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        settings = self._settings
+        return {
+            "mesh": self._mesh,
+            "physics": self._physics,
+            "solver": settings.solver,
+            "threads": settings.threads,
+            "quadrature_order": settings.quadrature_order,
+        }
 
     @property
     def mesh(self) -> Mesh:

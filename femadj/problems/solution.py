@@ -18,7 +18,7 @@ from femadj.base.arrays import FloatArray, inner
 from femadj.base.calls import as_array
 from femadj.base.design import Cotangent, Design
 from femadj.base.display import measured, shown
-from femadj.base.pickling import HoldsSolver
+from femadj.base.pickling import SolvedAnew
 from femadj.conditions.supports import Prescribed, unknown_name
 from femadj.errors import ParameterError, ProblemError, ResponseError
 from femadj.mesh import Mesh
@@ -82,7 +82,7 @@ def require_solution(value: Any, taker: str) -> None:
     raise ProblemError(f"{taker} takes a solution of a problem, not {type(value).__name__}{advice}")
 
 
-class Solution(HoldsSolver):
+class Solution(SolvedAnew):
     """A solved problem at fixed node coordinates.
 
     Attributes
@@ -136,6 +136,9 @@ class Solution(HoldsSolver):
     def stages(self) -> Mapping[str, Solution]:
         """Itself, under no name: a chain of one stage."""
         return {"": self}
+
+    def _again(self) -> tuple[Any, FloatArray, Mapping[str, Any], Mapping[str, Any]]:
+        return self.problem, self.points, self.parameters.known, {}
 
     @property
     def linked(self) -> Linked:

@@ -132,6 +132,7 @@ class Transient(MeshProblem):
         phases = Phases(progress)
         with phases("bind"):
             self._bind()
+        self._given = initial
         self._initial = initial_fields(initial, self._residual.space, scheme.order)
         self._check_initial(self._initial, mesh.points)
         with phases("prepare kernels"):
@@ -238,6 +239,19 @@ class Transient(MeshProblem):
 
     # ------------------------------------------------------------------ what it consists of
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments; all but who is notified of phases."""
+        return {
+            **super().arguments,
+            "supports": self._supports,
+            "loads": self._loads,
+            "scheme": self._scheme,
+            "damping": tuple(self._damping),
+            "times": self._times,
+            "initial": self._given,
+        }
+
+    @property
     def supports(self) -> tuple[Fixed | WithHistory, ...]:
         """The supports."""
         return self._supports
@@ -277,12 +291,7 @@ class Transient(MeshProblem):
 
     def rebuilt(self, points: npt.ArrayLike) -> Transient:
         """The same problem built anew, from scratch, on a mesh with other reference coordinates."""
-        mesh, settings = self._mesh.with_points(points), self._settings
-        built = Transient(
-            mesh, self._physics, self._supports, self._loads, scheme=self._scheme, damping=tuple(self._damping),
-            times=self._times, solver=settings.solver, threads=settings.threads,
-            quadrature_order=settings.quadrature_order,
-        )  # fmt: skip
+        built = Transient(**{**self.arguments, "mesh": self._mesh.with_points(points), "initial": None})
         built._initial = self._initial  # checked where they were given
         return built
 

@@ -202,6 +202,11 @@ class Parameters(Picklable):
             entries[name] = Parameter(entry.kind, entry.shape, moved)
         return Parameters(MappingProxyType(entries))
 
+    @property
+    def known(self) -> dict[str, FloatArray]:
+        """Values of all parameters that have some."""
+        return {name: entry.values for name, entry in self.entries.items() if entry.values is not None}
+
     def value(self, name: str) -> FloatArray:
         """Values of a parameter; ParameterError where there are none."""
         if name not in self.entries:
