@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from femadj.base.arguments import real_array, whole_number
 from femadj.base.arrays import FloatArray, IntArray
-from femadj.errors import MissingExtraError, OptimiserError, ProblemError
+from femadj.errors import MissingExtraError, OptimiserError, ProblemError, TangledMeshError
 from femadj.optimisation.balance import imbalance
 from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.history import key_of
 from femadj.optimisation.optimum import FoundDesign, Optimum
-from femadj.optimisation.reduced import FEASIBLE, Reduced
+from femadj.optimisation.ranking import FEASIBLE
+from femadj.optimisation.reduced import Reduced
 
 End = tuple[FloatArray | None, bool, str]
 """Where an optimiser ended (None: it does not tell), whether it calls that an optimum, and its message."""
@@ -29,7 +30,7 @@ BALANCED = 0.05
 _STUCK = "{:.0%} of its gradient is held back by no limit and no bound, only by designs without an answer next to it"
 
 
-class EnoughDesigns(Exception):
+class EnoughDesignsError(Exception):
     """A run has asked for as many designs as it may."""
 
 
@@ -103,7 +104,7 @@ class Asked:
                 raise self.trouble
             key = key_of(np.asarray(z, dtype=np.float64) + 0.0)
             if key not in self._seen and len(self._seen) >= self._most:
-                raise EnoughDesigns(f"stopped after {self._most} designs, as many as max_designs allows")
+                raise EnoughDesignsError(f"stopped after {self._most} designs, as many as max_designs allows")
             found = self.reduced.evaluate(z)
             self._seen.add(key)
         except BaseException as error:
@@ -141,15 +142,19 @@ class Asked:
         """A finite answer for line searches that interpolate: value and gradient of the objective.
 
         At a design without an answer those of a parabola along the line from the last one that has one, with its value
-        and slope there, and with its minimum after a tenth of the way: the next step is that tenth.
+        and slope there, and with its minimum where the mesh is still sound, or after a tenth of the way: there goes the
+        next step.
         """
         found = self.at(z)
         if found.failure is None:
             return self.value(z), self.gradient(z)
         base = self._answered.z
         value, gradient, step = self.value(base), self.gradient(base), found.z - base
+        part = 0.1
+        if isinstance(found.failure, TangledMeshError) and np.isfinite(step).all():
+            part = min(0.3, self.reduced.largest_step(base, step))
         fall = max(abs(float(gradient @ step)), np.finfo(float).eps * abs(value))
-        return value + 4 * fall, 9 * fall / float(step @ step) * step
+        return value + (0.5 / part - 1) * fall, (1 / part - 1) * fall / float(step @ step) * step
 
     # ------------------------------------------------------------------ constraints of one side
     @property
@@ -182,7 +187,7 @@ class Asked:
         except BaseException:
             if self.trouble is None:
                 raise
-        if self.trouble is not None and not isinstance(self.trouble, EnoughDesigns):
+        if self.trouble is not None and not isinstance(self.trouble, EnoughDesignsError):
             raise self.trouble
         if self.trouble is not None:
             z, converged, message = None, False, str(self.trouble)
@@ -202,9 +207,8 @@ class Asked:
         left = self._left(final)
         if converged and left > BALANCED and any(record.failure for record in self.reduced.history.records):
             converged, message = False, f"{message}; but the objective still falls there: {_STUCK.format(left)}"
-        names = (self.reduced.objective.name, *(each.name for each in self.reduced.constraints))
         of_best = found if best.number == final.number else self._found(best)
-        return Optimum(optimiser, bool(converged), message, len(self._seen), left, names, found, of_best)
+        return Optimum(optimiser, bool(converged), message, len(self._seen), left, self.reduced.names, found, of_best)
 
     def _left(self, final: Evaluated) -> float:
         """Part of the gradient that nothing balances; NaN where gradients would take a further solve."""
@@ -239,5 +243,3 @@ def require_none(constraints: OneSided, what: str) -> None:
     """ProblemError where an algorithm is given constraints that it does not know."""
     if len(constraints.rows):
         raise ProblemError(what)
-
-

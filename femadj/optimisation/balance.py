@@ -13,7 +13,7 @@ NEAR = 1e-4
 
 
 def imbalance(reduced: Reduced, z: FloatArray) -> float:
-    """Norm of what is left of the objective's gradient when the limits that ``z`` lies on push back as well as they can.
+    """Norm of what is left of the objective's gradient when the limits that ``z`` lies on push back all they can.
 
     ``min |g - J^T mu|`` over multipliers ``mu`` of the right signs, without components that push against a bound: zero
     where the conditions of Karush, Kuhn and Tucker hold.

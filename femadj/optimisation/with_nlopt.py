@@ -12,11 +12,15 @@ from femadj.base.arrays import FloatArray
 from femadj.errors import ProblemError
 from femadj.optimisation.asking import Asked, End, OneSided, library, require_none
 from femadj.optimisation.optimum import Optimum
-from femadj.optimisation.reduced import FEASIBLE, Reduced
+from femadj.optimisation.ranking import FEASIBLE
+from femadj.optimisation.reduced import Reduced
 
 NloptAlgorithm = Literal["MMA", "CCSAQ", "SLSQP"]
 
-_MESSAGES = {3: "the objective changes by less than the tolerance", 4: "the variables change by less than the tolerance"}
+_MESSAGES = {
+    3: "the objective changes by less than the tolerance",
+    4: "the variables change by less than the tolerance",
+}
 """Words for NLopt's results FTOL_REACHED and XTOL_REACHED."""
 
 

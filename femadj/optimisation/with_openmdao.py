@@ -9,7 +9,7 @@ import numpy as np
 
 from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
-from femadj.errors import FemadjError, ProblemError
+from femadj.errors import ProblemError
 from femadj.optimisation.asking import library
 from femadj.optimisation.reduced import Reduced
 from femadj.optimisation.told import require_reduced, slopes_at, values_at
@@ -42,11 +42,11 @@ def openmdao_component(
     require_reduced(reduced)
     one_of(failed, ("AnalysisError", "infinite"), "failed", ProblemError)
     om = library("openmdao.api", "openmdao", "openmdao_component")
-    names = [re.sub(r"\W", "_", each.name) for each in (reduced.objective, *reduced.constraints)]
+    names = [re.sub(r"\W+", "_", name).strip("_") for name in reduced.names]
     if len({*names, input_name}) <= len(names):
         raise ProblemError(f"outputs need names of their own, not {names}: give name= to objective and constraints")
 
-    class ReducedComponent(om.ExplicitComponent):  # type: ignore[misc, name-defined]
+    class ReducedComponent(om.ExplicitComponent):
         """Responses of a finite element model."""
 
         def setup(self) -> None:

@@ -19,8 +19,8 @@ ScipyMethod = Literal["SLSQP", "trust-constr", "L-BFGS-B"]
 
 
 _FINER = 10.0
-"""Constraints are handed to trust-constr in tenths of their scale: it begins with a slack of one to each limit, and goes
-there first, away from the objective, which by the whole scale would leave no volume or no stiffness."""
+"""Constraints are handed to trust-constr in tenths of their scale: it begins with a slack of one to each limit, and
+goes there first, whatever the objective says; by the whole scale that would leave no volume or no stiffness."""
 
 
 class _Curvature(optimize.BFGS):
@@ -44,7 +44,8 @@ def minimise_scipy(
     """Minimise with SciPy.
 
     A design without an answer (tangled, singular, not converged) is infinitely bad: SLSQP and trust-constr cut their
-    step. L-BFGS-B, whose line search takes finite numbers only, is told of a parabola that has it go a tenth of the way.
+    step. L-BFGS-B, whose line search takes finite numbers only, is told of a parabola with its minimum at a step that
+    does not tangle (``Reduced.largest_step``).
 
     Parameters
     ----------
@@ -72,7 +73,9 @@ def minimise_scipy(
     one_of(method, ("SLSQP", "trust-constr", "L-BFGS-B"), "method", ProblemError)
     asked = Asked(reduced, start, max_designs)
     optimise = {"SLSQP": _slsqp, "trust-constr": _trust_constr, "L-BFGS-B": _lbfgsb}[method]
-    return asked.outcome(f"SciPy {method}", lambda: optimise(asked, float(tolerance), {"maxiter": max_designs, **options}))
+    return asked.outcome(
+        f"SciPy {method}", lambda: optimise(asked, float(tolerance), {"maxiter": max_designs, **options})
+    )
 
 
 def _slsqp(asked: Asked, tolerance: float, options: dict[str, Any]) -> End:
@@ -121,7 +124,13 @@ def _lbfgsb(asked: Asked, tolerance: float, options: dict[str, Any]) -> End:
 
 
 def _end(
-    asked: Asked, value: Any, gradient: Any, method: str, options: dict[str, Any], keep_feasible: Any = False, **more: Any
+    asked: Asked,
+    value: Any,
+    gradient: Any,
+    method: str,
+    options: dict[str, Any],
+    keep_feasible: Any = False,
+    **more: Any,
 ) -> End:
     bounds = optimize.Bounds(asked.reduced.lower, asked.reduced.upper, keep_feasible)
     found = optimize.minimize(value, asked.start, jac=gradient, method=method, bounds=bounds, options=options, **more)

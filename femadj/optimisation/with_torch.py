@@ -35,7 +35,7 @@ def torch_function(reduced: Reduced) -> Callable[[Any], Any]:
     require_reduced(reduced)
     torch = library("torch", "torch", "torch_function")
 
-    class Responses(torch.autograd.Function):  # type: ignore[misc, name-defined]
+    class Responses(torch.autograd.Function):
         """Values forward, their derivatives backward."""
 
         @staticmethod
@@ -61,8 +61,8 @@ def torch_function(reduced: Reduced) -> Callable[[Any], Any]:
             raise ProblemError(f"variables must be a tensor, not {type(variables).__name__}")
         if variables.dtype != torch.float64 or variables.device.type != "cpu" or variables.shape != (reduced.n,):
             raise ProblemError(
-                f"variables must be a tensor ({reduced.n},) of float64 on the processor, not {variables.dtype} of shape "
-                f"{tuple(variables.shape)} on {variables.device}: .to('cpu', torch.float64)"
+                f"variables must be a tensor ({reduced.n},) of float64 on the processor, not {variables.dtype} "
+                f"of shape {tuple(variables.shape)} on {variables.device}: .to('cpu', torch.float64)"
             )
         return Responses.apply(variables)
 
