@@ -1,33 +1,19 @@
-"""A reduced problem as optimisers ask for it: what they are told of designs without an answer, and how runs end."""
+"""A reduced problem as optimisers ask for it, and what they are told of designs without an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arguments import real_array, whole_number
 from femadj.base.arrays import FloatArray, IntArray
-from femadj.errors import MissingExtraError, OptimiserError, ProblemError, TangledMeshError
-from femadj.optimisation.balance import imbalance
+from femadj.errors import ProblemError, TangledMeshError
 from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.history import key_of
-from femadj.optimisation.optimum import FoundDesign, Optimum
-from femadj.optimisation.ranking import FEASIBLE
 from femadj.optimisation.reduced import Reduced
-
-End = tuple[FloatArray | None, bool, str]
-"""Where an optimiser ended (None: it does not tell), whether it calls that an optimum, and its message."""
-
-
-BALANCED = 0.05
-"""Part of the gradient that may be left without balance where a run with failures is called converged."""
-
-_STUCK = "{:.0%} of its gradient is held back by no limit and no bound, only by designs without an answer next to it"
 
 
 class EnoughDesignsError(Exception):
@@ -71,6 +57,8 @@ class Asked:
     ----------
     trouble : BaseException or None
         The first error that came up where the optimiser called, to be raised again outside: libraries lose them.
+    slope : float
+        Norm of the objective's gradient at the start.
 
     Raises
     ------
@@ -94,7 +82,12 @@ class Asked:
             raise first.failure
         size = abs(reduced.value(self.start))
         self._unit = size if abs(reduced.objective.scale) == 1.0 and size > 0 else 1.0
-        self._slope = float(np.linalg.norm(reduced.gradient(self.start)))
+        self.slope = float(np.linalg.norm(reduced.gradient(self.start)))
+
+    @property
+    def designs(self) -> int:
+        """How many designs have been asked for."""
+        return len(self._seen)
 
     # ------------------------------------------------------------------ what optimisers are told
     def at(self, z: FloatArray) -> Evaluated:
@@ -171,72 +164,12 @@ class Asked:
         signs = np.repeat([1.0, -1.0], [len(below), len(above)])
         return OneSided(np.concatenate([below, above]), signs, np.concatenate([lower[below], upper[above]]))
 
-    # ------------------------------------------------------------------ how it ends
-    def outcome(self, optimiser: str, optimise: Callable[[], End]) -> Optimum:
-        """Let an optimiser run, and say what became of it.
-
-        Raises
-        ------
-        OptimiserError
-            Where it reports success at a design without an answer.
-        BaseException
-            What was raised where it called, interrupts too; all designs until then are in the history.
-        """
-        try:
-            z, converged, message = optimise()
-        except BaseException:
-            if self.trouble is None:
-                raise
-        if self.trouble is not None and not isinstance(self.trouble, EnoughDesignsError):
-            raise self.trouble
-        if self.trouble is not None:
-            z, converged, message = None, False, str(self.trouble)
-        best = self.reduced.best
-        assert best is not None  # the start has an answer
-        final = best if z is None else self.reduced.evaluate(z)
-        if final.failure is not None:
-            if converged:
-                raise OptimiserError(
-                    f"{optimiser} reports success ({message}) at design {final.number}, which has no answer: "
-                    f"{final.failure}. The best design of the run is number {best.number}: reduced.best"
-                ) from final.failure
-            final = best
-        found = self._found(final)
-        if converged and found.violation > FEASIBLE:
-            converged, message = False, f"{message}; but a constraint is missed by {found.violation:.2g} of its scale"
-        left = self._left(final)
-        if converged and left > BALANCED and any(record.failure for record in self.reduced.history.records):
-            converged, message = False, f"{message}; but the objective still falls there: {_STUCK.format(left)}"
-        of_best = found if best.number == final.number else self._found(best)
-        return Optimum(optimiser, bool(converged), message, len(self._seen), left, self.reduced.names, found, of_best)
-
-    def _left(self, final: Evaluated) -> float:
-        """Part of the gradient that nothing balances; NaN where gradients would take a further solve."""
-        if not self._slope or self.reduced.history.slopes(final.number) is None:
-            return np.nan
-        norm = float(np.linalg.norm(self.reduced.gradient(final.z)))
-        return imbalance(self.reduced, final.z) / max(self._slope, norm)
-
-    def _found(self, design: Evaluated) -> FoundDesign:
-        pairs = zip(self.reduced.constraints, design.values[1:].tolist(), strict=True)
-        missed = max((constraint.violation(value) for constraint, value in pairs), default=0.0)
-        variables = self.reduced.variables(design.z)
-        return FoundDesign(design.number, variables, design.points, design.values, missed)
-
 
 def _checked(start: npt.ArrayLike, reduced: Reduced) -> FloatArray:
     array = real_array(start, "start", ProblemError, f"an array of shape ({reduced.n},)")
     if array.shape != (reduced.n,) or not np.isfinite(array).all():
         raise ProblemError(f"start must be finite and of shape ({reduced.n},), not {array.shape}")
     return array
-
-
-def library(name: str, extra: str, purpose: str) -> Any:
-    """An optional library; MissingExtraError where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(name, extra, purpose) from error
 
 
 def require_none(constraints: OneSided, what: str) -> None:

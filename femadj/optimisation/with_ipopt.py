@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
-from femadj.optimisation.asking import Asked, End, library
+from femadj.base.optional import library
+from femadj.optimisation.asking import Asked
+from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.reduced import Reduced
 
@@ -72,7 +74,7 @@ def minimise_ipopt(
     }
     for name, value in chosen.items():
         nlp.add_option(name, value)
-    return asked.outcome("Ipopt", lambda: _end(asked, nlp))
+    return outcome(asked, "Ipopt", lambda: _end(asked, nlp))
 
 
 class _Callbacks:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from femadj.base.optional import library
 from femadj.errors import ProblemError
-from femadj.optimisation.asking import library
 from femadj.optimisation.reduced import Reduced
 from femadj.optimisation.told import require_reduced, slopes_at, values_at
 

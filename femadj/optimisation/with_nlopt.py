@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
+from femadj.base.optional import library
 from femadj.errors import ProblemError
-from femadj.optimisation.asking import Asked, End, OneSided, library, require_none
+from femadj.optimisation.asking import Asked, OneSided, require_none
+from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.ranking import FEASIBLE
 from femadj.optimisation.reduced import Reduced
@@ -77,7 +79,7 @@ def minimise_nlopt(
     ):
         if len(constraints.rows):
             add(_negative(asked, opt, constraints), np.full(len(constraints.rows), FEASIBLE / 100))
-    return asked.outcome(f"NLopt {algorithm}", lambda: _end(asked, opt, nlopt))
+    return outcome(asked, f"NLopt {algorithm}", lambda: _end(asked, opt, nlopt))
 
 
 def _objective(asked: Asked, opt: Any, z: FloatArray, slope: FloatArray) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 
 from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
+from femadj.base.optional import library
 from femadj.errors import ProblemError
-from femadj.optimisation.asking import library
 from femadj.optimisation.reduced import Reduced
 from femadj.optimisation.told import require_reduced, slopes_at, values_at
 
@@ -46,7 +46,7 @@ def openmdao_component(
     if len({*names, input_name}) <= len(names):
         raise ProblemError(f"outputs need names of their own, not {names}: give name= to objective and constraints")
 
-    class ReducedComponent(om.ExplicitComponent):
+    class ReducedComponent(om.ExplicitComponent):  # type: ignore[name-defined]
         """Responses of a finite element model."""
 
         def setup(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from femadj.base.optional import library
 from femadj.errors import ProblemError, SecondOrderError
-from femadj.optimisation.asking import library
 from femadj.optimisation.reduced import Reduced
 from femadj.optimisation.told import require_reduced, slopes_at, values_at
 
@@ -35,7 +35,7 @@ def torch_function(reduced: Reduced) -> Callable[[Any], Any]:
     require_reduced(reduced)
     torch = library("torch", "torch", "torch_function")
 
-    class Responses(torch.autograd.Function):
+    class Responses(torch.autograd.Function):  # type: ignore[name-defined]
         """Values forward, their derivatives backward."""
 
         @staticmethod
