@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from femadj.base.arguments import real_array, whole_number
+from femadj.base.arguments import described, real_array, whole_number
 from femadj.base.arrays import FloatArray, IntArray
 from femadj.errors import ProblemError, TangledMeshError
 from femadj.optimisation.evaluation import Evaluated
@@ -57,8 +58,6 @@ class Asked:
     ----------
     trouble : BaseException or None
         The first error that came up where the optimiser called, to be raised again outside: libraries lose them.
-    slope : float
-        Norm of the objective's gradient at the start.
 
     Raises
     ------
@@ -82,7 +81,6 @@ class Asked:
             raise first.failure
         size = abs(reduced.value(self.start))
         self._unit = size if abs(reduced.objective.scale) == 1.0 and size > 0 else 1.0
-        self.slope = float(np.linalg.norm(reduced.gradient(self.start)))
 
     @property
     def designs(self) -> int:
@@ -170,6 +168,14 @@ def _checked(start: npt.ArrayLike, reduced: Reduced) -> FloatArray:
     if array.shape != (reduced.n,) or not np.isfinite(array).all():
         raise ProblemError(f"start must be finite and of shape ({reduced.n},), not {array.shape}")
     return array
+
+
+def positive(given: Any, what: str) -> float:
+    """A positive number; ProblemError for anything else."""
+    found = real_array(given, what, ProblemError, "a positive number")
+    if found.shape != () or not 0 < found < np.inf:
+        raise ProblemError(f"{what} must be a positive number, not {described(given)}")
+    return float(found)
 
 
 def require_none(constraints: OneSided, what: str) -> None:

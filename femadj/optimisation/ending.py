@@ -18,8 +18,11 @@ from femadj.optimisation.reduced import Reduced
 End = tuple[FloatArray | None, bool, str]
 """Where an optimiser ended (None: it does not tell), whether it calls that an optimum, and its message."""
 
-BALANCED = 0.05
-"""Part of the gradient that may be left without balance where a run with failures is called converged."""
+BALANCED = 0.01
+"""Imbalance that a run with failures may have where it is called converged."""
+
+SMALL = 1e-3
+"""Objectives are compared with their value, or with this part of that at the start where it is larger."""
 
 
 def outcome(asked: Asked, optimiser: str, optimise: Callable[[], End]) -> Optimum:
@@ -59,19 +62,22 @@ def outcome(asked: Asked, optimiser: str, optimise: Callable[[], End]) -> Optimu
     if converged and left > BALANCED and any(each.failure is not None for each in reduced.history.records):
         converged = False
         message += (
-            f"; but neither limits nor bounds hold back {left:.0%} of the objective's gradient there, only designs "
-            "without an answer next to it do: the problem may want a limit, such as one of the smallest thickness"
+            f"; but neither limits nor bounds hold back the objective, which would change by {left:.0%} over the way "
+            "from the start, only designs without an answer next to it do: the problem may want a limit, such as one "
+            "of the smallest thickness"
         )
     of_best = found if best.number == final.number else _found(reduced, best)
     return Optimum(optimiser, bool(converged), message, asked.designs, left, reduced.names, found, of_best)
 
 
 def _left(asked: Asked, final: Evaluated) -> float:
-    """Part of the gradient that nothing balances; NaN where gradients would take a further solve."""
-    if not asked.slope or asked.reduced.history.slopes(final.number) is None:
+    """What is left of the gradient, over the way from the start; NaN where gradients would take a further solve."""
+    reduced = asked.reduced
+    if reduced.history.slopes(final.number) is None and final.number < len(reduced.history) - 1:
         return np.nan
-    norm = float(np.linalg.norm(asked.reduced.gradient(final.z)))
-    return imbalance(asked.reduced, final.z) / max(asked.slope, norm)
+    here, before = abs(reduced.value(final.z)), abs(reduced.value(asked.start))
+    way = float(np.linalg.norm(final.z - asked.start))
+    return imbalance(reduced, final.z) * way / max(here, SMALL * before, np.finfo(float).tiny)
 
 
 def _found(reduced: Reduced, design: Evaluated) -> FoundDesign:

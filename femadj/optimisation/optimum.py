@@ -49,8 +49,9 @@ class Optimum(Picklable):
     designs : int
         How many designs were asked for, those that were answered from an earlier run as well.
     imbalance : float
-        Part of the objective's gradient at the final design that neither limits nor bounds hold back, zero at an
-        optimum; of the larger one of the gradients there and at the start. NaN where gradients are not at hand.
+        What is left of the objective's gradient at the final design when limits and bounds push back as well as they
+        can, times the way from the start, in parts of the objective; zero at an optimum. NaN where gradients are not at
+        hand.
     names : tuple of str
         Of objective and constraints.
     final : FoundDesign

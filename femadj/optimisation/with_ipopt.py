@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.optional import library
-from femadj.optimisation.asking import Asked
+from femadj.optimisation.asking import Asked, positive
 from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.reduced import Reduced
@@ -54,6 +54,7 @@ def minimise_ipopt(
         That of a start without an answer.
     """
     cyipopt = library("cyipopt", "ipopt", "minimise_ipopt")
+    accuracy = positive(tolerance, "tolerance")
     asked = Asked(reduced, start, max_designs)
     nlp = cyipopt.Problem(
         n=reduced.n,
@@ -68,7 +69,7 @@ def minimise_ipopt(
         "hessian_approximation": "limited-memory",
         "print_level": 0,
         "sb": "yes",
-        "tol": float(tolerance),
+        "tol": accuracy,
         "max_iter": max_designs,
         **options,
     }

@@ -11,7 +11,7 @@ from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
 from femadj.base.optional import library
 from femadj.errors import ProblemError
-from femadj.optimisation.asking import Asked, OneSided, require_none
+from femadj.optimisation.asking import Asked, OneSided, positive, require_none
 from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.ranking import FEASIBLE
@@ -64,14 +64,15 @@ def minimise_nlopt(
     """
     one_of(algorithm, ("MMA", "CCSAQ", "SLSQP"), "algorithm", ProblemError)
     nlopt = library("nlopt", "nlopt", "minimise_nlopt")
+    accuracy = positive(tolerance, "tolerance")
     asked = Asked(reduced, start, max_designs)
     if algorithm != "SLSQP":
         require_none(asked.equalities, f"{algorithm} knows no equality constraints: take SLSQP, or Between two limits")
     opt = nlopt.opt(getattr(nlopt, f"LD_{algorithm}"), reduced.n)
     opt.set_lower_bounds(reduced.lower)
     opt.set_upper_bounds(reduced.upper)
-    opt.set_xtol_rel(tolerance)
-    opt.set_ftol_rel(tolerance)
+    opt.set_xtol_rel(accuracy)
+    opt.set_ftol_rel(accuracy)
     opt.set_min_objective(lambda z, slope: _objective(asked, opt, z, slope))
     for constraints, add in (
         (asked.equalities, opt.add_equality_mconstraint),

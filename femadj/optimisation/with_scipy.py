@@ -11,7 +11,7 @@ from scipy import optimize
 from femadj.base.arguments import one_of
 from femadj.base.arrays import FloatArray
 from femadj.errors import ProblemError
-from femadj.optimisation.asking import Asked, require_none
+from femadj.optimisation.asking import Asked, positive, require_none
 from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.reduced import Reduced
@@ -72,11 +72,10 @@ def minimise_scipy(
         That of a start without an answer.
     """
     one_of(method, ("SLSQP", "trust-constr", "L-BFGS-B"), "method", ProblemError)
+    accuracy = positive(tolerance, "tolerance")
     asked = Asked(reduced, start, max_designs)
     optimise = {"SLSQP": _slsqp, "trust-constr": _trust_constr, "L-BFGS-B": _lbfgsb}[method]
-    return outcome(
-        asked, f"SciPy {method}", lambda: optimise(asked, float(tolerance), {"maxiter": max_designs, **options})
-    )
+    return outcome(asked, f"SciPy {method}", lambda: optimise(asked, accuracy, {"maxiter": max_designs, **options}))
 
 
 def _slsqp(asked: Asked, tolerance: float, options: dict[str, Any]) -> End:
