@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from femadj.base.arrays import FloatArray
 from femadj.base.optional import library
+from femadj.errors import ProblemError
 from femadj.optimisation.asking import Asked, positive
 from femadj.optimisation.ending import End, outcome
 from femadj.optimisation.optimum import Optimum
@@ -45,7 +46,7 @@ def minimise_ipopt(
     Raises
     ------
     ProblemError
-        For a start outside of the bounds.
+        For a start outside of the bounds, and options that Ipopt does not have.
     OptimiserError
         Where Ipopt reports success at a design without an answer.
     MissingExtraError
@@ -74,7 +75,12 @@ def minimise_ipopt(
         **options,
     }
     for name, value in chosen.items():
-        nlp.add_option(name, value)
+        try:
+            nlp.add_option(name, value)
+        except TypeError as error:
+            raise ProblemError(
+                f"Ipopt takes no option {name}={value!r}; its documentation lists those it has"
+            ) from error
     return outcome(asked, "Ipopt", lambda: _end(asked, nlp))
 
 

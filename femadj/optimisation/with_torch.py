@@ -40,11 +40,10 @@ def torch_function(reduced: Reduced) -> Callable[[Any], Any]:
 
         @staticmethod
         def forward(ctx: Any, variables: Any) -> Any:
-            """Solve where the variables are; derivatives too where they will be asked for, on the same factor."""
+            """Solve where the variables are; derivatives at once, on the same factor."""
             q = variables.detach().numpy()
             values = torch.from_numpy(values_at(reduced, q))
-            if ctx.needs_input_grad[0]:
-                ctx.save_for_backward(torch.from_numpy(slopes_at(reduced, q)))
+            ctx.save_for_backward(torch.from_numpy(slopes_at(reduced, q)))
             return values
 
         @staticmethod
@@ -64,6 +63,8 @@ def torch_function(reduced: Reduced) -> Callable[[Any], Any]:
                 f"variables must be a tensor ({reduced.n},) of float64 on the processor, not {variables.dtype} "
                 f"of shape {tuple(variables.shape)} on {variables.device}: .to('cpu', torch.float64)"
             )
-        return Responses.apply(variables)
+        if torch.is_grad_enabled() and variables.requires_grad:
+            return Responses.apply(variables)
+        return torch.from_numpy(values_at(reduced, variables.detach().numpy()))
 
     return responses
