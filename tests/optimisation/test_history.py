@@ -66,10 +66,10 @@ def killed_copy(folder: Path, copy: Path, byte: int) -> None:
         os.truncate(copy / name, end)
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
+def told(folder: Path, *ignored: str) -> list[dict[str, Any]]:
     """All lines, but for their times."""
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("seconds", *ignored)} for line in lines]
 
 
 # ---------------------------------------------------------------------- kill
@@ -96,7 +96,7 @@ def test_killed_at_any_byte_it_ends_at_the_same_design(
             again = (known & asked) - differentiated  # values are there, gradients are not: solved once more
             assert run.counts.solves == designs - len(known) + len(again)
             assert run.counts.gradients == len(asked - differentiated)
-        assert told(copy) == told(folder)
+        assert told(copy, "safe") == told(folder, "safe")
         assert (copy / "designs.bin").read_bytes() == (folder / "designs.bin").read_bytes()
 
 
@@ -128,6 +128,29 @@ def test_a_process_that_is_killed(whole: tuple[Path, np.ndarray, int], tmp_path:
         assert 0 < known < designs
         assert descend(run).tobytes() == last.tobytes()
         assert run.counts.solves < designs
+
+
+def test_power_that_fails(
+    whole: tuple[Path, np.ndarray, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines may reach the disk before their numbers; what was not safe is not believed where these are not there."""
+    folder, last, designs = whole
+    order, lines = writes(folder), told(folder)[1:]
+    safe = max(line["safe"] for line in lines)
+    assert 0 < safe < len(lines) - 5
+    for lost in range(1, len(lines) - safe + 1, 3):
+        copy = tmp_path / f"run {lost}"
+        shutil.copytree(folder, copy)
+        size = (copy / "designs.bin").stat().st_size
+        os.truncate(copy / "designs.bin", size - sum(size for _, size in order[-2 * lost :: 2]))
+        os.truncate(copy / "designs.bin", size)  # its length is there, its contents are zero
+        caplog.clear()
+        with resume(copy) as run:
+            assert "interrupted" in caplog.text
+            assert len(run.history) == sum("design" in line for line in lines[:-lost])
+            assert descend(run).tobytes() == last.tobytes()
+            assert len(run.history) == designs
+        assert told(copy, "safe") == told(folder, "safe")
 
 
 def test_what_is_recorded_is_not_solved(whole: tuple[Path, np.ndarray, int], tmp_path: Path) -> None:
@@ -182,6 +205,10 @@ def test_lines_are_json_that_anyone_can_read(whole: tuple[Path, np.ndarray, int]
 # ---------------------------------------------------------------------- refusals
 def bump(x: Any) -> Any:
     return [0.1 * x[1], -0.2 + 0 * x[0]]
+
+
+def calls_bump(x: Any) -> Any:
+    return bump(x)
 
 
 def loaded(E: float = 20.0, load: Any = bump, points: Any = None) -> fa.LinearStatic:
@@ -244,6 +271,17 @@ def test_digests_are_those_of_contents() -> None:
         return lambda x: factor * x
 
     assert digest(scaled(2.0)) == digest(scaled(2.0)) != digest(scaled(3.0))
+
+    def response(factor: float, name: str = "evaluate") -> Any:
+        return type("Own", (), {name: scaled(factor)})()
+
+    assert digest(response(2.0)) == digest(response(2.0)) != digest(response(3.0))
+    assert digest(calls_bump) != digest(bump)
+    before = digest(calls_bump)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "bump", lambda x: [x[0], x[1]])
+        assert digest(calls_bump) != before  # what it calls has changed
+    assert digest(calls_bump) == before
     assert digest([1, 2]) != digest([2, 1])
     assert digest({"a": 1, "b": {2, 3}}) == digest({"b": {3, 2}, "a": 1})
     assert digest(np.arange(3)) != digest(np.arange(3.0))
@@ -272,10 +310,13 @@ def test_folders_that_cannot_be_used(tmp_path: Path, whole: tuple[Path, np.ndarr
 
 @pytest.mark.parametrize("damage", ["line", "numbers", "short", "version", "empty"])
 def test_damage_that_no_interruption_makes_is_told(
-    damage: str, whole: tuple[Path, np.ndarray, int], tmp_path: Path
+    damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Of what was on the disk, nothing can be missing."""
     copy = tmp_path / "run"
-    shutil.copytree(whole[0], copy)
+    monkeypatch.setattr(run_folder, "SECONDS", 0.0)
+    with begin(copy) as run:
+        descend(run, 2)
     lines, numbers = copy / "history.jsonl", copy / "designs.bin"
     data = lines.read_bytes()
     if damage == "line":
@@ -307,13 +348,14 @@ def test_a_full_disk_leaves_the_run_readable(tmp_path: Path, monkeypatch: pytest
 
     def full(handle: int) -> None:
         calls.append(handle)
-        if len(calls) == 2:  # the numbers are there, the line is not
+        if len(calls) == 2:  # the numbers are there, the line may be not
             raise OSError(28, "No space left on device")
 
     before = (tmp_path / "run" / "history.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(run_folder.os, "fsync", full)
-        with pytest.raises(fa.RunError, match=r"history\.jsonl cannot be written: No space left"):
+        patch.setattr(run_folder, "SECONDS", 0.0)
+        with pytest.raises(fa.RunError, match="the run cannot be written: No space left"):
             run.value(run.start + 0.1)
     assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
     assert len(run.history) == 1
