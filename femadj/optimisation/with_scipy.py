@@ -105,7 +105,8 @@ def _trust_constr(asked: Asked, tolerance: float, options: dict[str, Any]) -> En
         lambda z: known(_FINER * asked.jacobian(z), z),
         _Curvature(),
     )
-    inside = (asked.start > asked.reduced.lower) & (asked.start < asked.reduced.upper)
+    low, high = asked.reduced.lower, asked.reduced.upper
+    inside = (asked.start > low) & (asked.start < high) & np.isfinite(low) & np.isfinite(high)
     return _end(
         asked,
         asked.value,

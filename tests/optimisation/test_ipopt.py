@@ -19,6 +19,11 @@ def test_the_optimum_after_a_first_step_that_tangles(limit: Any) -> None:
     require_least(fa.minimise_ipopt(run), run)
 
 
+def test_variables_without_bounds() -> None:
+    run = cantilever(bounds=(-np.inf, np.inf), scale=1.0)
+    require_least(fa.minimise_ipopt(run), run, tangles=False)
+
+
 def test_a_run_without_constraints() -> None:
     run = cantilever(objective=Both(10.0), constraints=())
     found = fa.minimise_ipopt(run)
