@@ -28,6 +28,7 @@ from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.design import Design
 from femadj.base.display import shown
+from femadj.base.pickling import MadeAnew
 from femadj.conditions.supports import Fixed
 from femadj.errors import ParametrisationError, SupportError
 from femadj.mesh import Mesh, require_mesh
@@ -57,7 +58,7 @@ class Pairing(CompleteResponse):
         return Partials((self.weights * solution.u).sum(), state=self.weights, name="a motion")
 
 
-class SolvedMotion(Motion):
+class SolvedMotion(MadeAnew, Motion):
     """A motion by a linear static problem with the movement as a nodal parameter; see the top of the module.
 
     Parameters
@@ -88,8 +89,10 @@ class SolvedMotion(Motion):
         self._mesh, self._problem, self.taken, self.felt = mesh, problem, frozen(taken), frozen(felt)
         self._arguments = dict(arguments)
 
-    def __reduce__(self) -> Any:
-        return _remade, (type(self), self._mesh, self._arguments)
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments."""
+        return {"mesh": self._mesh, **self._arguments}
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
@@ -380,7 +383,3 @@ def _held(mesh: Mesh, form: Form, held: npt.NDArray[np.bool_]) -> tuple[Mesh, Fo
     groups = {f"held along {axis}": np.flatnonzero(held[:, number]) for number, axis in enumerate(AXES[: mesh.dim])}
     groups = {name: nodes for name, nodes in groups.items() if len(nodes)}
     return mesh.with_groups(groups), form, [Fixed(name, name[-1]) for name in groups]
-
-
-def _remade(kind: type[Any], mesh: Mesh, arguments: Mapping[str, Any]) -> Any:
-    return kind(mesh, **arguments)
