@@ -34,6 +34,7 @@ from femadj.errors import (
     MissingExtraError,
     NonFiniteError,
     OdeError,
+    OptimiserError,
     ParameterError,
     ParametrisationError,
     ProblemError,
@@ -70,7 +71,14 @@ from femadj.optimisation import (
 )
 from femadj.optimisation.constraint import AtLeast, AtMost, Between, Constraint, Equal, Maximised, Objective
 from femadj.optimisation.evaluation import Evaluated
+from femadj.optimisation.optimum import FoundDesign, Optimum
 from femadj.optimisation.reduced import Reduced
+from femadj.optimisation.with_ipopt import minimise_ipopt
+from femadj.optimisation.with_jax import jax_function
+from femadj.optimisation.with_nlopt import minimise_nlopt
+from femadj.optimisation.with_openmdao import openmdao_component
+from femadj.optimisation.with_scipy import minimise_scipy
+from femadj.optimisation.with_torch import torch_function
 from femadj.physics import AdvectionDiffusion, Diffusion, Elasticity, Form, Hyperelastic, Integral, NonlinearForm
 from femadj.problems import (
     Buckling,
@@ -189,6 +197,7 @@ __all__ = [
     "Flux",
     "Form",
     "FormError",
+    "FoundDesign",
     "FreeFormBox",
     "FreeNodes",
     "Frequency",
@@ -243,6 +252,8 @@ __all__ = [
     "OdeGradient",
     "OdeSolution",
     "OnStage",
+    "OptimiserError",
+    "Optimum",
     "ParameterError",
     "Parametrisation",
     "ParametrisationError",
@@ -289,13 +300,19 @@ __all__ = [
     "available_solvers",
     "get_solver",
     "hessian",
+    "jax_function",
     "largest_step",
+    "minimise_ipopt",
+    "minimise_nlopt",
+    "minimise_scipy",
     "observation",
     "odeint",
+    "openmdao_component",
     "prefer",
     "read_mesh",
     "read_mesh_with_report",
     "solve_error",
+    "torch_function",
     "value_and_gradient",
     "values_and_gradients",
     "values_in_time",

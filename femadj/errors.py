@@ -289,6 +289,10 @@ class RunError(FemadjError, OSError):
     """The folder of an optimisation run that is in use, damaged, or of something else than what is given."""
 
 
+class OptimiserError(FemadjError, RuntimeError):
+    """An optimiser that reports success where there is none."""
+
+
 class QualityWarning(UserWarning):
     """A design whose cells are so distorted that results lose accuracy."""
 

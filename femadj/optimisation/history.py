@@ -12,8 +12,8 @@ import numpy as np
 from femadj.base.arrays import FloatArray
 from femadj.errors import FemadjError
 
-KEPT = 4
-"""Of how many designs gradients are kept in memory; those of all others are in the folder of the run, or nowhere."""
+KEPT = 1 << 28
+"""Bytes of gradients that are kept in memory, of the last designs; those of others are in the folder, or nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Memory:
     def add_slopes(self, number: int, slopes: FloatArray) -> None:
         """Keep gradients of a design, in place of the oldest."""
         self._slopes[number] = slopes
-        while len(self._slopes) > KEPT:
+        while len(self._slopes) > 1 and sum(each.nbytes for each in self._slopes.values()) > KEPT:
             del self._slopes[next(iter(self._slopes))]
 
     def variables(self, number: int) -> FloatArray:
