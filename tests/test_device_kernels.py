@@ -285,7 +285,8 @@ SIGNATURES = {
     "low": (GEOMETRY, TABLES, _array(f8, 1)),
     "sum_nodes": (_array(i4, 2), _array(i4, 1), AROUND, _array(f8, 3), _array(f8, 2)),
 }
-SPILLED_BYTES = 128
+SPILLED_BYTES = {"hexahedron27": 768}
+"""Stored and loaded by a thread; 128 of the other cell types."""
 USUAL = {("tetra", "contract", 90), ("tetra", "sum_nodes", 80), ("quad", "low", 100)}
 COMPILED = [
     pytest.param(cell, name, cc, marks=[] if (cell, name, cc) in USUAL else [pytest.mark.slow])
@@ -326,8 +327,7 @@ def test_kernels_compile_and_spill_little(cell: str, name: str, cc: int, tmp_pat
         f"{cell} {name} sm_{cc}: {registers} registers, {stack} bytes of stack, {stores} + {loads} bytes spilled, "
         f"{shared} bytes shared by {kernel.threads} threads"
     )
-    assert int(stores) <= SPILLED_BYTES
-    assert int(loads) <= SPILLED_BYTES
+    assert max(int(stores), int(loads)) <= SPILLED_BYTES.get(cell, 128)
     assert shared <= device.SHARED_BYTES
 
 

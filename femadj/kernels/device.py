@@ -77,15 +77,13 @@ def _scratch(s: Sizes, within: Callable[[Any], Any]) -> Any:
     def work(X, V, G, u, v, y):  # type: ignore[no-untyped-def]
         g = cuda.local.array((nf, dim), float64)
         gg = g if same else cuda.local.array((ng, dim), float64)
-        return Work(
-            X=X, V=V, G=G, u=u, v=v, y=y, g=g, gg=gg,
-            h=cuda.local.array((nf, ns), float64),
-            uh=cuda.local.array((nc, ns), float64), vh=cuda.local.array((nc, ns), float64),
-            P=cuda.local.array((nc, ns), float64), R=cuda.local.array((nc, ns), float64),
-            J=cuda.local.array((dim, dim), float64), Ji=cuda.local.array((dim, dim), float64),
-            W=cuda.local.array((dim, dim), float64),
-            n=cuda.local.array(dim, float64), b=cuda.local.array(dim, float64), det=cuda.local.array(1, float64),
-        )  # fmt: skip
+        h = cuda.local.array((nf, ns), float64)
+        uh, vh = cuda.local.array((nc, ns), float64), cuda.local.array((nc, ns), float64)
+        P, R = cuda.local.array((nc, ns), float64), cuda.local.array((nc, ns), float64)
+        J, Ji = cuda.local.array((dim, dim), float64), cuda.local.array((dim, dim), float64)
+        W = cuda.local.array((dim, dim), float64)
+        n, b, det = cuda.local.array(dim, float64), cuda.local.array(dim, float64), cuda.local.array(1, float64)
+        return Work(X, V, G, u, v, y, g, gg, h, uh, vh, P, R, J, Ji, W, n, b, det)
 
     return work
 
