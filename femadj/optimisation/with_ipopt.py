@@ -75,6 +75,7 @@ def minimise_ipopt(
         "sb": "yes",
         "tol": accuracy,
         "max_iter": max_designs,
+        "acceptable_iter": 5,  # rounding of values does not let every problem come nearer
         **options,
     }
     for name, value in chosen.items():

@@ -44,9 +44,9 @@ def test_exact_second_derivatives_take_fewer_designs_and_no_factorisation() -> N
 
 def test_a_run_without_constraints() -> None:
     run = cantilever(objective=Both(10.0), constraints=())
-    found = fa.minimise_ipopt(run)
+    found = fa.minimise_ipopt(run, tolerance=1e-6)
     assert found.converged
-    assert found.imbalance < 1e-5
+    assert found.imbalance < 1e-4
 
 
 def test_errors_and_interrupts_come_out() -> None:
