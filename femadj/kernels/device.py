@@ -280,7 +280,7 @@ class Launch:
         stream = self._stream()
         on = cuda.external_stream(stream) if stream else 0
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Grid size")  # of small domains
+            warnings.filterwarnings("ignore", ".*Grid size")  # of small domains
             configured = kernel[-(-n * lanes // threads), threads, on]
         configured(*map(_seen, arguments))
 
