@@ -41,7 +41,7 @@ COMPLEXITY = 3.0
 _LEAST_PIVOT, _LEAST_EIGENVALUE, _DEPENDENT = 1e-5, 1e-7, 1e-6
 _SLOW, _MANY = 0.7, 12
 _LANCZOS, _MARGIN = 10, 1.1
-_FEW = 100_000  # numbers of a level below which threads cost more than they bring
+_FEW = 500_000  # numbers of a level below which a thread costs more than it brings
 
 
 class Blocks(NamedTuple):
@@ -55,8 +55,8 @@ class Blocks(NamedTuple):
         Blocks one after another.
     shape : (int, int)
         Rows and columns of a block.
-    cuts : (threads + 1,) int64
-        Rows of blocks by thread.
+    cuts : (shares + 1,) int64
+        Rows of blocks by share.
     """
 
     start: Int64Array
@@ -70,8 +70,7 @@ class Blocks(NamedTuple):
         cls, start: Int64Array, columns: Int32Array, values: SingleArray, shape: tuple[int, int], team: Team
     ) -> Blocks:
         """Divided among a team, or not at all where that is not worth while."""
-        n = len(start) - 1
-        return cls(start, columns, values, shape, team.shares(start) if len(values) > _FEW else np.array([0, n]))
+        return cls(start, columns, values, shape, team.shares(start, -(-_FEW // (shape[0] * shape[1]))))
 
     @property
     def n(self) -> int:

@@ -18,7 +18,7 @@ Operator = Callable[[FloatArray], FloatArray]
 
 _LAST_GAIN = 10.0  # the last step of conjugate gradients may have been this many tolerances long
 _PATIENCE, _SLACK = 20, 100.0  # iterations before it is asked whether all will do; errors above those on the way
-_FEW = 50_000  # unknowns below which threads cost more than they bring
+_FEW = 25_000  # unknowns below which a thread costs more than it brings
 _RESTARTS = 3
 _STAGNATION = 0.1
 
@@ -46,7 +46,7 @@ class _Vectors:
     def __init__(self, n: int, team: Team) -> None:
         chunks = -(-n // rows.CHUNK)
         self._team = team
-        self._chunks = team.shares(np.arange(chunks + 1)) if n > _FEW else np.array([0, chunks])
+        self._chunks = team.shares(np.arange(chunks + 1), -(-_FEW // rows.CHUNK))
         self._cuts = np.minimum(self._chunks * rows.CHUNK, n)
 
     def inner(self, x: FloatArray, y: FloatArray) -> FloatArray:

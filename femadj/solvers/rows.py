@@ -15,7 +15,7 @@ from femadj.solvers.team import Team
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
-
+_FEW = 250_000  # numbers below which a thread costs more than it brings
 _WIDTHS = (8, 4, 2, 1)  # columns that a pass over the matrix takes
 
 
@@ -31,8 +31,8 @@ class BlockRows(NamedTuple):
     blocks : (nnz, b, b) float64
     team : Team
         Who multiplies.
-    cuts : (threads + 1,) int64
-        Rows of blocks by thread.
+    cuts : (shares + 1,) int64
+        Rows of blocks by share.
     """
 
     start: Int64Array
@@ -86,7 +86,7 @@ class BlockLayout:
         if upper:
             start, columns, self._position = both_triangles(start, np.ascontiguousarray(columns, np.int32))
         self.start, self.columns = start, np.ascontiguousarray(columns, np.int32)
-        self.cuts = self.team.shares(start)
+        self.cuts = self.team.shares(start, -(-_FEW // self.components**2))
         self._indptr = np.ascontiguousarray(pattern.indptr, np.int64)
 
     def filled(self, values: FloatArray) -> BlockRows:

@@ -26,9 +26,12 @@ class Team:
         self.threads = available_threads() if threads is None else threads
         self._pool = ThreadPoolExecutor(self.threads - 1, "femadj") if self.threads > 1 else None
 
-    def shares(self, start: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Rows ``start`` (n + 1,) cut into as many shares as there are threads, of about equal numbers of entries."""
-        wanted = np.linspace(0, start[-1], self.threads + 1)
+    def shares(self, start: npt.NDArray[np.integer], least: int = 1) -> npt.NDArray[np.int64]:
+        """Rows ``start`` (n + 1,) cut into shares of about equal numbers of entries, at most one for each thread.
+
+        ``least``: entries below which a share is not worth a thread.
+        """
+        wanted = np.linspace(0, start[-1], max(1, min(self.threads, int(start[-1]) // max(least, 1))) + 1)
         cuts = np.searchsorted(start, wanted).astype(np.int64)
         cuts[0], cuts[-1] = 0, len(start) - 1
         return cuts
