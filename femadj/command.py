@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from femadj.doctor.checks import Check
+from femadj.doctor.checks import Check, Examination
 from femadj.doctor.examine import examined
 from femadj.doctor.machine import machine
 from femadj.doctor.timings import SIZES, Timing, timings
@@ -61,21 +61,28 @@ def _doctor(arguments: argparse.Namespace) -> int:
     known = machine()
     console.print(_listed(known))
     examination = examined(arguments.require, arguments.meshes, lambda check: _tell(console, check))
-    found = [*timings(available_solvers(), arguments.sizes)]
+    found: list[Timing] = []
+    _keep(arguments.json, known, examination, found)  # what is done is kept, whatever comes after
+    for timing in timings(available_solvers(), arguments.sizes):
+        found.append(timing)
+        _keep(arguments.json, known, examination, found)
     if found:
         console.print(_table(found))
     counts = examination.counts
     console.print(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
     if arguments.json is not None:
-        record = {
-            "machine": known,
-            "checks": [vars(check) for check in examination.checks],
-            "seconds": [each._asdict() for each in found],
-        }
-        with complete_file(arguments.json, FemadjError) as path:
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         console.print(f"wrote {arguments.json}", markup=False, soft_wrap=True)
     return FAILED if counts["failed"] else 0
+
+
+def _keep(file: Path | None, known: Mapping[str, Any], examination: Examination, found: Sequence[Timing]) -> None:
+    """Write the record as far as it goes."""
+    if file is None:
+        return
+    checks = [vars(check) for check in examination.checks]
+    record = {"machine": known, "checks": checks, "seconds": [each._asdict() for each in found]}
+    with complete_file(file, FemadjError) as path:
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _tell(console: Console, check: Check) -> None:

@@ -293,3 +293,12 @@ def test_gpu_table_says_what_is_missing(script: Callable[..., dict[str, Any]], t
     assert 0.0 < run["factor"] < run["second_design"]
     assert picture.stat().st_size > 10_000
     assert "| box2 | 243 | superlu |" in capsys.readouterr().out
+
+
+def test_records_of_the_gpu_are_those_of_the_documentation(script: Callable[..., dict[str, Any]], capsys: Any) -> None:
+    script("gpu.py", "--read", ROOT / "bench" / "records" / "h200.json")
+    told = [line.split(" | ")[:10] for line in capsys.readouterr().out.splitlines() if line.startswith("| box28")]
+    page = (ROOT / "docs" / "gpu.md").read_text().splitlines()
+    shown = [line.split(" | ")[:10] for line in page if line.startswith("| box28")]
+    assert len(told) == 2
+    assert told == shown
