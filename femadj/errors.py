@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -30,7 +30,18 @@ def meant(name: object, known: Iterable[str]) -> str:
 
 
 class FemadjError(Exception):
-    """Base of every error that femadj raises on purpose."""
+    """Base of every error that femadj raises on purpose; it can be pickled, and so reach the caller of a process."""
+
+    def __reduce__(self) -> Any:
+        return again, (type(self), self.args, vars(self))
+
+
+def again(kind: type[FemadjError], arguments: tuple[object, ...], told: Mapping[str, object]) -> FemadjError:
+    """An error from its kind, its words and its attributes, whatever its constructor takes."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(told)
+    return error
 
 
 class InvalidMeshError(FemadjError, ValueError):

@@ -113,6 +113,29 @@ def test_what_cannot_be_sent_says_why() -> None:
     assert copy.deepcopy(problem).solve().u.tolist() == problem.solve().u.tolist()  # within a process it can be
 
 
+ERRORS: list[fa.FemadjError] = [
+    fa.TangledMeshError("cells", [3, 4]),
+    fa.UnknownGroupError("lef", "facet", ["left"]),
+    fa.UnknownParameterError("e", ["E"]),
+    fa.MeshFileError("file"),
+    fa.SingularSystemError("singular", 3, [1, 2]),
+    fa.ResidualError("rough", 1e-3),
+    fa.ConvergenceError("lost", 0.5, None, [1]),
+    fa.SolverMemoryError("full", 10),
+    fa.MissingExtraError("library", "extra", "a picture"),
+    fa.RunError("run"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_come_back_from_workers(error: fa.FemadjError) -> None:
+    """An exception that cannot be unpickled stops a pool for good."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
 def test_a_worker_gets_problems_and_solutions() -> None:
     """Both ways, through a process that shares nothing."""
     problem = elastic_here()

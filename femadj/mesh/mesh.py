@@ -20,7 +20,7 @@ from femadj.base.pickling import Picklable
 from femadj.errors import FemadjError, InvalidMeshError, TangledMeshError, UnknownGroupError, UnsupportedCellError
 from femadj.kernels.geometry import scaled_jacobian_range
 from femadj.mesh import skfem_bridge
-from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, shape_functions, watched_gradients
+from femadj.mesh.reference import INTEGRATED_CELLS, cell_table, cell_type, corner_edges, watched_gradients
 from femadj.mesh.topology import (
     CellBlock,
     FacetSet,
@@ -40,6 +40,9 @@ Selector = Callable[[FloatArray], npt.NDArray[np.bool_]]
 
 PLANE = 1e-6
 """Plane cells whose third coordinate differs by less than this, in units of their size, lie in one plane."""
+
+IDEAL = {"triangle": np.sqrt(3) / 2, "tetra": np.sqrt(0.5), "wedge": np.sqrt(3) / 2}
+"""Determinants of the unit tangents at corners of ideal cells, where they are not 1."""
 
 DEGENERATE = 1e-10
 """A scaled Jacobian determinant below this counts as a cell without volume."""
@@ -540,23 +543,10 @@ class Mesh(Picklable):
         P. Knupp, "Algebraic mesh quality metrics", SIAM J. Sci. Comput. 23 (2001).
         """
         x = self.points if points is None else checked_points(points, self.points.shape)
-        ideal = {"triangle": np.sqrt(3) / 2, "tetra": np.sqrt(0.5), "wedge": np.sqrt(3) / 2}
         parts = []
         for block, sign in zip(self.blocks, self._orientation_by_block(), strict=True):
-            cell = block.reference
-            _, gradients = shape_functions(block.type, cell.nodes[: cell.n_corners])
-            worst = np.full(len(block), np.inf)
-            for corner in range(cell.n_corners):
-                ends = [b if a == corner else a for a, b in cell.edges if corner in (a, b)]
-                steps = (cell.nodes[ends] - cell.nodes[corner]).T
-                turn = np.sign(np.linalg.det(steps))
-                jacobian = np.einsum("eai,aj->eij", x[block.nodes], gradients[corner])
-                tangents = jacobian @ steps
-                scale = np.prod(np.linalg.norm(tangents, axis=1), axis=1)
-                det = np.linalg.det(tangents) * turn
-                value = np.divide(det, scale, out=np.zeros_like(det), where=scale > 0)
-                worst = np.minimum(worst, value)
-            parts.append(worst * sign / ideal.get(cell.shape, 1.0))
+            low, high = scaled_jacobian_range(x, block.nodes, corner_edges(block.type))
+            parts.append(np.where(sign > 0, low, -high) / IDEAL.get(block.reference.shape, 1.0))
         return np.concatenate(parts)
 
     # ------------------------------------------------------------------ scikit-fem

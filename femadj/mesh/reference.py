@@ -348,6 +348,24 @@ def watched_gradients(name: str) -> FloatArray:
     return frozen(np.concatenate([cell_table(name, order).gradients[0] for order in orders]))
 
 
+@cache
+def corner_edges(name: str) -> FloatArray:
+    """Derivatives ``(n_corners, n_nodes, dim)`` of the shape functions along the edges that meet at each corner.
+
+    The edges of a corner are in such an order that they are right-handed.
+    """
+    cell = cell_type(name)
+    _, gradients = shape_functions(name, cell.nodes[: cell.n_corners])
+    along = []
+    for corner in range(cell.n_corners):
+        ends = [b if a == corner else a for a, b in cell.edges if corner in (a, b)]
+        steps = (cell.nodes[ends] - cell.nodes[corner]).T
+        if np.linalg.det(steps) < 0:
+            steps = steps[:, ::-1] if cell.dim == 2 else steps[:, [1, 0, 2]]
+        along.append(gradients[corner] @ steps)
+    return frozen(np.array(along))
+
+
 def facet_table(name: str, order: int | None = None) -> Table:
     """Table of the shape functions of cell type ``name`` at the quadrature points of each of its facets.
 

@@ -19,7 +19,7 @@ from femadj.mesh import Mesh
 AXES = "xyz"
 
 ALIKE = 1e-6
-"""Mirror images are found within this, in units of the extent of what is mirrored."""
+"""Mirror images are found within this, in units of the size of the mesh."""
 
 Groups = str | Fixed | Sequence[str | Fixed]
 """Groups of nodes: by name, or ``Fixed(name, components)`` for some components alone."""
@@ -84,8 +84,8 @@ def planes_of(symmetry: Mapping[str, float] | None, dim: int) -> dict[int, float
     return planes
 
 
-def mirrored(places: FloatArray, planes: Mapping[int, float], what: str) -> Mirrored:
-    """Mirror images of places ``(n, dim)``.
+def mirrored(places: FloatArray, planes: Mapping[int, float], what: str, size: float) -> Mirrored:
+    """Mirror images of places ``(n, dim)`` in a body of some size.
 
     Raises
     ------
@@ -95,8 +95,7 @@ def mirrored(places: FloatArray, planes: Mapping[int, float], what: str) -> Mirr
     side = np.ones(places.shape)
     if not planes:
         return Mirrored(np.arange(len(places)), side)
-    tolerance = ALIKE * float(np.ptp(places, axis=0).max(initial=0.0))
-    tree, folded = KDTree(places), places.copy()
+    tolerance, tree, folded = ALIKE * size, KDTree(places), places.copy()
     for axis, place in planes.items():
         across = places.copy()
         across[:, axis] = 2 * place - across[:, axis]

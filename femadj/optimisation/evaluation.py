@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +59,7 @@ class Evaluated(HoldsSolver):
         was left behind without its gradients is solved once more. Of a design without values this raises its failure.
         """
         if self.failure is not None:
-            raise self.failure
+            raise copy(self.failure)
         return self._gradients()
 
     @property

@@ -61,11 +61,8 @@ def unpacked(kept: dict[str, Any]) -> FemadjError:
     kind = getattr(errors, str(kept["kind"]), None)
     if not (isinstance(kind, type) and issubclass(kind, FemadjError)):
         kind = ProblemError
-    failure = kind.__new__(kind)
-    failure.args = (kept["message"],)
-    for name, value in kept["told"].items():
-        setattr(failure, name, tuple(value) if isinstance(value, list) else value)
-    return failure
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["told"].items()}
+    return errors.again(kind, (kept["message"],), told)
 
 
 def _plain(value: Any) -> Any:

@@ -101,7 +101,9 @@ class FreeFormBox(LinearMap):
         free = _movable(movable, sizes, mesh.dim) & chosen_axes(components, mesh.dim)
         _hold_faces(free, faces_across(mesh, s, inside) if held is None else held, layers)
         places = self.controls.reshape(-1, mesh.dim)
-        together = mirrored(places, planes_of(symmetry, mesh.dim), "the control points")
+        together = mirrored(
+            places, planes_of(symmetry, mesh.dim), "the control points", float(np.ptp(mesh.points, axis=0).max())
+        )
         chosen, first = selection(free.reshape(-1, mesh.dim), together)
         if not len(first):
             raise ParametrisationError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -20,10 +20,13 @@ from femadj.optimisation.parametrisation import Parametrisation
 SETTINGS = frozenset({"solver", "threads", "keep_factor", "progress"})
 """What changes no more than rounding."""
 
+LIBRARIES = frozenset({"femadj", "numpy", "scipy", "skfem", "builtins", "abc", "typing"})
+"""Packages whose code is not that of a user."""
+
 AGREE = 1e-6
 """Of numbers that tell a parametrisation: that of a motion is solved for."""
 
-Tell = Callable[[bytes], Any]
+Known = dict[int, tuple[Any, bytes]]
 
 
 def parts_of(problem: Any, responses: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -73,10 +76,10 @@ def _difference(name: str, before: list[str] | None, after: list[str] | None) ->
 
 
 def _arguments(problem: Any) -> dict[str, Any]:
-    """What a problem was built from; mesh and parameters of one that does not tell."""
+    """What a problem was built from; all that one holds which does not tell."""
     given = getattr(problem, "arguments", None)
     if not isinstance(given, Mapping):
-        given = {"mesh": problem.mesh, "parameters": getattr(problem, "parameters", None)}
+        given = {"mesh": problem.mesh, "attributes": vars(problem)}
     return {name: value for name, value in given.items() if name not in SETTINGS}
 
 
@@ -88,29 +91,31 @@ def _words(value: Any) -> str:
 def digest(value: Any) -> str:
     """A short name of all that a value consists of: arrays, fields of objects, code and surroundings of functions.
 
-    Equal in every process of one version of Python.
+    Of functions and of classes of a user's own the code counts, of functions also numbers and functions of their module
+    that they look up. Equal in every process of one version of Python.
     """
-    told = blake2b(digest_size=16)
-    _tell(value, told.update, ())
-    return told.hexdigest()
+    return _told(value, (), {}).hex()
 
 
-def _tell(value: Any, tell: Tell, inside: tuple[int, ...]) -> None:
+def _told(value: Any, inside: tuple[int, ...], known: Known) -> bytes:
+    """Digest of a value inside of others; ``known`` holds what has been told, so that nothing is told twice."""
+    if id(value) in known:
+        return known[id(value)][1]
     if id(value) in inside:
-        return
-    inside = (*inside, id(value))
-    tell(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
+        return b"a circle"
+    told = blake2b(f"{type(value).__module__}.{type(value).__qualname__} ".encode(), digest_size=16)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
-        tell(repr(value).encode())
+        told.update(repr(value).encode())
     elif isinstance(value, np.ndarray) and value.dtype != object:
-        tell(f"{value.dtype.str}{value.shape}".encode())
-        tell(np.ascontiguousarray(value).tobytes())
+        told.update(f"{value.dtype.str}{value.shape} ".encode())
+        told.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, (type, ModuleType, BuiltinFunctionType, np.ufunc)):
-        tell(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
+        told.update(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
     else:
         for part in _consists_of(value):
-            _tell(part, tell, inside)
-    tell(b";")
+            told.update(_told(part, (*inside, id(value)), known))
+    known[id(value)] = value, told.digest()  # the value itself too, so that its id stays its own
+    return told.digest()
 
 
 def _consists_of(value: Any) -> list[Any]:
@@ -129,8 +134,8 @@ def _consists_of(value: Any) -> list[Any]:
     if isinstance(value, FunctionType):
         around = [cell.cell_contents for cell in value.__closure__ or ()]
         used = {name: value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__}
-        plain = {name: each for name, each in used.items() if isinstance(each, (int, float, str, np.ndarray))}
-        return [value.__code__, value.__defaults__, value.__kwdefaults__, around, plain]
+        told = {name: each for name, each in used.items() if _of_the_user(each, value.__module__)}
+        return [value.__code__, value.__defaults__, value.__kwdefaults__, around, told]
     if isinstance(value, CodeType):
         return [value.co_code, value.co_names, value.co_varnames, value.co_consts]
     if isinstance(value, MethodType):
@@ -141,8 +146,20 @@ def _consists_of(value: Any) -> list[Any]:
         return [_arguments(value)]
     fields = getattr(type(value), "__dataclass_fields__", None)
     if fields is not None:
-        return [part for name in fields for part in (name, getattr(value, name))]
-    return [vars(value)] if hasattr(value, "__dict__") else [_words(value)]
+        return [*_methods(type(value)), *(part for name in fields for part in (name, getattr(value, name)))]
+    return [*_methods(type(value)), vars(value)] if hasattr(value, "__dict__") else [_words(value)]
+
+
+def _methods(kind: type) -> list[Any]:
+    """Functions of a class of the user's own: what its objects compute may have been changed."""
+    own = [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in LIBRARIES]
+    return [part for each in own for part in vars(each).values() if isinstance(part, FunctionType)]
+
+
+def _of_the_user(value: Any, module: str) -> bool:
+    """Numbers that a function looks up, and functions beside it that it calls."""
+    beside = isinstance(value, FunctionType) and value.__module__ == module
+    return beside or isinstance(value, (int, float, str, np.ndarray))
 
 
 def _names(code: CodeType) -> set[str]:

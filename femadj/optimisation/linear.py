@@ -166,7 +166,12 @@ class FreeNodes(LinearMap):
         numbers = _nodes_of(mesh, nodes)
         free = np.broadcast_to(chosen_axes(components, mesh.dim), (len(numbers), mesh.dim)).copy()
         free &= ~chosen_components(mesh, fixed, "fixed")[numbers]
-        together = mirrored(mesh.points[numbers], planes_of(symmetry, mesh.dim), "the free nodes")
+        together = mirrored(
+            mesh.points[numbers],
+            planes_of(symmetry, mesh.dim),
+            "the free nodes",
+            float(np.ptp(mesh.points, axis=0).max()),
+        )
         matrix, first = selection(free, together)
         if not len(first):
             raise ParametrisationError("no component of any node is free: they are fixed, or normal to their plane")

@@ -61,24 +61,26 @@ class Solved:
         """Derivatives of all responses by the variables, ``(n_responses, n)``."""
         return np.stack([self.placed.pullback(each.points) for each in self.gradients()])
 
-    def curved(self, weights: FloatArray, direction: FloatArray, check: bool) -> FloatArray:
+    def curved(self, weights: FloatArray, direction: FloatArray, checked: set[int]) -> FloatArray:
         """Product of the second derivatives of ``sum weights J`` by the variables with a direction ``(n,)``.
 
         Along the variables the nodes move by ``V = X' p`` and the gradient ``G`` by the nodes changes by ``H V``:
-        ``X'^T H V`` and what the curvature of the parametrisation makes of ``G``.
+        ``X'^T H V`` and what the curvature of the parametrisation makes of ``G``. Responses that are not among the
+        ``checked`` ones are compared with differences, and then they are.
         """
         motion = self.placed.pushforward(direction)
         slope, bent = np.zeros_like(motion), np.zeros_like(motion)
         for number in np.flatnonzero(weights):
-            of_response = self._hessian(int(number), check)
+            of_response = self._hessian(int(number), checked)
             slope += weights[number] * of_response.gradient["points"]
             bent += weights[number] * (of_response @ motion)
+            checked.add(int(number))
         return self.placed.pullback(bent) + self.placed.curvature(slope, direction)
 
-    def _hessian(self, number: int, check: bool) -> Hessian:
+    def _hessian(self, number: int, checked: set[int]) -> Hessian:
         if number not in self._hessians:
             solution: Any = self.solution
-            self._hessians[number] = hessian(solution, self.responses[number], check=check)
+            self._hessians[number] = hessian(solution, self.responses[number], check=number not in checked)
         return self._hessians[number]
 
 

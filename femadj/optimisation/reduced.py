@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,7 +134,8 @@ class Reduced(HoldsSolver, Closing):
         self._bounds = _bounds(parametrisation.bounds if bounds is None else bounds, self._scales)
         responses = (self._objective.response, *(each.response for each in self._constraints))
         self._designs = Designs(problem, parametrisation, responses, self._scales, solutions, History(Memory()))
-        self._low, self._products = False, 0
+        self._low = False
+        self._checked_twice: set[int] = set()
         self._keep(self.history if folder is None else new_run(folder, self._about()), folder)
 
     @classmethod
@@ -347,7 +349,7 @@ class Reduced(HoldsSolver, Closing):
         """Second derivatives of ``objective * value + multipliers . constraint_values`` times a direction, ``(n,)``.
 
         Two solves for each response that has a weight, on the factor of the design; no factorisation for the last
-        design that was solved. The first product of a run is checked against differences of first derivatives.
+        design that was solved. The first product of each response is checked against differences of its gradient.
 
         Raises
         ------
@@ -358,12 +360,11 @@ class Reduced(HoldsSolver, Closing):
         """
         found = self.evaluate(z)
         if found.failure is not None:
-            raise found.failure
+            raise copy(found.failure)
         given = np.zeros(self.m) if multipliers is None else _filled(multipliers, self.m, "multipliers")
         weights = np.concatenate([[objective / self._objective.scale], given / self._sizes])
         along = self._scales * _filled(direction, self.n, "the direction")
-        product = self._designs.solved(found.z).curved(weights, along, check=self._products == 0)
-        self._products += 1
+        product = self._designs.solved(found.z).curved(weights, along, self._checked_twice)
         return self._scales * product
 
     def largest_step(

@@ -2,9 +2,10 @@
 
 ``history.jsonl`` begins with a line that says what the run is of. Then there is a line for every design and for every
 set of gradients, with the place of their numbers in ``designs.bin`` (float64, little endian: of a design its variables,
-of gradients all rows). Numbers are on the disk before the line that tells of them. What an interruption
-leaves behind is therefore at most numbers that no line tells of, and a last line that does not end: both are cut off
-when the run is taken up again.
+of gradients all rows). Numbers are written before the line that tells of them, and both files are on the disk before a
+design is answered. What a kill leaves behind is therefore at most numbers that no line tells of, and a last line that
+does not end; what a loss of power leaves behind, at most lines from the last design on whose numbers are not there,
+which their checksums tell. All these are cut off when the run is taken up again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -50,7 +51,7 @@ class RunFolder:
 
     # ------------------------------------------------------------------ writing
     def add(self, record: Record, z: FloatArray) -> None:
-        """Keep a design: numbers first, then the line."""
+        """Keep a design, on the disk when this returns."""
         line = {
             "design": record.number,
             "values": [plain(value) for value in record.values],
@@ -61,23 +62,41 @@ class RunFolder:
             "iterations": record.iterations,
             "seconds": round(record.seconds, 6),
             "key": key_of(z),
-            **self._kept(z),
         }
-        self._tell(line)
-        self._designs[record.number] = line
+        with self._whole_or_not():
+            self._designs[record.number] = self._written(line, z)
+            for file in (self._numbers, self._lines):
+                os.fsync(file.fileno())
 
     def add_slopes(self, number: int, slopes: FloatArray) -> None:
-        """Keep gradients: numbers first, then the line."""
-        line = {"gradients": number, "shape": list(slopes.shape), **self._kept(slopes.ravel())}
-        self._tell(line)
-        self._gradients[number] = line
+        """Keep gradients; they are on the disk with the next design."""
+        with self._whole_or_not():
+            line = {"gradients": number, "shape": list(slopes.shape)}
+            self._gradients[number] = self._written(line, slopes.ravel())
 
-    def _kept(self, numbers: FloatArray) -> dict[str, int]:
+    def _written(self, line: Mapping[str, Any], numbers: FloatArray) -> dict[str, Any]:
         data = numbers.astype("<f8").tobytes()
-        return {"at": _write(self._numbers, data), "bytes": len(data), "crc": crc32(data)}
+        at = self._numbers.seek(0, os.SEEK_END)
+        whole = {**line, "at": at, "bytes": len(data), "crc": crc32(data)}
+        text = json.dumps(whole, allow_nan=False) + "\n"
+        for file, part in ((self._numbers, data), (self._lines, text.encode())):
+            left = memoryview(part)
+            while left:
+                left = left[file.write(left) :]
+        return whole
 
-    def _tell(self, line: Mapping[str, Any]) -> None:
-        _write(self._lines, (json.dumps(line, allow_nan=False) + "\n").encode())
+    @contextlib.contextmanager
+    def _whole_or_not(self) -> Iterator[None]:
+        """RunError where the disk is full, with both files as they were."""
+        _require_open(self._lines)
+        ends = [(file, file.seek(0, os.SEEK_END)) for file in (self._numbers, self._lines)]
+        try:
+            yield
+        except OSError as cause:
+            with contextlib.suppress(OSError):
+                for file, end in ends:
+                    file.truncate(end)
+            raise RunError(f"{self._folder}: the run cannot be written: {cause.strerror or cause}") from cause
 
     # ------------------------------------------------------------------ reading
     def variables(self, number: int) -> FloatArray:
@@ -91,9 +110,8 @@ class RunFolder:
 
     def _read(self, line: Mapping[str, Any]) -> FloatArray:
         _require_open(self._numbers)
-        self._numbers.seek(line["at"])
-        data = self._numbers.read(line["bytes"])
-        if len(data) != line["bytes"] or crc32(data) != line["crc"]:
+        data = _numbers(self._numbers, line)
+        if data is None:
             raise _damaged(self._folder / NUMBERS, "numbers that a line tells of are not those that were written")
         array = np.frombuffer(data, "<f8").astype(np.float64)
         array.setflags(write=False)
@@ -171,29 +189,48 @@ def earlier_run(folder: Any) -> tuple[History, Mapping[str, Any]]:
 
 def _parsed(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[int, int]]:
     """First line, all others that are whole, and where both files end with them."""
-    *whole, rest = (path / LINES).read_bytes().split(b"\n")
+    *whole, _ = (path / LINES).read_bytes().split(b"\n")
     if not whole:
         raise _damaged(path / LINES, "it has no first line")
-    size = (path / NUMBERS).stat().st_size if (path / NUMBERS).is_file() else 0
-    about = _line(whole[0], path, 1)
+    about, *lines = [_line(text, path, count) for count, text in enumerate(whole, start=1)]
     if about.get("format") != FORMAT:
         raise RunError(f"{path / LINES} was written by another version of femadj: begin anew in another folder")
-    lines: list[dict[str, Any]] = []
-    end, numbers = len(whole[0]) + 1, 0
-    for count, text in enumerate(whole[1:], start=2):
-        line = _line(text, path, count)
-        if line["at"] + line["bytes"] > size:
-            raise _damaged(path / NUMBERS, f"it ends before the numbers that line {count} of {LINES} tells of")
-        lines.append(line)
-        end, numbers = end + len(text) + 1, line["at"] + line["bytes"]
-    if rest or size > numbers:
+    if not (path / NUMBERS).is_file():
+        raise _damaged(path / NUMBERS, "it is not there")
+    lines = _answered(path, lines)
+    ends = sum(len(text) + 1 for text in whole[: 1 + len(lines)]), max((_end(line) for line in lines), default=0)
+    surplus = (path / LINES).stat().st_size - ends[0] + (path / NUMBERS).stat().st_size - ends[1]
+    if surplus:
         logging.getLogger("femadj").warning(
-            "%s: the run was interrupted while it wrote; %d bytes that no whole line tells of are dropped, and what "
-            "they were about is computed again",
+            "%s: the run was interrupted while it wrote; %d bytes that do not belong to a whole line are dropped, and "
+            "what they were about is computed again",
             path,
-            len(rest) + size - numbers,
+            surplus,
         )
-    return about, lines, (end, numbers)
+    return about, lines, ends
+
+
+def _answered(path: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines whose numbers are there; RunError where those before the last design have none."""
+    last = max((count for count, line in enumerate(lines) if "design" in line), default=0)
+    with (path / NUMBERS).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for count, line in enumerate(lines[:last], start=2):
+            if _end(line) > size:
+                raise _damaged(path / NUMBERS, f"it ends before the numbers that line {count} of {LINES} tells of")
+        there = [_numbers(file, line) is not None for line in lines[last:]]
+    return lines[: last + (there.index(False) if False in there else len(there))]
+
+
+def _numbers(file: BinaryIO, line: Mapping[str, Any]) -> bytes | None:
+    """What a line tells of; None where it is not what was written."""
+    file.seek(line["at"])
+    data = file.read(line["bytes"])
+    return data if len(data) == line["bytes"] and crc32(data) == line["crc"] else None
+
+
+def _end(line: Mapping[str, Any]) -> int:
+    return int(line["at"]) + int(line["bytes"])
 
 
 def _line(text: bytes, path: Path, count: int) -> dict[str, Any]:
@@ -241,22 +278,6 @@ def _opened(path: Path, end: int) -> BinaryIO:
     except OSError as cause:
         raise RunError(f"{path} cannot be written: {cause.strerror or cause}") from cause
     return file
-
-
-def _write(file: BinaryIO, data: bytes) -> int:
-    """Add to a file and wait for the disk; gives the place. RunError where it is full, with the file as it was."""
-    _require_open(file)
-    at = file.seek(0, os.SEEK_END)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[file.write(left) :]
-        os.fsync(file.fileno())
-    except OSError as cause:
-        with contextlib.suppress(OSError):
-            file.truncate(at)
-        raise RunError(f"{file.name} cannot be written: {cause.strerror or cause}") from cause
-    return at
 
 
 def _require_open(file: BinaryIO) -> None:

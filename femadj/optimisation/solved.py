@@ -6,7 +6,9 @@ With the movement ``s`` that the nodes are told, from the origin ``S``, and ``P`
 
 where ``s`` is a nodal parameter of the problem. So the derivatives of a motion are those of a solution: by a parameter,
 and from another origin by the node coordinates as well. From the coordinates of the mesh itself the motion is linear:
-one matrix is factorised, once, and the solution there gives all of it as its products.
+one matrix is factorised, once. The loads are a matrix, too, ``f = D(S) s``: the mass matrix of a filter, less the
+stiffness of an elastic body. Both matrices are symmetric, so that the motion and its transposed are ``P + K^-1 D`` and
+``P + D K^-1``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from skfem.helpers import ddot, dot, grad, sym_grad
 
 from femadj.algebra.linear_system import Counts
+from femadj.algebra.residual import State
 from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.design import Design
@@ -33,6 +36,7 @@ from femadj.optimisation.parametrisation import Motion, Placed, Pulled, finite_a
 from femadj.physics import Form
 from femadj.physics.base import NullModes, rigid_motions
 from femadj.problems import Gradient, LinearStatic, Partials, Solution
+from femadj.problems.fem import FemAtDesign
 from femadj.responses.base import CompleteResponse
 from femadj.sensitivity.hessian import hessian
 from femadj.solvers.base import Solver
@@ -60,12 +64,13 @@ class SolvedMotion(Motion):
     ----------
     mesh : Mesh
     problem : LinearStatic
+        At the coordinates of the mesh; it keeps its factor.
     taken : (n_nodes, dim) bool
         Components that take the movement over as it is, ``P``.
     felt : (n_nodes, dim) bool
         Components of the movement that count.
     arguments : mapping
-        What it is made with beside the mesh, to be made again elsewhere: a factor cannot be sent.
+        What it is made with beside the mesh, its ``solver`` among it, to be made again elsewhere.
     """
 
     linear = True
@@ -93,30 +98,57 @@ class SolvedMotion(Motion):
     @property
     def counts(self) -> Counts:
         """Analyses and factorisations so far."""
-        return self._problem.counts
+        home, moved = self._problem.counts, self._moving.counts if "_moving" in vars(self) else Counts(0, 0)
+        return Counts(home.analyses + moved.analyses, home.factorisations + moved.factorisations)
 
     @cached_property
     def home(self) -> Solution:
         """The problem solved at the coordinates of the mesh, without a movement: its products are the motion."""
         return self._problem.solve(None, {TOLD: np.zeros(self.points.shape)})
 
+    @cached_property
+    def _moving(self) -> LinearStatic:
+        """The problem for moved coordinates: one live factor for all of them, and not that which stays at home."""
+        home = self._problem
+        return LinearStatic(home.mesh, home.physics, home.supports, solver=self._arguments["solver"])
+
     def place(self, points: FloatArray, origin: FloatArray | None) -> Placed:
         """Put at node coordinates."""
         if origin is None:
             return AtHome(self, frozen(self.points + self.along(points - self.points)))
         told = self.felt * (points - origin)
-        solution = self._problem.solve(origin, {TOLD: told})
+        solution = self._moving.solve(origin, {TOLD: told})
         return FromOrigin(self, solution, frozen(origin + self.taken * told + solution.u))
+
+    @property
+    def sign(self) -> float:
+        """``f`` is the matrix of the driver times ``s``, times this."""
+        raise NotImplementedError
+
+    def driver(self, at: FemAtDesign) -> FemAtDesign:
+        """Where the matrix is taken that drives the motion, for the problem at its design."""
+        raise NotImplementedError
+
+    def driven(self, at: FemAtDesign, field: FloatArray) -> FloatArray:
+        """``f`` for a movement ``(n_nodes, dim)`` that counts as it is; at the same time the transposed of that."""
+        return self.sign * at.jvp(State(field.reshape(1, -1)), field.reshape(1, -1)).reshape(field.shape)
+
+    @cached_property
+    def _home_driver(self) -> FemAtDesign:
+        return self.driver(self.home.at)
 
     def along(self, told: FloatArray) -> FloatArray:
         """Movements of the nodes for those that they are told, from the mesh itself."""
-        (followed,) = self.home.pushforward([self.direction(None, told)])
-        return np.asarray(self.taken * told + followed)
+        load = self.driven(self._home_driver, self.felt * told)
+        return np.asarray(self.taken * told + self.home.solve_adjoint(load))  # the matrix is symmetric
 
-    def back(self, solution: Solution, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Derivatives of ``gradient . (P s + w)`` by ``s``, and by the node coordinates of the solution."""
-        (slope,) = solution.pullback([Partials(0.0, state=gradient)])
-        return self.taken * gradient + self.felt * slope.parameters[TOLD], slope.points
+    def back(self, gradient: FloatArray) -> FloatArray:
+        """The transposed of ``along``."""
+        return self.by_told(gradient, self._home_driver, self.home.solve_adjoint(gradient))
+
+    def by_told(self, gradient: FloatArray, driver: FemAtDesign, adjoint: FloatArray) -> FloatArray:
+        """Derivative of ``gradient . (P s + w)`` by ``s``, for its adjoint state."""
+        return np.asarray(self.taken * gradient + self.felt * self.driven(driver, adjoint))
 
     def direction(self, points: FloatArray | None, told: FloatArray) -> Design:
         """A direction of the design of the problem."""
@@ -137,7 +169,7 @@ class AtHome(Placed):
 
     def pull(self, gradient: FloatArray) -> Pulled:
         """Derivative by the coordinates that it was given; the mesh does not move."""
-        return self.motion.back(self.motion.home, gradient)[0], None
+        return self.motion.back(gradient), None
 
     def push(self, direction: FloatArray, origin: FloatArray | None) -> FloatArray:
         """Velocities of the nodes."""
@@ -163,8 +195,9 @@ class FromOrigin(Placed):
 
     def pull(self, gradient: FloatArray) -> Pulled:
         """Derivatives by the coordinates that it was given and by the origin."""
-        told, moved = self.motion.back(self.solution, gradient)
-        return told, gradient + moved - told
+        (slope,) = self.solution.pullback([Partials(0.0, state=gradient)])
+        told = self.motion.by_told(gradient, self.motion.driver(self.solution.at), slope.loads)
+        return told, gradient + slope.points - told
 
     def push(self, direction: FloatArray, origin: FloatArray | None) -> FloatArray:
         """Velocities of the nodes."""
@@ -228,8 +261,18 @@ class HelmholtzFilter(SolvedMotion):
             parameters={"radius": float(length), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
         problem = LinearStatic(*_held(mesh, form, held), solver=solver, keep_factor=True)
+        self._radius = float(length)
         arguments = {"radius": float(length), "fixed": fixed, "solver": solver}
         super().__init__(mesh, problem, np.zeros_like(held), np.ones_like(held), arguments)
+
+    @property
+    def sign(self) -> float:
+        """``f = M s``."""
+        return 1.0
+
+    def driver(self, at: FemAtDesign) -> FemAtDesign:
+        """With a radius of zero the matrix is ``M``."""
+        return at.shifted(Design(None, {"radius": np.array(-self._radius)}), 1.0)
 
     def riesz(self, gradient: Gradient | npt.ArrayLike) -> FloatArray:
         """The movement that stands for a node gradient in the metric of the filter, ``(n_nodes, dim)``.
@@ -312,6 +355,15 @@ class ElasticMotion(SolvedMotion):
         arguments = {"boundary": boundary, "stiffening": float(power), "solver": solver}
         problem = LinearStatic(*_held(mesh, form, taken), solver=solver, keep_factor=True)
         super().__init__(mesh, problem, taken, taken, arguments)
+
+    @property
+    def sign(self) -> float:
+        """``f = -K s``: what the nodes that go where they are told pull at."""
+        return -1.0
+
+    def driver(self, at: FemAtDesign) -> FemAtDesign:
+        """The problem itself."""
+        return at
 
 
 # ---------------------------------------------------------------------- shared
