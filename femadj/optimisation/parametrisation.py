@@ -89,14 +89,14 @@ class Parametrisation(ABC):
     n : int
         Number of variables.
     linear : bool
-        Whether points are linear in the variables, up to a constant.
+        Whether points are linear in the variables, up to a constant; False where nothing is said.
     shifts : bool
         Whether another origin shifts the points and changes nothing else.
     """
 
     points: FloatArray
-    linear: bool
-    shifts: bool
+    linear: bool = False
+    shifts: bool = False
 
     @property
     @abstractmethod
@@ -172,8 +172,8 @@ class Motion(ABC):
     """
 
     points: FloatArray
-    linear: bool
-    shifts: bool
+    linear: bool = False
+    shifts: bool = False
 
     @abstractmethod
     def place(self, points: FloatArray, origin: FloatArray | None) -> Placed:

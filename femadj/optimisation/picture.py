@@ -44,8 +44,10 @@ def draw_history(
         *([lambda ax: _constraints(ax, numbers, values[:, 1:], constraints)] if constraints else []),
         lambda ax: _steps(ax, records),
         lambda ax: _quality(ax, numbers, [r.quality for r in answered], quality_limit),
-        lambda ax: _effort(ax, records),
+        lambda ax: _effort(ax, records, "factorisations"),
     ]
+    if any(r.iterations for r in records):
+        panels.append(lambda ax: _effort(ax, records, "iterations"))
     height = 1.5 + 1.9 * len(panels)
     figure = blank_figure(height=height)
     write_words(figure, f"Optimisation of {objective.name}", _words(records, objective, constraints, improving))
@@ -117,13 +119,9 @@ def _quality(ax: Any, numbers: IntArray, quality: Sequence[float], limit: float)
     ax.set_ylabel("mesh quality\n(dashed: limit)", fontsize=10.5)
 
 
-def _effort(ax: Any, records: Sequence[Record]) -> None:
-    for k, name in enumerate(("factorisations", "iterations")):
-        counted = np.array([getattr(r, name) for r in records])
-        if counted.any():
-            ax.vlines(np.arange(len(records)) + 0.2 * k, 0, counted, color=COLOURS[3 * k], linewidth=2.0, label=name)
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("effort for values", fontsize=10.5)
+def _effort(ax: Any, records: Sequence[Record], name: str) -> None:
+    counted = [getattr(r, name) for r in records]
+    ax.vlines(np.arange(len(records)), 0, counted, color=COLOURS[4], linewidth=2.0)
+    ax.set_ylim(0, 1.1 * max([1, *counted]))
+    ax.set_ylabel(name, fontsize=10.5)
     ax.yaxis.get_major_locator().set_params(integer=True)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=9.5, frameon=False, loc="best")

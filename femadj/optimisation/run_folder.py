@@ -2,10 +2,10 @@
 
 ``history.jsonl`` begins with a line that says what the run is of. Then there is a line for every design and for every
 set of gradients, with the place of their numbers in ``designs.bin`` (float64, little endian: of a design its variables,
-of gradients all rows). Numbers are written before the line that tells of them, and both files are on the disk before a
-design is answered. What a kill leaves behind is therefore at most numbers that no line tells of, and a last line that
-does not end; what a loss of power leaves behind, at most lines from the last design on whose numbers are not there,
-which their checksums tell. All these are cut off when the run is taken up again.
+of gradients all rows). Numbers are written before the line that tells of them. What a kill leaves behind is therefore
+at most numbers that no line tells of, and a last line that does not end. Once in a while both files are brought onto
+the disk; each line says how many before it are there. What a loss of power leaves behind may also be later lines whose
+numbers are missing, which their checksums tell. All these are cut off when the run is taken up again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO
 from zlib import crc32
 
@@ -37,6 +38,9 @@ LINES, NUMBERS, LOCK = "history.jsonl", "designs.bin", "lock"
 
 FORMAT = 1
 
+SECONDS = 1.0
+"""How often files are brought onto the disk at most: it takes some milliseconds, which a design may not take."""
+
 
 class RunFolder:
     """The files of a run, open for writing; made by ``new_run`` and ``earlier_run``."""
@@ -45,13 +49,12 @@ class RunFolder:
         self._folder, self._lock = folder, lock
         self._designs = {int(line["design"]): line for line in lines if "design" in line}
         self._gradients = {int(line["gradients"]): line for line in lines if "gradients" in line}
-        self._lines, self._numbers = (
-            _opened(folder / name, end) for name, end in zip((LINES, NUMBERS), ends, strict=True)
-        )
+        self._count, self._safe, self._waited = len(lines), 0, -np.inf
+        self._lines, self._numbers = _opened(folder / LINES, ends[0]), _opened(folder / NUMBERS, ends[1])
 
     # ------------------------------------------------------------------ writing
     def add(self, record: Record, z: FloatArray) -> None:
-        """Keep a design, on the disk when this returns."""
+        """Keep a design."""
         line = {
             "design": record.number,
             "values": [plain(value) for value in record.values],
@@ -64,35 +67,44 @@ class RunFolder:
             "key": key_of(z),
         }
         with self._whole_or_not():
-            self._designs[record.number] = self._written(line, z)
-            for file in (self._numbers, self._lines):
-                os.fsync(file.fileno())
+            whole = self._written(line, z)
+            if monotonic() - self._waited >= SECONDS:
+                self._wait()
+        self._designs[record.number] = whole
 
     def add_slopes(self, number: int, slopes: FloatArray) -> None:
-        """Keep gradients; they are on the disk with the next design."""
+        """Keep gradients."""
         with self._whole_or_not():
-            line = {"gradients": number, "shape": list(slopes.shape)}
-            self._gradients[number] = self._written(line, slopes.ravel())
+            whole = self._written({"gradients": number, "shape": list(slopes.shape)}, slopes.ravel())
+        self._gradients[number] = whole
 
     def _written(self, line: Mapping[str, Any], numbers: FloatArray) -> dict[str, Any]:
         data = numbers.astype("<f8").tobytes()
         at = self._numbers.seek(0, os.SEEK_END)
-        whole = {**line, "at": at, "bytes": len(data), "crc": crc32(data)}
+        whole = {**line, "safe": self._safe, "at": at, "bytes": len(data), "crc": crc32(data)}
         text = json.dumps(whole, allow_nan=False) + "\n"
         for file, part in ((self._numbers, data), (self._lines, text.encode())):
             left = memoryview(part)
             while left:
                 left = left[file.write(left) :]
+        self._count += 1
         return whole
+
+    def _wait(self) -> None:
+        """Until all that has been written is on the disk."""
+        for file in (self._numbers, self._lines):
+            os.fsync(file.fileno())
+        self._safe, self._waited = self._count, monotonic()
 
     @contextlib.contextmanager
     def _whole_or_not(self) -> Iterator[None]:
         """RunError where the disk is full, with both files as they were."""
         _require_open(self._lines)
-        ends = [(file, file.seek(0, os.SEEK_END)) for file in (self._numbers, self._lines)]
+        ends, count = [(file, file.seek(0, os.SEEK_END)) for file in (self._numbers, self._lines)], self._count
         try:
             yield
         except OSError as cause:
+            self._count = count
             with contextlib.suppress(OSError):
                 for file, end in ends:
                     file.truncate(end)
@@ -211,8 +223,8 @@ def _parsed(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], tuple[int
 
 
 def _answered(path: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines whose numbers are there; RunError where those before the last design have none."""
-    last = max((count for count, line in enumerate(lines) if "design" in line), default=0)
+    """The lines whose numbers are there; RunError where some have none that were on the disk."""
+    last = max((int(line["safe"]) for line in lines), default=0)
     with (path / NUMBERS).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         for count, line in enumerate(lines[:last], start=2):

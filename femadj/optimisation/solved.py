@@ -28,8 +28,9 @@ from femadj.base.arguments import real_array
 from femadj.base.arrays import FloatArray, frozen
 from femadj.base.design import Design
 from femadj.base.display import shown
+from femadj.base.pickling import MadeAnew
 from femadj.conditions.supports import Fixed
-from femadj.errors import ParametrisationError
+from femadj.errors import ParametrisationError, SupportError
 from femadj.mesh import Mesh, require_mesh
 from femadj.optimisation.choice import AXES, Groups, chosen_components
 from femadj.optimisation.parametrisation import Motion, Placed, Pulled, finite_array
@@ -57,14 +58,14 @@ class Pairing(CompleteResponse):
         return Partials((self.weights * solution.u).sum(), state=self.weights, name="a motion")
 
 
-class SolvedMotion(Motion):
+class SolvedMotion(MadeAnew, Motion):
     """A motion by a linear static problem with the movement as a nodal parameter; see the top of the module.
 
     Parameters
     ----------
     mesh : Mesh
     problem : LinearStatic
-        At the coordinates of the mesh; it keeps its factor.
+        At the coordinates of the mesh, where its factor stays.
     taken : (n_nodes, dim) bool
         Components that take the movement over as it is, ``P``.
     felt : (n_nodes, dim) bool
@@ -88,8 +89,10 @@ class SolvedMotion(Motion):
         self._mesh, self._problem, self.taken, self.felt = mesh, problem, frozen(taken), frozen(felt)
         self._arguments = dict(arguments)
 
-    def __reduce__(self) -> Any:
-        return _remade, (type(self), self._mesh, self._arguments)
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What it was made from, by the names of the arguments."""
+        return {"mesh": self._mesh, **self._arguments}
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments.items())
@@ -108,9 +111,8 @@ class SolvedMotion(Motion):
 
     @cached_property
     def _moving(self) -> LinearStatic:
-        """The problem for moved coordinates: one live factor for all of them, and not that which stays at home."""
-        home = self._problem
-        return LinearStatic(home.mesh, home.physics, home.supports, solver=self._arguments["solver"])
+        """The problem for moved coordinates: these share a live factor, which is not that of the mesh itself."""
+        return self._problem.rebuilt(self.points)
 
     def place(self, points: FloatArray, origin: FloatArray | None) -> Placed:
         """Put at node coordinates."""
@@ -260,7 +262,7 @@ class HelmholtzFilter(SolvedMotion):
             _smooth, _told, element="vector", definite=True,
             parameters={"radius": float(length), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
-        problem = LinearStatic(*_held(mesh, form, held), solver=solver, keep_factor=True)
+        problem = LinearStatic(*_held(mesh, form, held), solver=solver)
         self._radius = float(length)
         arguments = {"radius": float(length), "fixed": fixed, "solver": solver}
         super().__init__(mesh, problem, np.zeros_like(held), np.ones_like(held), arguments)
@@ -326,7 +328,9 @@ class ElasticMotion(SolvedMotion):
     Raises
     ------
     UnknownGroupError, SupportError
-        For groups and components that there are not, and where some part of the mesh is free to move as a rigid body.
+        For groups and components that there are not.
+    ParametrisationError
+        Where some part of the mesh is free to move as a rigid body.
     """
 
     def __init__(
@@ -353,7 +357,14 @@ class ElasticMotion(SolvedMotion):
             parameters={"stiffness": CellField(stiffness), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
         arguments = {"boundary": boundary, "stiffening": float(power), "solver": solver}
-        problem = LinearStatic(*_held(mesh, form, taken), solver=solver, keep_factor=True)
+        # one rule for both forms, or f would not be -K s
+        order = max(block.reference.stiffness_order for block in mesh.blocks)
+        try:
+            problem = LinearStatic(*_held(mesh, form, taken), solver=solver, quadrature_order=order)
+        except SupportError as error:
+            raise ParametrisationError(
+                f"the boundary {boundary!r} does not tell all of the mesh where to go; name more groups: {error}"
+            ) from error
         super().__init__(mesh, problem, taken, taken, arguments)
 
     @property
@@ -372,7 +383,3 @@ def _held(mesh: Mesh, form: Form, held: npt.NDArray[np.bool_]) -> tuple[Mesh, Fo
     groups = {f"held along {axis}": np.flatnonzero(held[:, number]) for number, axis in enumerate(AXES[: mesh.dim])}
     groups = {name: nodes for name, nodes in groups.items() if len(nodes)}
     return mesh.with_groups(groups), form, [Fixed(name, name[-1]) for name in groups]
-
-
-def _remade(kind: type[Any], mesh: Mesh, arguments: Mapping[str, Any]) -> Any:
-    return kind(mesh, **arguments)

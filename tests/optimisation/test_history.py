@@ -66,10 +66,10 @@ def killed_copy(folder: Path, copy: Path, byte: int) -> None:
         os.truncate(copy / name, end)
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
+def told(folder: Path, *ignored: str) -> list[dict[str, Any]]:
     """All lines, but for their times."""
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("seconds", *ignored)} for line in lines]
 
 
 # ---------------------------------------------------------------------- kill
@@ -96,7 +96,7 @@ def test_killed_at_any_byte_it_ends_at_the_same_design(
             again = (known & asked) - differentiated  # values are there, gradients are not: solved once more
             assert run.counts.solves == designs - len(known) + len(again)
             assert run.counts.gradients == len(asked - differentiated)
-        assert told(copy) == told(folder)
+        assert told(copy, "safe") == told(folder, "safe")
         assert (copy / "designs.bin").read_bytes() == (folder / "designs.bin").read_bytes()
 
 
@@ -133,23 +133,24 @@ def test_a_process_that_is_killed(whole: tuple[Path, np.ndarray, int], tmp_path:
 def test_power_that_fails(
     whole: tuple[Path, np.ndarray, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines may reach the disk before their numbers; from the last design on nothing is believed that is not there."""
+    """Lines may reach the disk before their numbers; what was not safe is not believed where these are not there."""
     folder, last, designs = whole
-    order = writes(folder)
-    tail = len(order) // 2 - max(k for k, line in enumerate(told(folder)[1:]) if "design" in line)
-    for lost in range(1, tail + 1):
+    order, lines = writes(folder), told(folder)[1:]
+    safe = max(line["safe"] for line in lines)
+    assert 0 < safe < len(lines) - 5
+    for lost in range(1, len(lines) - safe + 1, 3):
         copy = tmp_path / f"run {lost}"
         shutil.copytree(folder, copy)
-        missing = sum(size for _, size in order[-2 * lost :: 2])
         size = (copy / "designs.bin").stat().st_size
-        os.truncate(copy / "designs.bin", size - missing)
+        os.truncate(copy / "designs.bin", size - sum(size for _, size in order[-2 * lost :: 2]))
         os.truncate(copy / "designs.bin", size)  # its length is there, its contents are zero
         caplog.clear()
         with resume(copy) as run:
             assert "interrupted" in caplog.text
+            assert len(run.history) == sum("design" in line for line in lines[:-lost])
             assert descend(run).tobytes() == last.tobytes()
             assert len(run.history) == designs
-        assert told(copy) == told(folder)
+        assert told(copy, "safe") == told(folder, "safe")
 
 
 def test_what_is_recorded_is_not_solved(whole: tuple[Path, np.ndarray, int], tmp_path: Path) -> None:
@@ -309,10 +310,13 @@ def test_folders_that_cannot_be_used(tmp_path: Path, whole: tuple[Path, np.ndarr
 
 @pytest.mark.parametrize("damage", ["line", "numbers", "short", "version", "empty"])
 def test_damage_that_no_interruption_makes_is_told(
-    damage: str, whole: tuple[Path, np.ndarray, int], tmp_path: Path
+    damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Of what was on the disk, nothing can be missing."""
     copy = tmp_path / "run"
-    shutil.copytree(whole[0], copy)
+    monkeypatch.setattr(run_folder, "SECONDS", 0.0)
+    with begin(copy) as run:
+        descend(run, 2)
     lines, numbers = copy / "history.jsonl", copy / "designs.bin"
     data = lines.read_bytes()
     if damage == "line":
@@ -350,6 +354,7 @@ def test_a_full_disk_leaves_the_run_readable(tmp_path: Path, monkeypatch: pytest
     before = (tmp_path / "run" / "history.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(run_folder.os, "fsync", full)
+        patch.setattr(run_folder, "SECONDS", 0.0)
         with pytest.raises(fa.RunError, match="the run cannot be written: No space left"):
             run.value(run.start + 0.1)
     assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
