@@ -151,6 +151,19 @@ def test_products_of_hessians_are_measured(
     assert line["product/factorisation"] == pytest.approx(line["product"] / line["factorisation"], rel=0.2)
 
 
+def test_adaptors_are_measured(script: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    script("adaptors.py", "--case", "sq4", "--designs", 3)
+    said = capsys.readouterr().out.splitlines()
+    lines = [json.loads(line) for line in said if line.startswith("{")]
+    assert [line["optimiser"] for line in lines[:2]] == ["SciPy SLSQP", "SciPy trust-constr"]
+    assert len(said) == 9  # the others too, or that they are not installed
+    for line in lines:
+        assert line["nodes"] == 25
+        assert 2 <= line["designs"] <= 4
+        assert line["seconds for a design"] > 0
+        assert line["beside/design"] > 0
+
+
 PNG = b"\x89PNG"
 
 

@@ -122,6 +122,16 @@ class Asked:
         """Their derivatives, zero for a design without an answer."""
         return self._kept(self.reduced.jacobian, self.at(z))
 
+    def hessian(self, z: FloatArray, multipliers: FloatArray, objective: float) -> FloatArray:
+        """Second derivatives ``(n, n)`` of the objective times a factor and the constraints times multipliers."""
+
+        def columns(z: FloatArray) -> FloatArray:
+            weight = objective / self._unit
+            unit = np.eye(self.reduced.n)
+            return np.array([self.reduced.hessian_product(z, e, multipliers, objective=weight) for e in unit])
+
+        return self._kept(columns, self.at(z))
+
     def _kept(self, derivatives: Callable[[FloatArray], FloatArray], found: Evaluated) -> FloatArray:
         try:
             return derivatives(found.z)

@@ -29,7 +29,8 @@ def minimise_ipopt(
 ) -> Optimum:
     """Minimise with Ipopt, which is told when a design has no answer and cuts its step.
 
-    Second derivatives are approximated from gradients (``hessian_approximation="limited-memory"``).
+    Second derivatives are approximated from gradients, or exact with ``hessian_approximation="exact"``: a product with
+    each unit vector, ``2 n`` solves for each response, which pays with few variables and many iterations.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def minimise_ipopt(
     ------
     ProblemError
         For a start outside of the bounds, and options that Ipopt does not have.
+    SecondOrderError
+        Where exact second derivatives are asked for, and something does not have them.
     OptimiserError
         Where Ipopt reports success at a design without an answer.
     MissingExtraError
@@ -89,6 +92,7 @@ class _Callbacks:
 
     def __init__(self, asked: Asked, no_answer: type[Exception]) -> None:
         self._asked, self._no_answer = asked, no_answer
+        self._lower = np.tril_indices(asked.reduced.n)
 
     def objective(self, z: FloatArray) -> float:
         """Value of the objective."""
@@ -105,6 +109,10 @@ class _Callbacks:
     def jacobian(self, z: FloatArray) -> FloatArray:
         """Their derivatives, row by row."""
         return self._told(self._asked.jacobian, z).ravel()
+
+    def hessian(self, z: FloatArray, multipliers: FloatArray, objective: float) -> FloatArray:
+        """Lower triangle of the second derivatives of the Lagrange function; for ``hessian_approximation="exact"``."""
+        return np.asarray(self._told(lambda z: self._asked.hessian(z, multipliers, objective), z)[self._lower])
 
     def intermediate(self, *_: Any) -> bool:
         """Whether to go on."""

@@ -60,7 +60,7 @@ def minimise_scipy(
     tolerance : float
         Of the objective and the constraints in their scales; for trust-constr of the gradient of the Lagrangian.
     **options
-        Further options of the method, as SciPy names them.
+        Further options of the method, as SciPy names them, such as ``maxiter``, which is ten times ``max_designs``.
 
     Raises
     ------
@@ -75,7 +75,9 @@ def minimise_scipy(
     accuracy = positive(tolerance, "tolerance")
     asked = Asked(reduced, start, max_designs)
     optimise = {"SLSQP": _slsqp, "trust-constr": _trust_constr, "L-BFGS-B": _lbfgsb}[method]
-    return outcome(asked, f"SciPy {method}", lambda: optimise(asked, accuracy, {"maxiter": max_designs, **options}))
+    return outcome(
+        asked, f"SciPy {method}", lambda: optimise(asked, accuracy, {"maxiter": 10 * max_designs, **options})
+    )
 
 
 def _slsqp(asked: Asked, tolerance: float, options: dict[str, Any]) -> End:
@@ -103,7 +105,8 @@ def _trust_constr(asked: Asked, tolerance: float, options: dict[str, Any]) -> En
         lambda z: known(_FINER * asked.jacobian(z), z),
         _Curvature(),
     )
-    inside = (asked.start > asked.reduced.lower) & (asked.start < asked.reduced.upper)
+    low, high = asked.reduced.lower, asked.reduced.upper
+    inside = (asked.start > low) & (asked.start < high) & np.isfinite(low) & np.isfinite(high)
     return _end(
         asked,
         asked.value,

@@ -42,6 +42,12 @@ def test_the_optimum_after_a_first_step_that_tangles(method: Any) -> None:
     require_least(fa.minimise_scipy(run, method), run)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_variables_without_bounds(method: Any) -> None:
+    run = cantilever(bounds=(-np.inf, np.inf), scale=1.0)
+    require_least(fa.minimise_scipy(run, method), run, tangles=False)
+
+
 def test_the_optimum_with_an_equality_and_with_two_limits() -> None:
     for limit in (fa.Equal(fa.Volume(), volume()), fa.Between(fa.Volume(), 0.5 * volume(), volume())):
         run = cantilever(constraints=[limit])

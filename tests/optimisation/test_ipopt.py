@@ -19,6 +19,29 @@ def test_the_optimum_after_a_first_step_that_tangles(limit: Any) -> None:
     require_least(fa.minimise_ipopt(run), run)
 
 
+def test_variables_without_bounds() -> None:
+    run = cantilever(bounds=(-np.inf, np.inf), scale=1.0)
+    require_least(fa.minimise_ipopt(run), run, tangles=False)
+
+
+def test_exact_second_derivatives_take_fewer_designs_and_no_factorisation() -> None:
+    run, other = cantilever(), cantilever()
+    found = fa.minimise_ipopt(run, hessian_approximation="exact")
+    require_least(found, run, tangles=False)  # Newton's first step does not
+    assert 2 * found.designs < fa.minimise_ipopt(other).designs
+
+    class WithoutSecond(fa.Compliance):
+        """Tells no partial derivatives in motion."""
+
+        def partials(self, solution: Any) -> Any:
+            if np.iscomplexobj(solution.u):
+                raise fa.SecondOrderError("none here")
+            return super().partials(solution)
+
+    with pytest.raises(fa.SecondOrderError):
+        fa.minimise_ipopt(cantilever(objective=WithoutSecond()), hessian_approximation="exact")
+
+
 def test_a_run_without_constraints() -> None:
     run = cantilever(objective=Both(10.0), constraints=())
     found = fa.minimise_ipopt(run)

@@ -22,6 +22,12 @@ def test_the_optimum_after_a_first_step_that_tangles(algorithm: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_variables_without_bounds(algorithm: Any) -> None:
+    run = cantilever(bounds=(-np.inf, np.inf), scale=1.0)
+    require_least(fa.minimise_nlopt(run, algorithm), run, tangles=False)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_errors_and_interrupts_come_out(algorithm: Any) -> None:
     require_errors_come_out(lambda run: fa.minimise_nlopt(run, algorithm))
 

@@ -62,9 +62,8 @@ def test_a_tangled_design_is_an_analysis_error() -> None:
     problem = model(cantilever())
     problem.run_model()
     problem.set_val("variables", [0.0, 5.0, -5.0])
-    with pytest.raises(om.AnalysisError, match="flat or turned inside out") as found:
+    with pytest.raises(om.AnalysisError, match="flat or turned inside out"):
         problem.run_model()
-    assert isinstance(found.value.__cause__, (fa.TangledMeshError, om.AnalysisError))
     infinite = model(cantilever(), failed="infinite")
     infinite.run_model()
     before = infinite.get_val("Volume").copy()
