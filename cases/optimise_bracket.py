@@ -2,8 +2,8 @@
 
 The lower face and the sides of the arm follow a lattice of control points; the pad stays in its plane, the bore round,
 everything keeps its symmetry, and the wall plate stays as it is. All other faces may slide within their planes, and the
-inside follows, as an elastic body does. No more compliance than 55 N mm, and the end of the arm sinks by 0.11 mm at
-most. Units: mm, N, MPa, tonne.
+inside follows, as an elastic body does. Compliance and displacement of the end of the arm stay what they are, or less.
+Units: mm, N, MPa, tonne.
 """
 
 from pathlib import Path
@@ -62,7 +62,7 @@ def parametrisation(bracket: fa.LinearStatic) -> fa.Parametrisation:
     movable[:, :, :, 2] = True  # of the sides, in and out; in the middle symmetry holds them
     arm = fa.FreeFormBox(
         bracket.mesh, (6, 2, 3), box=((8, 0, 0), (90, 10, 50)), movable=movable, held=["x-"], layers=2,
-        symmetry={"z": 25.0}, fixed=["clamp", fa.Fixed("pad", "y")], bounds=(-6.0, 5.0),
+        symmetry={"z": 25.0}, fixed=["clamp", fa.Fixed("bore", "xz"), fa.Fixed("pad", "y")], bounds=(-6.0, 5.0),
     )  # fmt: skip
     return arm >> fa.ElasticMotion(bracket.mesh, KEPT, stiffening=0.0)
 
@@ -74,8 +74,8 @@ CASE = DesignCase(
     parametrisation,
     fa.Objective(fa.Mass(), "mass"),
     (
-        fa.AtMost(fa.Compliance(), 55.0, name="compliance"),
-        fa.AtLeast(fa.Displacement("end", "y"), -0.11, name="displacement of the end"),
+        fa.AtMost(fa.Compliance(), 56.8, name="compliance"),
+        fa.AtLeast(fa.Displacement("end", "y"), -0.1101, name="displacement of the end"),
     ),
     ("t", "N mm", "mm"),
     {
@@ -83,7 +83,7 @@ CASE = DesignCase(
         "SLSQP": lambda reduced, designs: fa.minimise_scipy(reduced, "SLSQP", max_designs=designs),
     },
     designs=10,
-    scales=6.0,
+    scales=30.0,
     length_unit="mm",
     title="L-bracket",
     labels={"clamp": "fixed", "pad": "600 N down"},

@@ -1,4 +1,4 @@
-"""The fin of ``own_pde.py`` cut to shape: least material that gives as much heat to the air, two optimisers side by side.
+"""The fin of ``own_pde.py`` cut to shape: least material for as much heat, two optimisers side by side.
 
       ________________
      |                 -------________     air along x: its film is thinnest where it arrives
@@ -19,7 +19,7 @@ from femadj.design_case import DesignCase, main
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import own_pde  # noqa: E402  (the case beside this one)
+import own_pde
 
 RADIUS, MOST = 20.0, 300.0
 """Of the filter; and how far a node may be told to go, which the filter spreads over all around it."""
@@ -50,7 +50,7 @@ CASE = DesignCase(
         "SLSQP": lambda reduced, designs: fa.minimise_scipy(reduced, "SLSQP", max_designs=designs),
     },
     designs=21,
-    scales=100.0,
+    scales=3000.0,
     length_unit="mm",
     title="Fin on a tube",
     labels={"cylinder": "tube", "inlet": "air"},

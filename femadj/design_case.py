@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ from rich import box
 from rich.table import Table
 
 from femadj.case import BAD_INPUT, Run
-from femadj.errors import FemadjError, MissingExtraError
+from femadj.errors import FemadjError, MissingExtraError, RunError
 from femadj.optimisation import Parametrisation
 from femadj.optimisation.constraint import Constraint, Objective
+from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.optimum import Optimum
 from femadj.optimisation.reduced import Reduced
+from femadj.optimisation.run_folder import LINES
 from femadj.progress import Phases
 from femadj.report import Caption, ProgressDisplay, View, picture, results_console, write_summary
 from femadj.sensitivity.adjoint import values_and_gradients
 from femadj.solvers import ITERATED, SOLVERS
+
+MISSED = 1e-3
+"""By how much the design that is shown may miss a limit, in its scale: few on the way are within all of them."""
 
 Optimise = Callable[[Reduced, int], Optimum]
 """An optimiser, and how many designs it may ask for."""
@@ -113,6 +119,20 @@ class DesignRun:
     optimum: Optimum
     seconds: float
 
+    def violation(self, number: int) -> float:
+        """By how much a design misses a limit at most, in the scale of each."""
+        pairs = zip(self.reduced.constraints, self.reduced.history[number].values[1:], strict=True)
+        return max((constraint.violation(value) for constraint, value in pairs), default=0.0)
+
+    @property
+    def after(self) -> Evaluated:
+        """The design that is shown: the least objective of those that miss no limit by more than ``MISSED``."""
+        answered = [r for r in self.reduced.history.records if r.failure is None]
+        within = [r for r in answered if self.violation(r.number) <= MISSED]
+        scale = self.reduced.objective.scale
+        least = min(within, key=lambda r: r.values[0] / scale).number if within else self.optimum.best.number
+        return self.reduced.design(least)
+
 
 def main(case: DesignCase, argv: Sequence[str] | None = None) -> int:
     """Run an optimisation from the command line: 0, or 2 when femadj reports an error, then written in words."""
@@ -163,11 +183,13 @@ def _run(case: DesignCase, arguments: argparse.Namespace, name: str, optimise: O
     began, phases = time.perf_counter(), Phases(ProgressDisplay())
     problem = case.problem(Run(arguments, arguments.solver, arguments.threads, phases))
     parametrisation, folder = case.parametrisation(problem), arguments.out / name.lower()
-    parts, options = (problem, parametrisation, case.objective, case.constraints), {"scales": case.scales}
-    if arguments.resume and (folder / "history.jsonl").is_file():
-        reduced = Reduced.resume(folder, *parts, **options)
+    parts = problem, parametrisation, case.objective, case.constraints
+    if arguments.resume and (folder / LINES).is_file():
+        reduced = Reduced.resume(folder, *parts, scales=case.scales)
+    elif (folder / LINES).is_file():
+        raise RunError(f"{folder} holds a run already: take it up with --resume, or give another folder with --out")
     else:
-        reduced = Reduced(*parts, folder=folder, **options)
+        reduced = Reduced(*parts, folder=folder, scales=case.scales)
     try:
         optimum = optimise(reduced, arguments.designs)
     except BaseException:
@@ -196,15 +218,15 @@ def _table(case: DesignCase, runs: Mapping[str, DesignRun]) -> Table:
     before = first.reduced.design(0).values
     limits = ["minimal" if case.objective.scale > 0 else "maximal", *map(_limit, case.constraints)]
     for k, quantity in enumerate(first.reduced.names):
-        after = [f"{run.optimum.best.values[k]:.6g}" for run in runs.values()]
+        after = [f"{run.after.values[k]:.6g}" for run in runs.values()]
         table.add_row(quantity, case.units[k], limits[k], f"{before[k]:.6g}", *after)
-    quality = [f"{run.reduced.design(run.optimum.best.number).quality:.3f}" for run in runs.values()]
+    quality = [f"{run.after.quality:.3f}" for run in runs.values()]
     table.add_row("mesh quality", "", "", f"{first.reduced.design(0).quality:.3f}", *quality)
+    table.add_row("limits missed by", "", "", "", *(f"{r.violation(r.after.number):.1g}" for r in runs.values()))
     table.add_section()
     for effort in _effort(first):
         table.add_row(effort, "", "", "", *(f"{_effort(run)[effort]:.3g}" for run in runs.values()))
-    table.add_row("best design", "", "", "", *(f"{run.optimum.best.number}" for run in runs.values()))
-    table.add_row("left of the gradient", "", "", "", *(f"{run.optimum.imbalance:.2g}" for run in runs.values()))
+    table.add_row("shown design", "", "", "", *(f"{run.after.number}" for run in runs.values()))
     table.add_row("converged", "", "", "", *("yes" if r.optimum.converged else "no" for r in runs.values()))
     return table
 
@@ -213,19 +235,20 @@ def _limit(constraint: Constraint) -> str:
     if constraint.lower == constraint.upper:
         return f"= {constraint.lower:.6g}"
     parts = (f">= {constraint.lower:.6g}", f"<= {constraint.upper:.6g}")
-    return " ".join(p for p, v in zip(parts, (constraint.lower, constraint.upper), strict=True) if abs(v) < float("inf"))
+    limits = (constraint.lower, constraint.upper)
+    return " ".join(part for part, limit in zip(parts, limits, strict=True) if isfinite(limit))
 
 
 def _summary(case: DesignCase, runs: Mapping[str, DesignRun]) -> dict[str, Any]:
     found = {}
     for name, run in runs.items():
-        best, start = run.optimum.best, run.reduced.design(0)
+        after, start = run.after, run.reduced.design(0)
         found[name] = {
             "before": dict(zip(run.reduced.names, start.values.tolist(), strict=True)),
-            "after": dict(zip(run.reduced.names, best.values.tolist(), strict=True)),
-            "best design": best.number,
-            "violation": best.violation,
-            "worst quality": run.reduced.design(best.number).quality,
+            "after": dict(zip(run.reduced.names, after.values.tolist(), strict=True)),
+            "shown design": after.number,
+            "violation": run.violation(after.number),
+            "worst quality": after.quality,
             "converged": run.optimum.converged,
             "message": run.optimum.message,
             **_effort(run),
@@ -239,8 +262,8 @@ def _pictures(case: DesignCase, arguments: argparse.Namespace, runs: Mapping[str
     files.append(_picture(case, first, arguments.out / "before.png", 0, "before"))
     for name, run in runs.items():
         files.append(run.reduced.plot())
-        after = arguments.out / f"after_{name.lower()}.png"
-        files.append(_picture(case, run, after, run.optimum.best.number, f"after {name}"))
+        path = arguments.out / f"after_{name.lower()}.png"
+        files.append(_picture(case, run, path, run.after.number, f"after {name}"))
     return files
 
 
@@ -248,9 +271,8 @@ def _picture(case: DesignCase, run: DesignRun, path: Path, number: int, when: st
     solution = run.reduced.problem.solve(run.reduced.design(number).points)
     _, (gradient,) = values_and_gradients(solution, [case.constraints[0].response])
     what, lines = ("", None) if case.lines is None else (case.lines[0], case.lines[1](solution))
-    caption = Caption(
-        case.constraints[0].name, case.units[1], case.length_unit, f"{case.title or case.name} {when}", case.labels, what
-    )
+    title, shown = f"{case.title or case.name} {when}", case.constraints[0].name
+    caption = Caption(shown, case.units[1], case.length_unit, title, case.labels, what)
     return picture(path, solution, gradient, caption, view=case.view, field=lines)
 
 
