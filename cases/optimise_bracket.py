@@ -82,7 +82,7 @@ CASE = DesignCase(
         "MMA": lambda reduced, designs: fa.minimise_nlopt(reduced, "MMA", max_designs=designs),
         "SLSQP": lambda reduced, designs: fa.minimise_scipy(reduced, "SLSQP", max_designs=designs),
     },
-    designs=10,
+    designs=6,
     scales=30.0,
     length_unit="mm",
     title="L-bracket",

@@ -24,7 +24,7 @@ from femadj.optimisation import Parametrisation
 from femadj.optimisation.constraint import Constraint, Objective
 from femadj.optimisation.evaluation import Evaluated
 from femadj.optimisation.optimum import Optimum
-from femadj.optimisation.reduced import Reduced
+from femadj.optimisation.reduced import Reduced, RunCounts
 from femadj.optimisation.run_folder import LINES
 from femadj.progress import Phases
 from femadj.report import Caption, ProgressDisplay, View, picture, results_console, write_summary
@@ -111,12 +111,14 @@ class DesignRun:
     ----------
     reduced : Reduced
     optimum : Optimum
+    counts : RunCounts
     seconds : float
-        Of this process.
+        Both of this process, until the optimiser ended.
     """
 
     reduced: Reduced
     optimum: Optimum
+    counts: RunCounts
     seconds: float
 
     def violation(self, number: int) -> float:
@@ -195,16 +197,15 @@ def _run(case: DesignCase, arguments: argparse.Namespace, name: str, optimise: O
     except BaseException:
         reduced.close()
         raise
-    return DesignRun(reduced, optimum, time.perf_counter() - began)
+    return DesignRun(reduced, optimum, reduced.counts, time.perf_counter() - began)
 
 
 # ---------------------------------------------------------------------- what is told
 def _effort(run: DesignRun) -> dict[str, float]:
-    counts = run.reduced.counts
     return {
         "designs": run.optimum.designs,
-        "solved in this process": counts.solves,
-        "factorisations": counts.factorisations,
+        "solved in this process": run.counts.solves,
+        "factorisations": run.counts.factorisations,
         "seconds": run.seconds,
     }
 
