@@ -453,7 +453,8 @@ def test_killed_case_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == -9, done.stderr
     resumed = fin_run(folder, 6, "--no-picture", "--resume")
-    assert resumed["after"] == whole["after"]
+    assert resumed["after"] == pytest.approx(whole["after"], rel=1e-9)  # the filter's factor rounds in its own way
+    assert resumed["shown design"] == whole["shown design"]
     assert resumed["solved in this process"] == 3
     capsys.readouterr()
     assert design_case.main(script("optimise_fin").CASE, ["--out", str(folder), "--only", "SLSQP"]) == 2
