@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import femadj as fa
+from femadj import design_case
 from femadj.case import Case, Quantity, Run, main, run_case
 from femadj.progress import Phases
 from tests.meshes import box_mesh
@@ -403,3 +405,97 @@ def test_arch_ends_at_its_limit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert limit == pytest.approx(max(module.pressed(module.arch(6), [5.5, 6.0, 6.5])), rel=5e-3)
     assert module.main(["--cells", "3", "--out", str(tmp_path)]) == 2
     assert "even number" in capsys.readouterr().err
+
+
+DESIGN_CASES = ("optimise_bracket", "optimise_fin")
+
+
+def fin_run(folder: Path, designs: int, *arguments: str) -> Mapping[str, Any]:
+    """The fin by SLSQP, and what its summary says."""
+    line = ["--out", str(folder), "--only", "SLSQP", "--designs", str(designs), "--solver", "superlu", *arguments]
+    assert design_case.main(script("optimise_fin").CASE, line) == 0
+    found: Mapping[str, Any] = summary_of(folder)["optimisers"]["SLSQP"]
+    return found
+
+
+def test_fin_is_cut_to_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Less area for as much heat, one solve and one factorisation a design, and all files."""
+    pytest.importorskip("matplotlib")
+    found = fin_run(tmp_path, 10)
+    assert found["after"]["area"] < 0.99 * found["before"]["area"]
+    assert found["violation"] <= 1e-3
+    assert found["worst quality"] > 0.5
+    assert found["solved in this process"] == found["factorisations"] == found["designs"] == 10
+    assert {p.name for p in tmp_path.iterdir()} == {"slsqp", "before.png", "after_slsqp.png", "summary.json"}
+    kept = {p.name for p in (tmp_path / "slsqp").iterdir()}
+    assert {"history.jsonl", "designs.bin", "history.png", "shapes.pvd"} <= kept
+    out = capsys.readouterr().out
+    for word in ("minimal", ">= 2982", "before", "SLSQP", "factorisations", "seconds"):
+        assert word in out
+
+
+def test_killed_case_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed by the system before its fourth design, a run takes nothing twice and ends where one that was not ends."""
+    whole = fin_run(tmp_path / "whole", 6, "--no-picture")
+    code = (
+        "import os, runpy, sys, femadj as fa\n"
+        "first = fa.Reduced.evaluate\n"
+        "def dying(self, z):\n"
+        "    if len(self.history) == 3 and self.history.find(z + 0.0) is None: os.kill(os.getpid(), 9)\n"
+        "    return first(self, z)\n"
+        "fa.Reduced.evaluate = dying\n"
+        "sys.argv[:] = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", code, str(ROOT / "cases" / "optimise_fin.py"), "--out", str(folder),
+               "--only", "SLSQP", "--designs", "6", "--solver", "superlu"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -9, done.stderr
+    resumed = fin_run(folder, 6, "--no-picture", "--resume")
+    assert resumed["after"] == pytest.approx(whole["after"], rel=1e-9)  # the filter's factor rounds in its own way
+    assert resumed["shown design"] == whole["shown design"]
+    assert resumed["solved in this process"] == 3
+    capsys.readouterr()
+    assert design_case.main(script("optimise_fin").CASE, ["--out", str(folder), "--only", "SLSQP"]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_optimiser_that_is_not_installed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "nlopt", None)
+    case = script("optimise_fin").CASE
+    assert design_case.main(case, ["--out", str(tmp_path), "--designs", "1", "--no-picture"]) == 0
+    assert "MMA left out: " in (told := capsys.readouterr().out)
+    assert "femadj[nlopt]" in told
+    assert list(summary_of(tmp_path)["optimisers"]) == ["SLSQP"]
+    assert design_case.main(case, ["--out", str(tmp_path / "b"), "--only", "MMA", "--no-picture"]) == 2
+    assert "femadj[nlopt]" in capsys.readouterr().err
+
+
+def test_bracket_keeps_what_it_promises() -> None:
+    """Symmetry, the plane of the pad, the round bore and the wall plate, with all variables at work."""
+    module = script("optimise_bracket")
+    bracket = module.problem(Run(argparse.Namespace(), "auto", None, Phases()))
+    mesh, parametrisation = bracket.mesh, module.parametrisation(bracket)
+    covered = np.unique(np.concatenate([mesh.nodes_of(group) for group in mesh.facet_groups]))
+    assert np.array_equal(covered, np.unique(mesh.facet_nodes(mesh.boundary())))
+    q = np.random.default_rng(3).uniform(-3.0, 3.0, parametrisation.n)
+    moved = parametrisation.forward(q) - mesh.points
+    assert np.abs(moved).max() > 1.0
+    for group, axes in (("clamp", [0, 1, 2]), ("bolts", [0, 1, 2]), ("bore", [0, 2]), ("pad", [1]), ("top", [1])):
+        assert np.abs(moved[np.ix_(mesh.nodes_of(group), axes)]).max() < 1e-12
+    assert mesh.quality(mesh.points + moved).min() > 0.1
+
+
+@pytest.mark.parametrize("name", DESIGN_CASES)
+def test_help_of_an_optimisation(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = script(name)
+    with pytest.raises(SystemExit) as stop:
+        design_case.main(module.CASE, ["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert module.__doc__.strip().splitlines()[0] in text
+    for option in ("--out", "--designs", "--resume", "--only", "--solver", "--no-picture"):
+        assert option in text

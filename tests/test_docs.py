@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -24,8 +25,31 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     shutil.copytree(ROOT / "meshes", tmp_path / "meshes")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
+    missing = []
     for number, block in enumerate(code_blocks(page, "python")):
+        needed = re.match(r"# needs (\w+)\n", block)
+        if needed is not None and importlib.util.find_spec(needed[1]) is None:
+            missing.append(needed[1])
+            continue
         exec(compile(block, f"{page.name}, block {number + 1}", "exec"), names)
+    if missing:
+        pytest.skip(f"all other code ran; blocks that need {', '.join(missing)} did not: not installed")
+
+
+def test_an_optimisation_takes_twenty_lines() -> None:
+    """Free-form box, two responses, MMA, history and resume; that it runs is tested with its page."""
+    example = next(block for block in code_blocks(ROOT / "docs" / "optimisation.md", "python") if "MMA" in block)
+    for part in ("FreeFormBox", "Compliance", "Volume", "minimise_nlopt", "plot", "Reduced.resume"):
+        assert part in example
+    assert len([line for line in example.splitlines() if line and not line.startswith("#")]) <= 20
+
+
+def test_jax_and_torch_take_five_lines() -> None:
+    blocks = code_blocks(ROOT / "docs" / "optimisation.md", "python")
+    for name in ("jax", "torch"):
+        (block,) = (b for b in blocks if b.startswith(f"# needs {name}\n"))
+        assert f"fa.{name}_function(run)" in block
+        assert len([line for line in block.splitlines() if line and not line.startswith("#")]) <= 5
 
 
 def test_named_tests_exist() -> None:

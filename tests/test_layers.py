@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("results", "report"),
     ("optimisation",),
     ("case", "doctor"),
-    ("command",),
+    ("command", "design_case"),
 )
 """Modules and folders of the package from the ground up. One may import from floors below its own, and within its own
 folder; not from neighbours on the same floor."""

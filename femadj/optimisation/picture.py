@@ -27,7 +27,9 @@ def draw_history(
     improving: Sequence[int],
     quality_limit: float,
 ) -> Path:
-    """Draw objective, constraints in their scale, step, mesh quality, factorisations and iterations by designs.
+    """Draw objective, how far beyond its limit each constraint is, step, mesh quality, factorisations and iterations.
+
+    A constraint within its limits is below zero, in its scale.
 
     Designs without an answer are grey lines from top to bottom; those that were the best one so far are dots.
 
@@ -95,11 +97,10 @@ def _constraints(ax: Any, numbers: IntArray, values: FloatArray, constraints: Se
     for k, constraint in enumerate(constraints):
         colour = COLOURS[(k + 1) % len(COLOURS)]
         name = constraint.name if k < LEGEND_MOST else None
-        ax.plot(numbers, values[:, k] / constraint.size, color=colour, linewidth=1.4, label=name)
-        for limit in {constraint.lower, constraint.upper}:
-            if np.isfinite(limit):
-                ax.axhline(limit / constraint.size, color=colour, linewidth=0.9, linestyle="--")
-    ax.set_ylabel("constraints\n(dashed: limits)", fontsize=10.5)
+        beyond = np.maximum(constraint.lower - values[:, k], values[:, k] - constraint.upper) / constraint.size
+        ax.plot(numbers, beyond, color=colour, linewidth=1.4, label=name)
+    ax.axhline(0.0, color="#606060", linewidth=0.9, linestyle="--")
+    ax.set_ylabel("beyond limits\n(dashed: on them)", fontsize=10.5)
     ax.legend(fontsize=9.5, frameon=False, loc="best")
 
 
