@@ -40,6 +40,7 @@ from femadj.problems import Gradient, LinearStatic, Partials, Solution
 from femadj.problems.fem import FemAtDesign
 from femadj.responses.base import CompleteResponse
 from femadj.sensitivity.hessian import hessian
+from femadj.solvers import get_solver
 from femadj.solvers.base import Solver
 from femadj.space.parameters import CellField, NodalField
 
@@ -217,6 +218,11 @@ class FromOrigin(Placed):
         return told, bent.points - told
 
 
+def _lasting(solver: str | Solver) -> str | Solver:
+    """The solver of a matrix that many right-hand sides come to: the best that makes factors, unless one is named."""
+    return get_solver() if isinstance(solver, str) and solver == "auto" else solver
+
+
 # ---------------------------------------------------------------------- the filter
 def _smooth(u: Any, v: Any, w: Any) -> Any:
     return dot(u, v) + w.radius**2 * ddot(grad(u), grad(v))
@@ -243,6 +249,7 @@ class HelmholtzFilter(SolvedMotion):
         Nodes, or components of them, that stay where they are: ``"left"``, or ``Fixed("top", "y")`` for a surface that
         stays in its plane.
     solver : str or Solver
+        ``"auto"``: a factor in double precision, which serves all designs; in space, ``"amg"`` takes less memory.
 
     Raises
     ------
@@ -262,7 +269,7 @@ class HelmholtzFilter(SolvedMotion):
             _smooth, _told, element="vector", definite=True,
             parameters={"radius": float(length), TOLD: NodalField(components=mesh.dim)},
         )  # fmt: skip
-        problem = LinearStatic(*_held(mesh, form, held), solver=solver)
+        problem = LinearStatic(*_held(mesh, form, held), solver=_lasting(solver))
         self._radius = float(length)
         arguments = {"radius": float(length), "fixed": fixed, "solver": solver}
         super().__init__(mesh, problem, np.zeros_like(held), np.ones_like(held), arguments)
@@ -324,6 +331,7 @@ class ElasticMotion(SolvedMotion):
     stiffening : float
         The stiffness of a cell of volume ``V`` is ``(mean V / V) ** stiffening``, of the mesh as it is.
     solver : str or Solver
+        ``"auto"``: a factor in double precision, which serves all designs; in space, ``"amg"`` takes less memory.
 
     Raises
     ------
@@ -360,7 +368,7 @@ class ElasticMotion(SolvedMotion):
         # one rule for both forms, or f would not be -K s
         order = max(block.reference.stiffness_order for block in mesh.blocks)
         try:
-            problem = LinearStatic(*_held(mesh, form, taken), solver=solver, quadrature_order=order)
+            problem = LinearStatic(*_held(mesh, form, taken), solver=_lasting(solver), quadrature_order=order)
         except SupportError as error:
             raise ParametrisationError(
                 f"the boundary {boundary!r} does not tell all of the mesh where to go; name more groups: {error}"
