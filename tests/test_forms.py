@@ -285,13 +285,13 @@ def some(responses: dict[str, fa.Response], number: int, count: int = 2) -> dict
 
 
 def every(cells: Sequence[str], forms: Sequence[str]) -> list[Any]:
-    """All combinations, with a number; those that are neither typical nor every third one are marked slow."""
+    """All combinations, with a number; but for half of those of typical cells, a third of the others, marked slow."""
     return [
         pytest.param(
             cell,
             form,
             number + shift,
-            marks=[] if cell in TYPICAL or (number + shift) % 3 == 0 else [pytest.mark.slow],
+            marks=[] if (number + shift) % (2 if cell in TYPICAL else 3) == 0 else [pytest.mark.slow],
             id=f"{cell}-{form}",
         )
         for shift, cell in enumerate(cells)

@@ -275,7 +275,14 @@ def assert_second_order(problem: fa.LinearStatic, responses: dict[str, fa.Respon
 
 
 COMBINATIONS = [
-    pytest.param(name, physics, load, SUPPORTS[number % len(SUPPORTS)], id=f"{name}-{physics}-{load}")
+    pytest.param(
+        name,
+        physics,
+        load,
+        SUPPORTS[number % len(SUPPORTS)],
+        marks=[pytest.mark.slow] if number % 2 else [],
+        id=f"{name}-{physics}-{load}",
+    )
     for number, (name, physics, load) in enumerate(
         (name, physics, load)
         for name in MESHES
@@ -293,9 +300,15 @@ def test_every_load_and_response(name: str, physics: str, load: str, supports: s
     assert_second_order(problem, responses)
 
 
-@pytest.mark.parametrize("supports", SUPPORTS)
 @pytest.mark.parametrize(
-    ("name", "physics"), [(name, physics) for name in MESHES for physics in physics_of(dim_of(name))]
+    ("name", "physics", "supports"),
+    [
+        pytest.param(name, physics, supports, marks=[pytest.mark.slow] if (first + second) % 2 else [])
+        for first, (name, physics) in enumerate(
+            (name, physics) for name in MESHES for physics in physics_of(dim_of(name))
+        )
+        for second, supports in enumerate(SUPPORTS)
+    ],
 )
 def test_every_support_under_all_loads(name: str, physics: str, supports: str) -> None:
     problem = problem_of(mesh_of(name), physics, None, supports)
@@ -334,8 +347,12 @@ def _taylor_cases() -> list[Any]:
             cases.append((name, physics, (load,), supports, response))
             number += 1
     return [
-        pytest.param(*case, id=f"{case[0]}-{case[1]}-{'all' if case[2] is None else case[2][0]}-{case[3]}-{case[4]}")
-        for case in cases
+        pytest.param(
+            *case,
+            id=f"{case[0]}-{case[1]}-{'all' if case[2] is None else case[2][0]}-{case[3]}-{case[4]}",
+            marks=[pytest.mark.slow] if place % 2 else [],
+        )
+        for place, case in enumerate(cases)
     ]
 
 
