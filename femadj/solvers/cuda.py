@@ -45,7 +45,7 @@ class CudaSolver(Solver):
     deterministic : bool
         The same bits for the same matrix on the same kind of device; right-hand sides are solved one by one then.
     library : str or Library, optional
-        Path of the library, by default what :func:`femadj.solvers.cudss.library` finds.
+        Path of the library, by default what :func:`femadj.solvers.cudss.installed` finds.
     arrays : DeviceArrays, optional
         Where arrays on the device come from, by default CuPy.
 
@@ -88,13 +88,11 @@ class CudaSolver(Solver):
         )
         self.deterministic = deterministic
         self.arrays = device_arrays() if arrays is None else arrays
-        self.library = library if isinstance(library, Library) else cudss.library(library)
+        self.api = library if isinstance(library, Library) else cudss.installed(library)
         # Solvers on what was found share its context: it is checked once in a process.
         shared = arrays is None and not isinstance(library, Library)
         self._make = (
-            partial(_shared, self.library, device_arrays())
-            if shared
-            else partial(_on_device, self.library, self.arrays)
+            partial(_shared, self.api, device_arrays()) if shared else partial(_on_device, self.api, self.arrays)
         )
         self._lock = threading.Lock()
         self._ready: tuple[Context, Findings] | None = None
@@ -115,7 +113,7 @@ class CudaSolver(Solver):
     @property
     def version(self) -> str:
         """Version of the library."""
-        return ".".join(map(str, self.library.version))
+        return ".".join(map(str, self.api.version))
 
     def _analyse(self, structure: Structure, threads: int | None) -> CudaSymbolic:
         return CudaSymbolic(self, structure, threads)

@@ -197,7 +197,7 @@ class Library:
         return True
 
 
-def library(path: str | None = None) -> Library:
+def installed(path: str | None = None) -> Library:
     """The library at a path, at that of :data:`LIBRARY`, or that of an installed wheel; loaded once.
 
     Raises

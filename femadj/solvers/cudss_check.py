@@ -60,7 +60,7 @@ def _definite(context: Context, pivots: Mapping[MatrixKind, int]) -> MatrixKind:
     system, values = _system(context, _INDEFINITE, "symmetric")
     if system.factorise(context.arrays.upload(values), 2.0) or system.inertia() != (2, 1):
         raise SolverUnavailableError(
-            f"cuDSS {'.'.join(map(str, context.library.version))} does not tell whether a matrix is positive definite; "
+            f"cuDSS {'.'.join(map(str, context.api.version))} does not tell whether a matrix is positive definite; "
             "install another version"
         )
     return "symmetric"
@@ -85,7 +85,7 @@ def _require_solves(context: Context) -> None:
             if _far(x, exact):
                 ignored = ": it accepts the option and ignores it" if transposed and not _far(x, other) else ""
                 raise SolverUnavailableError(
-                    f"cuDSS {'.'.join(map(str, context.library.version))} solves a small system with its {what} factor "
+                    f"cuDSS {'.'.join(map(str, context.api.version))} solves a small system with its {what} factor "
                     f"{'transposed' if transposed else 'plainly'} and is wrong{ignored}; install another version"
                 )
 

@@ -78,7 +78,7 @@ class Context:
     """
 
     def __init__(self, library: Library, arrays: DeviceArrays) -> None:
-        self.library, self.arrays = library, arrays
+        self.api, self.arrays = library, arrays
         self._lock = threading.Lock()
         self._retired: deque[_Natives] = deque()
         self.handle = c_void_p()
@@ -96,7 +96,7 @@ class Context:
         """Work on the device: one thread at a time, on the current stream."""
         try:
             with self._lock:
-                self.library.call("cudssSetStream", self.handle, c_void_p(self.arrays.stream()))
+                self.api.call("cudssSetStream", self.handle, c_void_p(self.arrays.stream()))
                 yield
         finally:
             self._destroy_retired()
@@ -110,7 +110,7 @@ class Context:
         # Whoever holds the lock looks here again when done, so that finalizers in the middle of a call need not wait.
         while self._retired and self._lock.acquire(blocking=False):
             try:
-                _destroy(self.library, self._retired)
+                _destroy(self.api, self._retired)
             finally:
                 self._lock.release()
 
@@ -187,7 +187,7 @@ class System:
         natives: _Natives = []
         finalizer = weakref.finalize(self, context.retire, natives)
         finalizer.atexit = False
-        call, number = context.library.call, options.number
+        call, number = context.api.call, options.number
         n, arrays = pattern.n, context.arrays
         with context.working():
             self._config = _made(natives, "cudssConfigDestroy")
@@ -241,15 +241,15 @@ class System:
             self.number += 1
             if self.number > 1:  # the indicator of errors stays as it is until it is reset
                 none = c_int(0)
-                context.library.call(
+                context.api.call(
                     "cudssDataSet", context.handle, self._data, Data.INFO, byref(none), ctypes.sizeof(none)
                 )
-            context.library.call("cudssMatrixSetValues", self._matrix, context.arrays.pointer(values))
+            context.api.call("cudssMatrixSetValues", self._matrix, context.arrays.pointer(values))
             self._values = values
             # An absolute size. Definite matrices need no replaced pivots, and those of different units get none.
             epsilon = 0.0 if options.kind == "spd" else REPLACEMENT[options.number.name] * size
             where = byref(c_double(epsilon))
-            context.library.call("cudssConfigSet", self._config, Config.PIVOT_EPSILON, where, ctypes.sizeof(c_double))
+            context.api.call("cudssConfigSet", self._config, Config.PIVOT_EPSILON, where, ctypes.sizeof(c_double))
             self._execute(Phase.FACTORISE_AGAIN if again else Phase.FACTORISE, self._x, self._b)
             info = self._integers(Data.INFO)[0]
             self.allocated, self.factorised = True, not info
@@ -280,7 +280,7 @@ class System:
                     dense = [self._dense(natives, size, arrays.pointer(a) + first * step) for a in (x, b)]
                     self._execute(Phase.SOLVE, *dense)
                 finally:
-                    _destroy(context.library, deque([natives]))
+                    _destroy(context.api, deque([natives]))
             return arrays.download(x)
 
     def fill(self) -> int:
@@ -306,7 +306,7 @@ class System:
         values, written = np.full(self.pattern.n, np.nan, self.options.number), c_size_t()
         context = self._context
         with context.working():
-            told = context.library.answers(
+            told = context.api.answers(
                 "cudssDataGet", context.handle, self._data, Data.DIAGONAL, c_void_p(values.ctypes.data), values.nbytes,
                 byref(written),
             )  # fmt: skip
@@ -317,22 +317,22 @@ class System:
         """Vectors at an address: the rows of a C-contiguous (k, n) array are the columns of what the library sees."""
         matrix = _made(natives, "cudssMatrixDestroy")
         n, number = self.pattern.n, cudss.NUMBER[self.options.number.name]
-        self._context.library.call(
+        self._context.api.call(
             "cudssMatrixCreateDn", byref(matrix), n, k, n, c_void_p(address), number, cudss.COLUMN_MAJOR
         )
         return matrix
 
     def _execute(self, phase: Phase, x: c_void_p, b: c_void_p) -> None:
         context = self._context
-        context.library.call("cudssExecute", context.handle, phase, self._config, self._data, self._matrix, x, b)
+        context.api.call("cudssExecute", context.handle, phase, self._config, self._data, self._matrix, x, b)
 
     def _set(self, name: Config, value: int) -> None:
         number = c_int(value)
-        self._context.library.call("cudssConfigSet", self._config, name, byref(number), ctypes.sizeof(number))
+        self._context.api.call("cudssConfigSet", self._config, name, byref(number), ctypes.sizeof(number))
 
     def _read(self, name: Data, into: Any, size: int) -> int:
         context, written = self._context, c_size_t()
-        context.library.call("cudssDataGet", context.handle, self._data, name, into, size, byref(written))
+        context.api.call("cudssDataGet", context.handle, self._data, name, into, size, byref(written))
         return written.value
 
     def _integers(self, name: Data, count: int = 1) -> list[int]:

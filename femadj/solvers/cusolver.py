@@ -96,7 +96,7 @@ class CusolverSolver(Solver):
 
     def __repr__(self) -> str:
         return (
-            f"{super().__repr__()[:-1]}, cuSOLVER {self.session.library.version}: Cholesky factors on the device; LU "
+            f"{super().__repr__()[:-1]}, cuSOLVER {self.session.api.version}: Cholesky factors on the device; LU "
             "factors there, too, but their pivots from the CPU; deprecated by NVIDIA, who recommend cuDSS>"
         )
 

@@ -43,7 +43,7 @@ class Cholesky:
 
     def __init__(self, session: Session, rows: Rows, places: Arrangement) -> None:
         self._session, self._rows, self._places = session, rows, places
-        library, arrays = session.library, session.arrays
+        library, arrays = session.api, session.arrays
         self._info = library.make("cusolverSpCreateCsrcholInfo")
         self._destroy = library.owned(self, "cusolverSpDestroyCsrcholInfo", self._info)
         pointer = arrays.pointer
@@ -93,7 +93,7 @@ class Cholesky:
         pivots : (n,)
             In the library's own order, which it does not tell.
         """
-        arrays, library, solver = self._session.arrays, self._session.library, self._session.solver
+        arrays, library, solver = self._session.arrays, self._session.api, self._session.solver
         arrays.write(self._values, values[self._places.slots])
         arrays.release()
         library.call("cusolverSpDcsrcholFactor", *self._matrix(), self._info, arrays.pointer(self._workspace))
@@ -114,7 +114,7 @@ class Cholesky:
         x = arrays.empty(block.shape, np.float64)
         for k in range(len(block)):
             step = k * n * _DOUBLE
-            self._session.library.call(
+            self._session.api.call(
                 "cusolverSpDcsrcholSolve",
                 self._session.solver,
                 n,

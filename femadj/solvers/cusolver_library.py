@@ -191,7 +191,7 @@ class Session:
     """
 
     def __init__(self, library: Library, arrays: DeviceArrays) -> None:
-        self.library = library
+        self.api = library
         self.arrays = arrays
         self.lock = threading.RLock()
         self.solver = library.make("cusolverSpCreate")
@@ -233,7 +233,7 @@ class Session:
             graph.sort_indices()
             rows, columns = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
             with self.lock:
-                self.library.call(
+                self.api.call(
                     "cusolverSpXcsrmetisndHost",
                     self.solver,
                     n,

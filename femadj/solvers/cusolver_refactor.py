@@ -96,7 +96,7 @@ class Refactorisation:
     def __init__(self, session: Session, rows: Rows, places: Arrangement, pivots: Pivoting) -> None:
         self.pivoting = pivots
         self._session, self._rows, self._places = session, rows, places
-        library, arrays = session.library, session.arrays
+        library, arrays = session.api, session.arrays
         self._handle = library.make("cusolverRfCreate")
         self._destroy = library.owned(self, "cusolverRfDestroy", self._handle)
         library.call("cusolverRfSetMatrixFormat", self._handle, _COMPRESSED_ROWS, _UNIT_LOWER)
@@ -118,7 +118,7 @@ class Refactorisation:
 
     def factorise(self, values: FloatArray) -> bool:
         """Factorise the matrix with these values of the structure; False where one of the pivots is zero."""
-        arrays, library, rows = self._session.arrays, self._session.library, self._rows
+        arrays, library, rows = self._session.arrays, self._session.api, self._rows
         pointer = arrays.pointer
         self._drop_triangles()  # of the matrix before
         arrays.write(self._values, values[self._places.slots])
@@ -140,7 +140,7 @@ class Refactorisation:
         x = arrays.upload(block)
         permutations = [arrays.pointer(p) for p in self._permutations]
         for k in range(len(block)):
-            self._session.library.call(
+            self._session.api.call(
                 "cusolverRfSolve",
                 self._handle,
                 *permutations,
@@ -189,7 +189,7 @@ class Triangles:
     def __init__(self, session: Session, n: int, handle: int, count: int) -> None:
         self.count = count
         self._session, self._n = session, n
-        library, arrays = session.library, session.arrays
+        library, arrays = session.api, session.arrays
         nnz, indptr, indices, values = c_int(), c_void_p(), c_void_p(), c_void_p()
         library.call(
             "cusolverRfAccessBundledFactorsDevice", handle, byref(nnz), byref(indptr), byref(indices), byref(values)
@@ -219,8 +219,8 @@ class Triangles:
             self._steps.append(step)
 
     def _own(self, create: str, destroy: str, *arguments: int) -> int:
-        handle = self._session.library.make(create, *arguments)
-        self._handles.append(self._session.library.owned(self, destroy, handle))
+        handle = self._session.api.make(create, *arguments)
+        self._handles.append(self._session.api.owned(self, destroy, handle))
         return handle
 
     def solve_transposed(self, block: FloatArray) -> FloatArray:
@@ -228,7 +228,7 @@ class Triangles:
         arrays = self._session.arrays
         arrays.write(self._blocks[0], block)
         for step in self._steps:
-            self._session.library.call("cusparseSpSM_solve", *step)
+            self._session.api.call("cusparseSpSM_solve", *step)
         return arrays.download(self._blocks[2])
 
     def free(self) -> None:
